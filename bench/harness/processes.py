@@ -1,0 +1,140 @@
+"""Processes under measurement: their cores, CPU time, memory and end."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+STOP_GRACE_S = 10.0
+PR_SET_PDEATHSIG = 1
+CORES = sorted(os.sched_getaffinity(0))  # read once: the harness later moves itself to the load's cores
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which cores the subject runs on, and which the upstream and the generator share."""
+
+    subject: frozenset[int]
+    load: frozenset[int]
+
+
+def place(workers: int = 1, *, most: int = 1) -> Placement:
+    """Cores for a subject of `workers` workers in a scenario of at most `most`.
+
+    Subject and load are kept apart when there is a core for each worker and one more; otherwise both may use all.
+    """
+    if len(CORES) <= most:
+        return Placement(frozenset(CORES), frozenset(CORES))
+    return Placement(frozenset(CORES[-workers:]), frozenset(CORES[:-most]))
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Group:
+    """A process and its descendants, in a session of their own, ended by `stop` and at the latest with the run."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cores: frozenset[int],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        stdout: int | None = None,
+    ) -> None:
+        """Starts the command; its output goes to `log`, its standard output to `stdout` when given."""
+
+        def prepare() -> None:
+            os.sched_setaffinity(0, cores)
+            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+        self.log = log
+        with log.open("wb") as output:
+            self.leader = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output if stdout is None else stdout,
+                stderr=output,
+                env=dict(os.environ, NO_PROXY="127.0.0.1", no_proxy="127.0.0.1", **(env or {})),
+                start_new_session=True,
+                preexec_fn=prepare,
+            )
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def alive(self) -> bool:
+        """Whether the first process still runs."""
+        return self.leader.poll() is None
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far, user and system, of every process of the group, ended children included."""
+        return sum(sum(map(int, fields[11:15])) for _, fields in self._members()) / TICKS_PER_S
+
+    def rss_bytes(self) -> int:
+        """Resident memory of all processes together; pages that they share count once for each."""
+        return sum(int(fields[21]) for _, fields in self._members()) * PAGE_BYTES
+
+    def move(self, cores: frozenset[int]) -> None:
+        """Moves every process of the group to other cores."""
+        for pid, _ in self._members():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(pid, cores)
+
+    def stop(self) -> None:
+        """Ends the whole group: SIGTERM, and SIGKILL for what is left after the grace period."""
+        self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_GRACE_S
+        while self._running() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._signal(signal.SIGKILL)
+        self.leader.wait()
+
+    def last_words(self) -> str:
+        """The last line of the log that says something, for a message."""
+        lines = self.log.read_text(errors="replace").split("\n")
+        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "no output")
+
+    def _running(self) -> bool:
+        self.leader.poll()
+        return any(fields[0] != "Z" for _, fields in self._members())
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid, _ in self._members():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _members(self) -> Iterator[tuple[int, list[str]]]:
+        """Process ids of the session with the fields of /proc/PID/stat after the name (proc(5)): 0 is the state,
+        3 the session, 11 to 14 the CPU times, 21 the resident pages."""
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == self.leader.pid:
+                    yield int(entry.name), fields

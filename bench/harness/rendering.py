@@ -1,0 +1,72 @@
+"""A run's report as text for a terminal and as Markdown for the documentation."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .processes import CORES
+from .report import Table, tables_of
+from .results import Results
+
+
+def as_text(results: Results) -> str:
+    """Aligned columns."""
+    return _document(results, lambda title: f"\n{title}\n{'=' * len(title)}", _aligned)
+
+
+def as_markdown(results: Results) -> str:
+    """Headings of the second level and pipe tables."""
+    return _document(results, lambda title: f"\n## {title}\n", _piped)
+
+
+def _document(results: Results, heading: Callable[[str], str], grid: Callable[[Table], list[str]]) -> str:
+    tables = tables_of(results)
+    lines = [machine(), f"Load average at the end {os.getloadavg()[0]:.2f}."]
+    for table in tables:
+        lines += [heading(table.title), table.note, "", *grid(table)]
+    lines += [heading("Goals"), *_goals(tables)]
+    for title, found in (
+        ("Subjects without figures", [f"{name}: {why}" for name, why in results.failures.items()]),
+        ("Remarks", list(dict.fromkeys(results.remarks))),
+    ):
+        lines += [heading(title), *(f"- {line}" for line in found)] if found else []
+    return "\n".join(lines) + "\n"
+
+
+def machine() -> str:
+    """One line about the machine and the day."""
+    info = Path("/proc/cpuinfo").read_text()
+    models = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
+    model = models[0] if models else platform.machine()
+    day = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{day}, {len(CORES)} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}."
+
+
+def _goals(tables: list[Table]) -> list[str]:
+    held = [goal for table in tables for goal in table.goals]
+    if not held:
+        return ["No goal was measured."]
+    missed = [f"- missed: {g.what} is {g.value:.2f}{g.unit}, goal {g.short()}" for g in held if not g.met]
+    return [f"{len(held) - len(missed)} of {len(held)} met.", *missed]
+
+
+def _aligned(table: Table) -> list[str]:
+    grid = [table.columns, *table.rows]
+    widths = [max(len(row[i]) for row in grid) for i in range(len(table.columns))]
+    text = {i for i, name in enumerate(table.columns) if name in ("subject", "goal", "what", "")}
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i in text else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in grid
+    ]
+    return [lines[0], "  ".join("-" * width for width in widths), *(line.rstrip() for line in lines[1:])]
+
+
+def _piped(table: Table) -> list[str]:
+    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
+    return ["| " + " | ".join(row) + " |" for row in rows]

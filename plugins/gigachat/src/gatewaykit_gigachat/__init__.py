@@ -1,0 +1,1 @@
+"""GigaChat provider and local GigaChat sandbox for gatewaykit."""

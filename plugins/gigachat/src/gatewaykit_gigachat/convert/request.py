@@ -1,0 +1,89 @@
+"""A request of the gateway as the body of GigaChat's ``POST /chat/completions`` (v1). Only known fields are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gatewaykit.errors import BadRequest
+from gatewaykit.types import ChatRequest, ContentPart
+from gatewaykit_gigachat.convert.formats import Form, form_of
+from gatewaykit_gigachat.convert.messages import convert_messages
+from gatewaykit_gigachat.convert.parameters import not_honoured, own_fields, sampling
+from gatewaykit_gigachat.convert.tools import Choice, ToolNames, check_names, choose, function_of, is_built_in
+from gatewaykit_gigachat.convert.translation import ConvertOptions, Translation
+
+
+def translate(
+    request: ChatRequest, model: str, options: ConvertOptions, files: Mapping[ContentPart, str]
+) -> Translation:
+    """``request`` for ``model``; ``files`` are the ids of its uploaded parts.
+
+    Raises :class:`~gatewaykit.errors.BadRequest`, naming the field, for what cannot be sent.
+    """
+    if request.n != 1:
+        raise BadRequest("GigaChat gives one answer to a request: 'n' must be 1.", param="n")
+    check_names(request.tools)
+    names = ToolNames(_names(request))
+    choice = choose(request.tool_choice, request.tools, names)
+    form = form_of(request, options, with_functions=bool(request.tools) and choice.function_call != "none")
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": convert_messages(
+            request.messages,
+            files,
+            names,
+            instructions=[text for text in (choice.instruction, form.instruction) if text],
+            send_state_id=options.send_state_id,
+        ),
+        **sampling(request, options),
+        **own_fields(request, options),
+        **_functions(request, choice, form, names),
+    }
+    return Translation(
+        body=body,
+        ignored=_ignored(request, options, choice, form),
+        names=names.originals(),
+        stop=request.stop,
+        answer_function=form.function["name"] if form.function else None,
+        must_call=choice.must_call,
+        call_ids=frozenset(call.id for message in request.messages for call in message.tool_calls),
+        options=options,
+    )
+
+
+def _names(request: ChatRequest) -> Iterator[str]:
+    """The names of all tools of which the conversation speaks; built-in functions have no need of an alias."""
+    for tool in request.tools:
+        if not is_built_in(tool):
+            yield tool.name
+    for message in request.messages:
+        for call in message.tool_calls:
+            yield call.name
+
+
+def _functions(request: ChatRequest, choice: Choice, form: Form, names: ToolNames) -> dict[str, Any]:
+    """The functions, the choice among them, and the answer's form, which the service does not take together."""
+    if form.function:
+        return {"functions": [form.function], "function_call": {"name": form.function["name"]}}
+    fields: dict[str, Any] = {}
+    if request.tools and form.response_format is None:
+        fields["functions"] = [function_of(tool, index, names) for index, tool in enumerate(request.tools)]
+    if choice.function_call is not None:
+        fields["function_call"] = choice.function_call
+    if form.response_format is not None:
+        fields["response_format"] = form.response_format
+    return fields
+
+
+def _ignored(request: ChatRequest, options: ConvertOptions, choice: Choice, form: Form) -> tuple[str, ...]:
+    ignored = [] if choice.honoured else ["tool_choice"]
+    if not form.honoured:
+        ignored.append("response_format")
+    ignored += not_honoured(request, options)
+    if ignored and options.unsupported == "refuse":
+        raise BadRequest(f"GigaChat does not support: {', '.join(ignored)[:200]}.", param=ignored[0])
+    return tuple(dict.fromkeys(ignored))
+
+
+__all__ = ["ConvertOptions", "Translation", "translate"]

@@ -1,0 +1,112 @@
+"""The four ways to be let in: authorization key, user and password, ready token, client certificate."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from gatewaykit.http import HttpAnswer
+
+from .control import Control
+from .errors import Refused, token_refusal
+from .retries import Retries
+from .token import Token, read_token
+
+T = TypeVar("T")
+
+
+class Credential(Protocol):
+    """Says what stands in the header ``Authorization`` of an API call."""
+
+    async def authorization(self) -> str | None:
+        """The header's value; ``None`` for no header at all."""
+        ...
+
+    def rejected(self, authorization: str | None) -> bool:
+        """The API answered 401 to this header; whether another try can do better."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop what runs in the background."""
+        ...
+
+
+class FixedCredential:
+    """A ready access token, or none where the client certificate says it all. Neither can be renewed."""
+
+    def __init__(self, access_token: str | None) -> None:
+        self._header = f"Bearer {access_token}" if access_token else None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'ready token' if self._header else 'client certificate'}>"
+
+    async def authorization(self) -> str | None:
+        """Always the same."""
+        return self._header
+
+    def rejected(self, authorization: str | None) -> bool:
+        """Nothing else can be tried."""
+        return False
+
+    async def aclose(self) -> None:
+        """Nothing runs."""
+
+
+class OAuthEndpoint:
+    """Tokens for an authorization key, valid for one scope."""
+
+    def __init__(self, control: Control, retries: Retries, url: str, key: str, scope: str) -> None:
+        self._control = control
+        self._retries = retries
+        self._url = url
+        self._authorization = f"Basic {key}"
+        self._scope = scope
+
+    async def __call__(self) -> Token:
+        """A new token. Raises :class:`~gatewaykit.errors.ProviderAuthFailed` when key or scope are refused."""
+        return await self._retries.run(self._fetch)
+
+    async def _fetch(self) -> Token:
+        headers = {
+            "Authorization": self._authorization,
+            "RqUID": str(uuid.uuid4()),
+            "Accept": "application/json",
+        }
+        return _token(await self._control.send("POST", self._url, headers=headers, data={"scope": self._scope}))
+
+
+class PasswordEndpoint:
+    """Tokens for a user and password, at the API itself."""
+
+    def __init__(self, control: Control, retries: Retries, url: str, user: str, password: str) -> None:
+        self._control = control
+        self._retries = retries
+        self._url = url
+        self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    async def __call__(self) -> Token:
+        """A new token. Raises :class:`~gatewaykit.errors.ProviderAuthFailed` when user or password are refused."""
+        return await self._retries.run(self._fetch)
+
+    async def _fetch(self) -> Token:
+        headers = {"Authorization": self._authorization, "Accept": "application/json"}
+        return _token(await self._control.send("POST", self._url, headers=headers))
+
+
+async def authorized(credential: Credential, send: Callable[[str | None], Awaitable[T]]) -> T:
+    """What ``send`` makes of the current authorization; after a 401 once more with a new one, if there can be one."""
+    authorization = await credential.authorization()
+    try:
+        return await send(authorization)
+    except Refused as refused:
+        if refused.status != 401 or not credential.rejected(authorization):
+            raise
+    return await send(await credential.authorization())
+
+
+def _token(answer: HttpAnswer) -> Token:
+    if answer.status != 200:
+        raise token_refusal(answer.status, answer.headers, answer.body)
+    return read_token(answer.body)

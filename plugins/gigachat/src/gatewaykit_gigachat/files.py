@@ -1,0 +1,46 @@
+"""GigaChat's files: images, sound and documents are uploaded and then named in a message."""
+
+from __future__ import annotations
+
+import re
+
+from gatewaykit.errors import BadRequest, ContextTooLong, ModelNotFound, NotFound, ProviderBadAnswer
+
+from .api import Api
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+class GigaChatFiles:
+    """Uploads and deletes over the files API. A file belongs to the ``client_id`` that it was uploaded with."""
+
+    def __init__(self, api: Api, upload_timeout: float) -> None:
+        self._api = api
+        self._upload_timeout = upload_timeout
+
+    async def upload(self, data: bytes, filename: str, mime: str, client_id: str) -> str:
+        """The id of the new file. Raises :class:`~gatewaykit.errors.GatewayError`."""
+        try:
+            document = await self._api.ask(
+                "POST",
+                "/files",
+                headers={"X-Client-ID": client_id},
+                limit=self._upload_timeout,
+                data={"purpose": "general"},
+                files={"file": (filename, data, mime)},
+            )
+        except ContextTooLong as error:
+            raise BadRequest("A file of the request is too large for GigaChat.", detail=error.detail) from error
+        file_id = document.get("id")
+        if not isinstance(file_id, str) or not _ID.fullmatch(file_id):
+            raise ProviderBadAnswer(detail="an uploaded file got no id")
+        return file_id
+
+    async def delete(self, file_id: str, client_id: str) -> None:
+        """Delete a file; one that is gone already is no error. Raises :class:`~gatewaykit.errors.GatewayError`."""
+        if not _ID.fullmatch(file_id):
+            raise BadRequest("This is not the id of a file.")
+        try:
+            await self._api.ask("POST", f"/files/{file_id}/delete", headers={"X-Client-ID": client_id})
+        except (NotFound, ModelNotFound):
+            return

@@ -1,0 +1,176 @@
+"""GigaChat as a provider: its chat API (v1), streamed and not, and its list of models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+from gatewaykit.errors import BadRequest, ProviderBadAnswer, ProviderTimeout
+from gatewaykit.http import HttpStream
+from gatewaykit.protocols import Provider
+from gatewaykit.types import Call, ContentPart, Event, Model, Reply, Target
+
+from .api import authorization_header, json_object
+from .attachments import Attachments
+from .connection import Connection, naming_secret
+from .convert import AnswerReader, Translation, translate
+from .credentials import authorized
+from .errors import MAX_ERROR_BYTES, api_refusal
+from .files import GigaChatFiles
+from .session import Sessions, client_id
+from .settings import GigaChatSettings
+from .streaming import event_batches
+
+T = TypeVar("T")
+Send: TypeAlias = Callable[["Prepared", Mapping[str, str]], Awaitable[T]]
+
+_CHAT = "/chat/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A chat request, ready to be sent any number of times."""
+
+    translation: Translation
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A streamed answer whose first events have come; ``closing`` closes the connection."""
+
+    first: list[Event]
+    batches: AsyncIterator[list[Event]]
+    closing: AsyncExitStack
+
+
+class GigaChat(Provider):
+    """GigaChat's models, for one account.
+
+    Calls are tried again, and a refused token is renewed once, until the first event of an answer is there. All errors
+    are of :mod:`gatewaykit.errors`. It may serve several event loops; :meth:`aclose` closes what the running one has.
+    """
+
+    name = "gigachat"
+
+    def __init__(self, settings: GigaChatSettings) -> None:
+        self._connection = Connection(settings)
+        self._options = settings.convert_options
+        self._timeout = settings.timeout
+        self._sessions = Sessions(naming_secret(settings))
+        self._attachments = Attachments(GigaChatFiles(self._connection.api, settings.upload_timeout), settings)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._connection.http!r} {self._connection.credential!r}>"
+
+    async def stream(self, call: Call, target: Target) -> AsyncIterator[Event]:
+        """The answer as it comes. The network is read ahead of the consumer by one read at most."""
+        async with self._files(call) as files:
+            begun = await self._attempt(call, target, files, self._begin, streamed=True)
+            async with begun.closing:
+                for event in begun.first:
+                    yield event
+                async for batch in begun.batches:
+                    for event in batch:
+                        yield event
+
+    async def complete(self, call: Call, target: Target) -> Reply:
+        """The answer in one piece."""
+        async with self._files(call) as files:
+            return await self._attempt(call, target, files, self._whole, streamed=False)
+
+    async def models(self) -> Sequence[Model]:
+        """The chat models that this account sees now."""
+        document = await self._connection.api.ask("GET", "/models")
+        listed = document.get("data")
+        if not isinstance(listed, list):
+            raise ProviderBadAnswer(detail="the list of models is no list")
+        return [
+            Model(entry["id"], owner if isinstance(owner := entry.get("owned_by"), str) else "")
+            for entry in listed
+            if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry.get("type", "chat") == "chat"
+        ]
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        await self._attachments.aclose()
+        await self._connection.aclose()
+
+    @asynccontextmanager
+    async def _files(self, call: Call) -> AsyncIterator[Mapping[ContentPart, str]]:
+        """The ids of the request's files, uploaded if need be, for as long as the call lasts."""
+        try:
+            yield await self._attachments.resolve(call)
+        finally:
+            await self._attachments.finished(call)
+
+    async def _attempt(
+        self, call: Call, target: Target, files: Mapping[ContentPart, str], send: Send[T], *, streamed: bool
+    ) -> T:
+        """What ``send`` gets, with retries; without ``functions_state_id`` where the model does not take it."""
+        translation = translate(call.chat, target.model, self._options, files)
+        try:
+            return await self._retried(self._prepared(call, translation, streamed), send)
+        except BadRequest:
+            if not _carries_state(translation):
+                raise
+        translation = translate(call.chat, target.model, replace(self._options, send_state_id=False), files)
+        return await self._retried(self._prepared(call, translation, streamed), send)
+
+    async def _retried(self, prepared: Prepared, send: Send[T]) -> T:
+        async def once(authorization: str | None) -> T:
+            headers = {**prepared.headers, **authorization_header(authorization)}
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await send(prepared, headers)
+            except TimeoutError as error:
+                raise ProviderTimeout(detail="gigachat.timeout") from error
+
+        return await self._connection.retries.run(lambda: authorized(self._connection.credential, once))
+
+    def _prepared(self, call: Call, translation: Translation, streamed: bool) -> Prepared:
+        headers = {
+            "Accept": "text/event-stream" if streamed else "application/json",
+            "Content-Type": "application/json",
+            "X-Client-ID": client_id(call.principal.tenant),
+            "X-Request-ID": call.request_id,
+            "X-Session-ID": self._sessions.session_id(call),
+        }
+        if streamed:
+            headers["Cache-Control"] = "no-store"
+        return Prepared(translation, msgspec.json.encode({**translation.body, "stream": streamed}), headers)
+
+    async def _begin(self, prepared: Prepared, headers: Mapping[str, str]) -> Begun:
+        """Sends the request and waits for the first events of a stream."""
+        async with AsyncExitStack() as stack:
+            answer = await stack.enter_async_context(self._post(prepared, headers))
+            if not answer.is_event_stream:
+                raise ProviderBadAnswer(detail="a stream was asked for, and something else came")
+            blocks = await stack.enter_async_context(aclosing(answer.frames()))
+            reader = AnswerReader(prepared.translation)
+            batches = await stack.enter_async_context(aclosing(event_batches(blocks, reader)))
+            return Begun(await anext(batches, []), batches, stack.pop_all())
+
+    async def _whole(self, prepared: Prepared, headers: Mapping[str, str]) -> Reply:
+        """Sends the request and reads the answer."""
+        async with self._post(prepared, headers) as answer:
+            body = await answer.read()
+        return AnswerReader(prepared.translation).reply(json_object(body))
+
+    @asynccontextmanager
+    async def _post(self, prepared: Prepared, headers: Mapping[str, str]) -> AsyncIterator[HttpStream]:
+        """An answer with status 200. Raises what any other status means."""
+        async with self._connection.http.stream("POST", _CHAT, body=prepared.body, headers=headers) as answer:
+            if answer.status != 200:
+                raise api_refusal(answer.status, answer.headers, await answer.read(MAX_ERROR_BYTES))
+            yield answer
+
+
+def _carries_state(translation: Translation) -> bool:
+    return any("functions_state_id" in message for message in translation.body.get("messages", ()))

@@ -1,0 +1,66 @@
+"""Parallel requests per client."""
+
+from __future__ import annotations
+
+import asyncio
+from types import MappingProxyType
+
+import httpx
+import pytest
+
+from gatewaykit_gigachat.sandbox import B2B, CORP, PERS, SandboxSettings, running_sandbox
+
+TOO_MANY = {"status": 429, "message": "Too many requests"}
+BODY = {"model": "GigaChat", "messages": [{"role": "user", "content": "hi"}]}
+
+
+async def hold(client: httpx.AsyncClient, entered: asyncio.Event, leave: asyncio.Event) -> None:
+    """Keep one stream open until told to leave."""
+    headers = {"x-sandbox-fault": "stall=0"}
+    async with client.stream("POST", "/chat/completions", json={**BODY, "stream": True}, headers=headers) as answer:
+        assert answer.status_code == 200
+        entered.set()
+        await leave.wait()
+
+
+@pytest.mark.parametrize(("scope", "places"), [(PERS, 1), (B2B, 10), (CORP, 10)])
+async def test_places(running, open_api, until, scope, places):
+    """So many streams of one client are open at a time; one more request gets 429 at once, others do not suffer."""
+    api = open_api(running, scope)
+    other = open_api(running, B2B if scope != B2B else CORP)
+    headers = {"authorization": api.http.headers["authorization"]}
+    leave = asyncio.Event()
+    limits = httpx.Limits(max_connections=20)
+    async with httpx.AsyncClient(base_url=running.base_url, headers=headers, limits=limits, timeout=20) as client:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(places):
+                entered = asyncio.Event()
+                group.create_task(hold(client, entered, leave))
+                await entered.wait()
+            refused = await client.post("/chat/completions", json=BODY)
+            assert (refused.status_code, refused.json()) == (429, TOO_MANY)
+            embedded = await client.post("/embeddings", json={"model": "Embeddings", "input": "a"})
+            assert embedded.status_code == 429
+            assert (await client.get("/models")).status_code == 200
+            assert other.chat("hi").status_code == 200
+            assert running.stats.live_streams == places
+            leave.set()
+        await asyncio.to_thread(until, lambda: running.stats.parallel == 0)
+        assert (await client.post("/chat/completions", json=BODY)).status_code == 200
+    assert running.stats.peak_parallel >= places
+
+
+async def test_a_stream_counts_until_its_last_byte(running, open_api):
+    """A place is free again as soon as the end mark of its stream is read."""
+    api = open_api(running, PERS)
+    for _ in range(20):
+        assert api.stream("say 30 words")[-1] == "[DONE]"
+    assert running.stats.refused_parallel >= 0
+
+
+def test_limits_are_settable(open_api):
+    """The number of places is a setting; with none every request is refused."""
+    with running_sandbox(SandboxSettings(parallel=MappingProxyType({B2B: 0}))) as running:
+        api = open_api(running)
+        assert api.chat("hi").json() == TOO_MANY
+        assert running.stats.refused_parallel == 1

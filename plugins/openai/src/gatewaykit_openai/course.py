@@ -1,0 +1,99 @@
+"""How far a stream has come, for both ways of reading one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from gatewaykit.errors import GatewayError, ProviderBadAnswer, ProviderUnavailable
+from gatewaykit.sse import DONE, payloads
+from gatewaykit.types import Usage
+
+from .wire import Chunk, ChunkChoice, read_chunk
+
+BROKEN_OFF = "The model provider broke off its answer."
+
+
+class Course:
+    """Follows the frames of one stream: what it used, and whether it was whole, broken off or ended by an error.
+
+    ``refusal`` makes an error from an error document in the stream.
+    """
+
+    def __init__(self, refusal: Callable[[Any], GatewayError]) -> None:
+        self._refusal = refusal
+        self._error: GatewayError | None = None
+        self._done = False
+        self._usage: Usage | None = None
+        self.seen: set[int] = set()
+        self.finished: set[int] = set()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing that follows counts any more."""
+        return self._done or self._error is not None
+
+    def pieces(self, block: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The frames of ``block`` that carry data, each with that data, until the one that ends the stream."""
+        for frame in block.split(b"\n\n"):
+            for data in payloads(frame):
+                if data == DONE:
+                    self._done = True
+                else:
+                    yield frame + b"\n\n", data
+            if self.over:
+                return
+
+    def read(self, data: bytes, *, loosely: bool = False) -> Chunk | None:
+        """The chunk in ``data``. ``None`` ends the stream: an error, or what is no JSON of this format.
+
+        ``loosely``: it is enough when ``data`` is a JSON object, whatever the types of its members.
+        """
+        try:
+            chunk = _chunk(data, loosely)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._error = ProviderBadAnswer(detail=f"a chunk cannot be read: {type(error).__name__}")
+            return None
+        if chunk.error is not None:
+            self._error = self._refusal(chunk.error)
+            return None
+        self._follow(chunk)
+        return chunk
+
+    def _follow(self, chunk: Chunk) -> None:
+        if chunk.usage is not None:
+            self._usage = chunk.usage.usage() or self._usage
+        for choice in chunk.choices or ():
+            self.seen.add(choice.index)
+            if choice.finish_reason:
+                self.finished.add(choice.index)
+
+    def end(self) -> Usage | None:
+        """What the stream used, once it is over. Raises the error that ended it, or that it was broken off."""
+        if self._error is not None:
+            raise self._error
+        if not self._done and not (self.seen and self.seen <= self.finished):
+            raise ProviderUnavailable(BROKEN_OFF, detail="the stream ended without a finish reason")
+        if not self.seen:
+            raise ProviderBadAnswer(detail="a stream without choices")
+        return self._usage
+
+
+def _chunk(data: bytes, loosely: bool) -> Chunk:
+    try:
+        return read_chunk(data)
+    except msgspec.ValidationError:
+        if not loosely:
+            raise
+    document = msgspec.json.decode(data, type=dict[str, Any])
+    choices = document.get("choices")
+    return Chunk(
+        error=document.get("error"),
+        choices=[
+            ChunkChoice(index=number, finish_reason=str(choice.get("finish_reason") or ""))
+            for number, choice in enumerate(choices if isinstance(choices, list) else ())
+            if isinstance(choice, dict)
+        ],
+    )

@@ -1,0 +1,64 @@
+"""Streams that pass through: frames stay the upstream's bytes, and are read only for the account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gatewaykit.types import Event, Raw
+
+from .course import Course
+from .wire import Chunk, Said, arguments_text
+
+
+class Passage:
+    """Passes frames on. ``hide_usage`` keeps back the chunk that has nothing but token counts."""
+
+    def __init__(self, course: Course, *, hide_usage: bool = False) -> None:
+        self._course = course
+        self._hide_usage = hide_usage
+
+    @property
+    def over(self) -> bool:
+        """Whether the stream needs no further reading."""
+        return self._course.over
+
+    def take(self, block: bytes) -> Iterable[Event]:
+        """What ``block``, a number of whole frames, gives to the client."""
+        if block.find(b"\n") == len(block) - 2 and block.startswith(b"data: {"):
+            chunk = self._course.read(block[6:], loosely=True)
+            return () if chunk is None or self._is_hidden(chunk) else (Raw(block, _characters(chunk)),)
+        return self._take_apart(block)
+
+    def end(self) -> Iterable[Event]:
+        """What follows the last frame. Raises what made it the last."""
+        usage = self._course.end()
+        return () if usage is None else (usage,)
+
+    def _take_apart(self, block: bytes) -> Iterable[Event]:
+        passed: list[bytes] = []
+        characters = 0
+        for frame, data in self._course.pieces(block):
+            chunk = self._course.read(data, loosely=True)
+            if chunk is None:
+                break
+            if not self._is_hidden(chunk):
+                passed.append(frame)
+                characters += _characters(chunk)
+        return (Raw(b"".join(passed), characters),) if passed else ()
+
+    def _is_hidden(self, chunk: Chunk) -> bool:
+        return self._hide_usage and chunk.usage is not None and not chunk.choices
+
+
+def _characters(chunk: Chunk) -> int:
+    """How much text ``chunk`` brings, of every kind that a model is paid for."""
+    return sum(_length(choice.delta) for choice in chunk.choices or () if choice.delta is not None)
+
+
+def _length(said: Said) -> int:
+    count = len(said.content) if isinstance(said.content, str) else 0
+    count += len(said.reasoning_content or said.reasoning or "") + len(said.refusal or "")
+    for call in said.tool_calls or ():
+        if call.function is not None:
+            count += len(arguments_text(call.function.arguments))
+    return count

@@ -1,0 +1,139 @@
+"""The table ``[openai]`` of the configuration: upstreams that speak OpenAI's chat format, by name."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
+
+from gatewaykit.settings import ReadableFile, Seconds, Section, Table
+
+OPENAI = "openai"
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_OWN_HEADERS = frozenset({"accept", "connection", "content-length", "content-type", "host", "transfer-encoding"})
+
+
+def _base_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("expected an address such as https://host/v1")
+    if parts.username is not None or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        raise ValueError("an address without user, query and fragment is expected")
+    return url.rstrip("/")
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text or not text.isascii() or not text.isprintable() or text != text.strip():
+        raise ValueError("expected visible ASCII characters, with no space at either end")
+    return value
+
+
+def _header_names(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+    if wrong := [name for name in headers if not _HEADER_NAME.match(name)]:
+        raise ValueError(f"not a header name: {wrong[0]!r}")
+    if own := sorted(_OWN_HEADERS & {name.lower() for name in headers}):
+        raise ValueError(f"the gateway sets this header itself: {own[0]}")
+    return headers
+
+
+HeaderSecret = Annotated[SecretStr, AfterValidator(_header_value)]
+UpstreamName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+
+
+class Upstream(Table):
+    """One server that speaks OpenAI's chat format; it becomes the provider of that name."""
+
+    base_url: Annotated[str, AfterValidator(_base_url)] = Field(
+        OPENAI_BASE_URL,
+        description="Address up to and including the version, such as `https://host/v1`; required for all names but "
+        "`openai`.",
+    )
+    api_key: HeaderSecret | None = Field(
+        None, description="Sent as `Authorization: Bearer …`; leave it out for a server without keys."
+    )
+    organization: HeaderSecret | None = Field(None, description="Sent as `OpenAI-Organization`.")
+    project: HeaderSecret | None = Field(None, description="Sent as `OpenAI-Project`.")
+    headers: Annotated[dict[str, HeaderSecret], AfterValidator(_header_names)] = Field(
+        default_factory=dict, description="Further request headers; their values are treated as secrets."
+    )
+    models: tuple[str, ...] = Field(
+        (), description="The models on offer. When given, the upstream is not asked for its list."
+    )
+    connect_timeout: Seconds = Field(10.0, description="To open a connection, encryption included.")
+    ca_bundle_file: ReadableFile | None = Field(
+        None, description="Further trusted certificate authorities (PEM), for this upstream only."
+    )
+    ask_for_usage: bool = Field(
+        False,
+        description="Ask for the token counts of streams also when the client does not, and keep them from the client. "
+        "The request body is then no longer the client's byte for byte.",
+    )
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
+        None,
+        description="Name of the field for the answer's length in requests that are translated; by default "
+        "`max_completion_tokens` for OpenAI's own service and `max_tokens` elsewhere.",
+    )
+
+    @model_validator(mode="after")
+    def _one_authorization(self) -> Self:
+        if self.api_key and any(name.lower() == "authorization" for name in self.headers):
+            raise ValueError("both api_key and a header Authorization are given")
+        return self
+
+    @property
+    def request_headers(self) -> dict[str, str]:
+        """The headers that identify the gateway to the upstream, secrets in the clear."""
+        given = {"OpenAI-Organization": self.organization, "OpenAI-Project": self.project, **self.headers}
+        headers = {name: value.get_secret_value() for name, value in given.items() if value}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+        return headers
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never reach a client or a log."""
+        given = (self.api_key, self.organization, self.project, *self.headers.values())
+        return tuple(secret.get_secret_value() for secret in given if secret)
+
+    @property
+    def length_field(self) -> str:
+        """The field of a translated request that limits the answer's length."""
+        if self.max_tokens_field:
+            return self.max_tokens_field
+        return "max_completion_tokens" if self.base_url == OPENAI_BASE_URL else "max_tokens"
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The system's trust and ``ca_bundle_file``; ``None`` for the system's alone."""
+        if self.ca_bundle_file is None:
+            return None
+        context = ssl.create_default_context()
+        context.load_verify_locations(self.ca_bundle_file)
+        return context
+
+
+class OpenAISettings(Section):
+    """Upstreams that speak OpenAI's chat format."""
+
+    section = "openai"
+    environment: ClassVar[Mapping[str, str]] = {
+        "OPENAI_API_KEY": f"upstreams.{OPENAI}.api_key",
+        "OPENAI_BASE_URL": f"upstreams.{OPENAI}.base_url",
+    }
+
+    upstreams: dict[UpstreamName, Upstream] = Field(
+        default_factory=dict, description="One table for each upstream; its key is the provider's name."
+    )
+
+    @model_validator(mode="after")
+    def _addresses(self) -> Self:
+        for name, upstream in self.upstreams.items():
+            if name != OPENAI and "base_url" not in upstream.model_fields_set:
+                raise ValueError(f"upstreams.{name} needs a base_url")
+        return self

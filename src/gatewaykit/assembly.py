@@ -1,0 +1,150 @@
+"""Putting the gateway together: from plugins and settings to the frozen parts of the request's way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gatewaykit.errors import ConfigError, ConfigFault, PluginError
+from gatewaykit.isolation import isolate, isolate_async
+from gatewaykit.observing import ObserverQueue
+from gatewaykit.ordering import solve
+from gatewaykit.parts import DialectTable, Parts, TimeLimits
+from gatewaykit.protocols import AroundCall, GatewayContext, Lifespan, Proceed, Provider, Transform
+from gatewaykit.registry import Registry
+from gatewaykit.relay import fused
+from gatewaykit.routes import RouteTable
+from gatewaykit.settings import (
+    CORE_SECTIONS,
+    PluginsSettings,
+    Section,
+    ServerSettings,
+    Settings,
+    TimeoutSettings,
+    load_settings,
+)
+
+
+class Sources:
+    """Where the configuration comes from; read twice: for ``[plugins]``, and when all sections are known."""
+
+    def __init__(
+        self, config: Path | str | Mapping[str, Any] | None, environ: Mapping[str, str], overrides: Mapping[str, Any]
+    ) -> None:
+        given = config if isinstance(config, Mapping) else {}
+        self._file = Path(config) if isinstance(config, str | Path) else None
+        self._environ = environ
+        self._overrides = {**given, **overrides}
+
+    def load_plugins(self, plugins: Iterable[object]) -> Registry:
+        """The registry with all plugins that take part; reads ``[plugins]`` alone."""
+        core = {"gatewaykit": [PluginsSettings]}
+        wanted = self._load(core, partial=True)
+        settings = wanted.get(PluginsSettings)
+        registry = Registry()
+        registry.discover(required=settings.required, blocked=settings.blocked, configured=wanted.configured)
+        for plugin in plugins:
+            registry.add(plugin)
+        return registry
+
+    def load_settings(self, registry: Registry) -> Settings:
+        """All sections, those of the plugins too. Raises with the faults of the registry beside its own."""
+        owned: dict[str, list[type[Section]]] = {"gatewaykit": list(CORE_SECTIONS)}
+        for plugin, section in registry.collect("gateway_settings"):
+            owned.setdefault(plugin, []).append(section)
+        idle = [info.name.replace("-", "_") for info in registry.report if info.status != "active"]
+        try:
+            return self._load(owned, ignored=idle)
+        except ConfigError as error:
+            raise ConfigError([*registry.faults, *error.faults]) from None
+
+    def _load(self, sections: Mapping[str, Iterable[type[Section]]], **options: Any) -> Settings:
+        return load_settings(sections, file=self._file, environ=self._environ, overrides=self._overrides, **options)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The gateway's insides. ``guarded`` says whether any authenticator stands at the door.
+
+    ``lifespans`` are those of the objects; what ``gateway_lifespan`` returns is collected at each start.
+    """
+
+    parts: Parts
+    dialects: DialectTable
+    routes: RouteTable
+    observers: ObserverQueue
+    lifespans: tuple[Callable[[], Lifespan], ...]
+    guarded: bool
+
+
+def assemble(
+    registry: Registry, settings: Settings, gateway: GatewayContext, providers: dict[str, Provider]
+) -> Assembly:
+    """Call every hook once and order what they return. Fills ``providers`` first, for the others may ask for them.
+
+    Problems are added to ``registry.faults``.
+    """
+
+    lifespans: list[Callable[[], Lifespan]] = []
+
+    def collect(hook: str) -> tuple[Any, ...]:
+        items = [item for _, item in registry.collect(hook, gateway=gateway)]
+        lifespans.extend(item.lifespan for item in items if callable(getattr(item, "lifespan", None)))
+        try:
+            return solve(items)
+        except PluginError as error:
+            registry.faults.append(ConfigFault(error.message, f"plugin {error.plugin}"))
+            return ()
+
+    providers.update({provider.name: provider for provider in collect("gateway_providers")})
+    observers = ObserverQueue(collect("gateway_observers"))
+    dialects = collect("gateway_dialects")
+    authenticators, limiters, routers = (
+        collect(f"gateway_{kind}") for kind in ("authenticators", "limiters", "routers")
+    )
+    transforms = collect("gateway_transforms")
+    timeouts = settings.get(TimeoutSettings)
+    parts = Parts(
+        authenticators=tuple(isolate_async(item, item.authenticate, timeouts.hook) for item in authenticators),
+        limiters=tuple(isolate_async(item, item.acquire, timeouts.hook) for item in limiters),
+        routes=tuple(isolate(item, item.route, lambda call: ()) for item in routers),
+        catalogues=tuple(isolate_async(item, item.models, timeouts.hook) for item in routers),
+        on_request=_hooks(transforms, "on_request", lambda call: None),
+        on_event=fused(_hooks(transforms, "on_event", lambda call, event: event)),
+        on_reply=_hooks(transforms, "on_reply", lambda call, reply: reply),
+        around=_chain(collect("gateway_around_calls")),
+        providers=providers,
+        observe=observers.record,
+        limits=TimeLimits(
+            timeouts.first_event, timeouts.between_events, timeouts.whole_call, timeouts.keepalive_comment
+        ),
+        max_body_bytes=settings.get(ServerSettings).max_body_bytes,
+    )
+    routes = RouteTable([route for _, route in registry.collect("gateway_routes", gateway=gateway)], dialects)
+    return Assembly(parts, DialectTable(dialects), routes, observers, tuple(lifespans), guarded=bool(authenticators))
+
+
+def _hooks(transforms: Sequence[Transform], method: str, otherwise: Any) -> tuple[Any, ...]:
+    """``method`` of those transforms that have one of their own: an inherited one would be called for nothing."""
+    default = getattr(Transform, method)
+    return tuple(
+        isolate(item, getattr(item, method), otherwise)
+        for item in transforms
+        if getattr(type(item), method, default) is not default
+    )
+
+
+def _chain(arounds: Sequence[AroundCall]) -> Any:
+    """A function that puts all arounds, the first outermost, about the innermost call."""
+
+    def bind(around: AroundCall, proceed: Proceed) -> Proceed:
+        return lambda call: around.around(call, proceed)
+
+    def wrap(proceed: Proceed) -> Proceed:
+        for around in reversed(arounds):
+            proceed = bind(around, proceed)
+        return proceed
+
+    return wrap

@@ -1,0 +1,1 @@
+"""The default plugins. They use the public API only, as a third party's would."""

@@ -1,0 +1,158 @@
+"""Finds the provider of a model: by alias, by prefix, or by what the providers say they have.
+
+In this order:
+
+1. an alias from ``[router.aliases]``: its targets, ``provider/model``, best first;
+2. ``provider/model`` with the name of a provider;
+3. providers whose list of models has the name;
+4. the default provider, the only provider, or else every provider whose list is not known (yet).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from gatewaykit.errors import ConfigError, ConfigFault, GatewayError
+from gatewaykit.hookspecs import hookimpl
+from gatewaykit.protocols import GatewayContext, Provider, Router
+from gatewaykit.settings import Seconds, Section
+from gatewaykit.types import Call, Model, Target
+
+logger = logging.getLogger(__name__)
+_PATIENCE = 0.5
+_FETCH_SECONDS = 15.0
+
+
+class RouterSettings(Section):
+    """Which model is where."""
+
+    section = "router"
+
+    default_provider: str | None = Field(None, description="Provider of models that no list names.")
+    aliases: dict[str, tuple[str, ...]] = Field(
+        {}, description="Targets by the name that clients use, each `provider/model`, best first."
+    )
+    refresh: Seconds = Field(300.0, description="Seconds between two looks at the providers' lists of models.")
+
+    @model_validator(mode="after")
+    def _are_targets(self) -> Self:
+        for alias, targets in self.aliases.items():
+            for target in targets:
+                provider, slash, model = target.partition("/")
+                if not (provider and slash and model):
+                    raise ValueError(f"aliases.{alias}: {target!r} is not 'provider/model'")
+            if not targets:
+                raise ValueError(f"aliases.{alias} has no target")
+        return self
+
+
+class ModelRouter(Router):
+    """The table of models. Lists are fetched in the background; a provider that fails keeps its last one."""
+
+    name = "models"
+
+    def __init__(self, settings: RouterSettings, providers: Mapping[str, Provider]) -> None:
+        self._default = settings.default_provider
+        self._refresh = settings.refresh
+        self._providers = providers
+        self._aliases = {
+            alias: tuple(Target(*target.split("/", 1)) for target in targets)
+            for alias, targets in settings.aliases.items()
+        }
+        self._lists: dict[str, tuple[Model, ...]] = {}
+        self._owners: dict[str, tuple[str, ...]] = {}
+        self._looked = asyncio.Event()
+
+    def route(self, call: Call) -> Sequence[Target]:
+        """Targets in the order that the module's docstring gives."""
+        asked = call.chat.model
+        if (targets := self._aliases.get(asked)) is not None:
+            return targets
+        provider, slash, model = asked.partition("/")
+        if slash and model and provider in self._providers:
+            return (Target(provider, model),)
+        return [Target(name, asked) for name in self._owners.get(asked) or self._guess()]
+
+    async def models(self, call: Call) -> Sequence[Model]:
+        """Aliases and all listed models; waits a moment for the first lists."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._looked.wait(), _PATIENCE)
+        listed = [model for models in self._lists.values() for model in models]
+        return [*(Model(alias, "gatewaykit") for alias in self._aliases), *listed]
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Keep the lists fresh while the gateway runs."""
+        task = asyncio.create_task(self._keep_looking())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _guess(self) -> Sequence[str]:
+        if self._default is not None:
+            return (self._default,)
+        if len(self._providers) == 1:
+            return tuple(self._providers)
+        return [name for name in self._providers if not self._lists.get(name)]
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.gather(*(self._look(name, provider) for name, provider in self._providers.items()))
+            self._owners = self._index()
+            self._looked.set()
+            await asyncio.sleep(self._refresh)
+
+    async def _look(self, name: str, provider: Provider) -> None:
+        try:
+            async with asyncio.timeout(_FETCH_SECONDS):
+                self._lists[name] = tuple(await provider.models())
+        except (GatewayError, TimeoutError) as error:
+            logger.warning("provider %s does not list its models: %s", name, str(error) or "it takes too long")
+        except Exception as error:
+            logger.error("provider %s failed to list its models: %s", name, type(error).__name__, exc_info=error)
+
+    def _index(self) -> dict[str, tuple[str, ...]]:
+        owners: dict[str, tuple[str, ...]] = {}
+        for name, models in self._lists.items():
+            for model in models:
+                owners[model.id] = (*owners.get(model.id, ()), name)
+        return owners
+
+
+def _router(gateway: GatewayContext) -> ModelRouter:
+    settings = gateway.settings.get(RouterSettings)
+    named = {target.partition("/")[0] for targets in settings.aliases.values() for target in targets}
+    known = ", ".join(sorted(gateway.providers)) or "none"
+    wanted = [("router.aliases", name) for name in sorted(named)]
+    if settings.default_provider is not None:
+        wanted.append(("router.default_provider", settings.default_provider))
+    faults = [
+        ConfigFault(f"no provider is called {name!r}; there are: {known}", where)
+        for where, name in wanted
+        if name not in gateway.providers
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return ModelRouter(settings, gateway.providers)
+
+
+@hookimpl
+def gateway_settings() -> Iterable[type[Section]]:
+    """``[router]``."""
+    return [RouterSettings]
+
+
+@hookimpl
+def gateway_routers(gateway: GatewayContext) -> Iterable[Router]:
+    """The table of models."""
+    return [_router(gateway)]

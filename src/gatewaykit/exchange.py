@@ -1,0 +1,200 @@
+"""One HTTP exchange: what came in, what goes out, and the record that is left of it."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from gatewaykit.errors import (
+    ClientGone,
+    ContentBlocked,
+    GatewayError,
+    InternalError,
+    ProviderError,
+    ProviderTimeout,
+)
+from gatewaykit.protocols import Dialect
+from gatewaykit.relay import Meter
+from gatewaykit.responding import Responder, Send
+from gatewaykit.types import Call, CallRecord, Incoming, Outcome, Principal, Usage
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_CHARACTERS_PER_TOKEN = 4
+_JSON = (b"content-type", b"application/json")
+_STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+def read_incoming(scope: Mapping[str, Any], path: str) -> Incoming:
+    """What an ASGI scope says of the request; ``path`` is relative to where the gateway is mounted.
+
+    A client's ``x-request-id`` is kept if it is harmless, else replaced.
+    """
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    given = headers.get("x-request-id", "")
+    request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    client = scope.get("client")
+    return Incoming(scope["method"], path, headers, client[0] if client else None, request_id)
+
+
+class Exchange:
+    """Gathers what is learnt on the request's way, so that answer headers and record need no second look."""
+
+    dialect: Dialect
+
+    def __init__(self, incoming: Incoming, send: Send) -> None:
+        self.incoming = incoming
+        self.responder = Responder(send)
+        self.meter = Meter()
+        self.principal: Principal | None = None
+        self.call: Call | None = None
+        self.error: GatewayError | None = None
+        self.permit_headers: list[tuple[str, str]] = []
+        self.timings: dict[str, float] = {}
+        self._began = time.time()
+        self._arrived = self._lap = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """The stage of this name is over."""
+        now = time.monotonic()
+        self.timings[stage] = now - self._lap
+        self._lap = now
+
+    def accept(self, principal: Principal, body: bytes) -> Call:
+        """Decode ``body``: from here on there is a call."""
+        self._lap = time.monotonic()
+        self.call = Call(
+            incoming=self.incoming,
+            principal=principal,
+            dialect=self.dialect.name,
+            request=self.dialect.decode(self.incoming, body),
+            body=body,
+            arrived=self._arrived,
+            timings=self.timings,
+        )
+        self.lap("decode")
+        return self.call
+
+    async def reply(self, body: bytes) -> None:
+        """Answer in one piece."""
+        headers = [_JSON, (b"content-length", str(len(body)).encode()), *self._headers()]
+        await self.responder.start(200, headers)
+        await self.responder.end(body)
+
+    async def refuse(self, error: GatewayError) -> None:
+        """Answer with ``error``; when the response has begun or nobody listens, only remember it."""
+        self.error = error
+        if self.responder.started or isinstance(error, ClientGone):
+            return
+        body = self.dialect.encode_error(error, self.incoming.request_id)
+        headers = [_JSON, (b"content-length", str(len(body)).encode()), *self._headers()]
+        headers += [_encoded(name, value) for name, value in _error_headers(error)]
+        try:
+            await self.responder.start(error.status, headers)
+            await self.responder.end(body)
+        except ClientGone:
+            return
+
+    def stream_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of a stream, as its first event goes out."""
+        return [*_STREAM, *self._headers()]
+
+    def final_usage(self) -> Usage | None:
+        """What the call used, estimated if the provider gave no figures; ``None`` when nothing was generated."""
+        if self.meter.usage is not None or self.meter.first_event is None or self.call is None:
+            return self.meter.usage
+        return Usage(
+            input_tokens=math.ceil(len(self.call.body) / _CHARACTERS_PER_TOKEN),
+            output_tokens=math.ceil(self.meter.characters / _CHARACTERS_PER_TOKEN),
+            estimated=True,
+        )
+
+    def record(self) -> CallRecord:
+        """The one record of this exchange."""
+        call, meter, principal, error = self.call, self.meter, self.principal, self.error
+        answered = [attempt.target for attempt in call.attempts if attempt.error is None] if call else []
+        return CallRecord(
+            request_id=self.incoming.request_id,
+            began=self._began,
+            method=self.incoming.method,
+            path=self.incoming.path,
+            dialect=self.dialect.name,
+            status=self.responder.status or (error.status if error else 499),
+            outcome=_outcome(error),
+            seconds=time.monotonic() - self._arrived,
+            client=self.incoming.client,
+            principal=principal.id if principal else None,
+            tenant=principal.tenant if principal else None,
+            model=call.request.model if call else None,
+            stream=call.request.stream if call else False,
+            target=answered[-1] if answered else None,
+            attempts=tuple(call.attempts) if call else (),
+            first_event_seconds=None if meter.first_event is None else meter.first_event - self._arrived,
+            usage=self.final_usage(),
+            error=error.code if error else None,
+            timings=self.timings,
+        )
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-request-id", self.incoming.request_id.encode("ascii"))]
+        if (call := self.call) is not None and call.attempts:
+            last = call.attempts[-1]
+            if last.error is None:
+                headers.append(_encoded("x-gatewaykit-target", str(last.target)))
+            if len(call.attempts) > 1:
+                headers.append((b"x-gatewaykit-attempts", str(len(call.attempts)).encode()))
+        if self.meter.ignored:
+            headers.append(_encoded("x-gatewaykit-ignored", ", ".join(self.meter.ignored)))
+        headers += [_encoded(name, value) for name, value in self.permit_headers]
+        headers.append((b"server-timing", self._server_timing()))
+        return headers
+
+    def _server_timing(self) -> bytes:
+        """Stages in milliseconds (W3C Server Timing). ``overhead`` is all that was not waiting for the provider."""
+        whole = time.monotonic() - self._arrived
+        attempts = self.call.attempts if self.call is not None else ()
+        provider = whole - (self._lap - self._arrived) if attempts else 0.0
+        if self.call is not None and self.call.request.stream:
+            provider = sum(attempt.seconds for attempt in attempts)
+        self.timings["provider"] = provider
+        stages = [f"{stage};dur={seconds * 1000:.2f}" for stage, seconds in self.timings.items()]
+        return ", ".join([*stages, f"overhead;dur={(whole - provider) * 1000:.2f}"]).encode()
+
+
+def _error_headers(error: GatewayError) -> list[tuple[str, str]]:
+    headers = list(error.headers)
+    if error.retry_after is not None:
+        headers.append(("retry-after", str(max(1, math.ceil(error.retry_after)))))
+    if error.code == "insufficient_quota":
+        headers.append(("x-should-retry", "false"))
+    return headers
+
+
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    """A header that cannot break out of its line, whatever a model is called."""
+    safe = value.encode("ascii", "backslashreplace").replace(b"\r", b" ").replace(b"\n", b" ").replace(b"\0", b" ")
+    return name.lower().encode("ascii"), safe
+
+
+def _outcome(error: GatewayError | None) -> Outcome:
+    kinds: tuple[tuple[type[GatewayError], Outcome], ...] = (
+        (ClientGone, "client_gone"),
+        (ProviderTimeout, "timeout"),
+        (ProviderError, "provider_error"),
+        (ContentBlocked, "blocked"),
+        (InternalError, "failed"),
+        (GatewayError, "refused"),
+    )
+    if error is None:
+        return "done"
+    return next(outcome for kind, outcome in kinds if isinstance(error, kind))

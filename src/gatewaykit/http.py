@@ -1,0 +1,244 @@
+"""The one module that knows the HTTP client libraries.
+
+:class:`HttpClient` is the data plane, for model calls: aiohttp, measured at a seventh of the cost of httpx. The control
+plane (token fetch, files, discovery) uses :func:`control_client`, an httpx client with safe defaults. Both translate
+the library's exceptions into :mod:`gatewaykit.errors`, so that nothing above this module knows which library it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import httpx
+from aiohttp import http_exceptions
+
+from gatewaykit.errors import ProviderBadAnswer, ProviderError, ProviderTimeout, ProviderUnavailable
+from gatewaykit.sse import FrameSplitter
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+USER_AGENT = "gatewaykit"
+_READ_BUFFER = 2**17
+_LARGE_BODY = 2**20
+_BROKEN_OFF = "The model provider broke off its answer."
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A whole answer. Header names are lower case; of repeated headers the last one counts."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpStream:
+    """An answer whose body is still coming."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header names are lower case; of repeated headers the last one counts."""
+        return {name.lower(): value for name, value in self._response.headers.items()}
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the server promises server-sent events."""
+        return self._response.content_type == "text/event-stream"
+
+    async def read(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
+        """The whole body. Raises :class:`~gatewaykit.errors.ProviderBadAnswer` beyond ``limit`` bytes."""
+        declared = self._response.content_length
+        if declared is not None and declared > limit:
+            raise ProviderBadAnswer(detail=f"the answer has {declared} bytes")
+        with translated_errors():
+            if declared is not None and "Content-Encoding" not in self._response.headers:
+                return await self._response.read()
+            body = bytearray()
+            async for piece in self._response.content.iter_any():
+                body += piece
+                if len(body) > limit:
+                    raise ProviderBadAnswer(detail=f"the answer has more than {limit} bytes")
+            return bytes(body)
+
+    async def frames(self) -> AsyncGenerator[bytes, None]:
+        """Blocks of whole server-sent events, as many as arrived together, with LF line ends.
+
+        A last frame without its blank line is given too: the caller sees by its content whether the stream was whole.
+        """
+        splitter = FrameSplitter()
+        with translated_errors():
+            async for piece in self._response.content.iter_any():
+                if block := splitter.feed(piece):
+                    yield block
+        if block := splitter.flush():
+            yield block
+
+    async def finish(self, seconds: float = 0.2) -> None:
+        """Wait so long for the end of a body that has said all it had to say.
+
+        Some formats end before their body does. Only after a whole body can the connection serve again; a body that
+        does not end in time costs no more than that.
+        """
+        if self._response.closed:
+            return
+        with suppress(TimeoutError, aiohttp.ClientError, OSError):
+            async with asyncio.timeout(seconds):
+                await self._response.content.wait_eof()
+
+
+class HttpClient:
+    """A pool of connections to one upstream, for model calls.
+
+    ``base_url`` is joined with the path of each request by plain concatenation. ``connect_timeout`` is in seconds; the
+    time limits of an answer are the gateway's. No cookies are kept, no redirects followed, no proxy variables read.
+    Opened lazily, in the running event loop; :meth:`aclose` closes it.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        connect_timeout: float = 10.0,
+        max_connections: int = 0,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._headers = {"User-Agent": USER_AGENT, **(headers or {})}
+        self._ssl_context = ssl_context
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout)
+        self._max_connections = max_connections
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._base_url}>"
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[HttpStream]:
+        """Send a request; the body of the answer is read by the caller. Leaving early closes the connection."""
+        session = self._sessions.get(asyncio.get_running_loop()) or await self._open()
+        with translated_errors():
+            response = await session.request(
+                method, self._base_url + path, data=_payload(body), headers=headers, allow_redirects=False
+            )
+        try:
+            yield HttpStream(response)
+        finally:
+            if response.content.at_eof():
+                response.release()
+            else:
+                response.close()
+
+    async def request(
+        self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> HttpAnswer:
+        """Send a request and read the whole answer, whatever its status."""
+        async with self.stream(method, path, body=body, headers=headers) as answer:
+            return HttpAnswer(answer.status, answer.headers, await answer.read())
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        if session := self._sessions.pop(asyncio.get_running_loop(), None):
+            await session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _open(self) -> aiohttp.ClientSession:
+        """A session for the running event loop; those of loops that ended without :meth:`aclose` are dropped."""
+        for ended in [loop for loop in tuple(self._sessions) if loop.is_closed()]:
+            if stale := self._sessions.pop(ended, None):
+                await stale.close()
+        session = self._sessions[asyncio.get_running_loop()] = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._max_connections, ssl=self._ssl_context or True, keepalive_timeout=60
+            ),
+            timeout=self._timeout,
+            headers=self._headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=True,
+            read_bufsize=_READ_BUFFER,
+            trust_env=False,
+        )
+        return session
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    """What aiohttp is to send; it writes a large body piece by piece only from a file."""
+    return io.BytesIO(body) if len(body) > _LARGE_BODY else body or None
+
+
+def control_client(
+    *,
+    base_url: str = "",
+    headers: Mapping[str, str] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    timeout: float = 30.0,
+    **options: Any,
+) -> httpx.AsyncClient:
+    """An httpx client for what is not a model call: no redirects, no proxy variables, one time limit in seconds."""
+    return httpx.AsyncClient(
+        base_url=base_url,
+        headers={"User-Agent": USER_AGENT, **(headers or {})},
+        verify=ssl_context if ssl_context is not None else True,
+        timeout=httpx.Timeout(timeout),
+        trust_env=False,
+        follow_redirects=False,
+        **options,
+    )
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn what aiohttp and httpx raise into :class:`~gatewaykit.errors.ProviderError` and its kinds.
+
+    The most specific kind wins; the library's text goes into ``detail`` by class name only, for it may name addresses.
+    Misuse of a library (``httpx.StreamError``) stays what it is: a defect.
+    """
+    try:
+        yield
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise ProviderTimeout(detail=type(error).__name__) from error
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise ProviderError(detail=type(error).__name__) from error
+    except aiohttp.ClientPayloadError as error:
+        if isinstance(error.__cause__, http_exceptions.ContentEncodingError):
+            raise ProviderBadAnswer(detail="ContentEncodingError") from error
+        raise ProviderUnavailable(_BROKEN_OFF, detail=type(error).__name__) from error
+    except (aiohttp.ClientConnectionError, aiohttp.UploadAbortedError, httpx.TransportError, OSError) as error:
+        raise ProviderUnavailable(detail=_tls(error) or type(error).__name__) from error
+    except (aiohttp.ClientError, httpx.HTTPError, http_exceptions.HttpProcessingError, ValueError) as error:
+        raise ProviderBadAnswer(detail=type(error).__name__) from error
+
+
+def _tls(error: BaseException) -> str | None:
+    """What to log when the encryption is what failed."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError | aiohttp.ClientConnectorCertificateError):
+            return "TLS: the server's certificate was not accepted"
+        if isinstance(cause, ssl.SSLError | aiohttp.ClientSSLError):
+            return "TLS: no secure connection"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+__all__ = ["HttpAnswer", "HttpClient", "HttpStream", "control_client", "translated_errors"]

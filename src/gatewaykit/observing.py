@@ -1,0 +1,84 @@
+"""Observers, off the client's time: records gather in a bounded queue and are handed out in batches by one thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from gatewaykit.protocols import Observer
+from gatewaykit.types import CallRecord
+
+logger = logging.getLogger(__name__)
+_CAPACITY = 10_000
+_PAUSE = 0.05
+
+
+class ObserverQueue:
+    """Gives every record to every observer, in order.
+
+    Recording costs the request an append. When observers fall behind by ``capacity`` records, the oldest are dropped and
+    counted in ``dropped``. ``pause`` is how many seconds records gather before the thread wakes.
+    """
+
+    def __init__(self, observers: Sequence[Observer], *, capacity: int = _CAPACITY, pause: float = _PAUSE) -> None:
+        self._observers = tuple(observers)
+        self._records: deque[CallRecord] = deque(maxlen=capacity)
+        self._pause = pause
+        self._some = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.dropped = 0
+
+    def record(self, record: CallRecord) -> None:
+        """Queue one record."""
+        records = self._records
+        if len(records) == records.maxlen:
+            self.dropped += 1
+        records.append(record)
+        if not self._some.is_set():
+            self._some.set()
+
+    def start(self) -> None:
+        """Start the thread; harmless when it runs."""
+        if self._observers and self._thread is None:
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._run, name="gatewaykit-observers", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Hand out what is queued, for at most ``timeout`` seconds, and end the thread. Blocks."""
+        if (thread := self._thread) is None:
+            return
+        self._stopping.set()
+        self._some.set()
+        thread.join(timeout)
+        if thread.is_alive():
+            logger.error("observers did not finish within %g s; %d records are lost", timeout, len(self._records))
+        self._thread = None
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            self._some.wait()
+            stopping = self._stopping.wait(self._pause)
+            self._some.clear()
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        batch: list[CallRecord] = []
+        while self._records:
+            batch.append(self._records.popleft())
+        for observer in self._observers:
+            for record in batch:
+                _call(observer, observer.record, record)
+            _call(observer, getattr(observer, "flush", None))
+
+
+def _call(observer: Observer, method: Callable[..., None] | None, *arguments: CallRecord) -> None:
+    try:
+        if method is not None:
+            method(*arguments)
+    except Exception as error:
+        logger.error("observer %s failed: %s", observer.name, type(error).__name__, exc_info=error)

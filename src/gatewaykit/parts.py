@@ -1,0 +1,68 @@
+"""What the gateway is made of once it is put together: plain tuples of plain functions, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gatewaykit.protocols import Dialect, Permit, Proceed, Provider
+from gatewaykit.relay import OnEvent, OnReply
+from gatewaykit.types import Call, CallRecord, Incoming, Model, Principal, Target
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """Seconds: until the first event of an attempt, between events, for the whole call, until a comment is sent."""
+
+    first_event: float
+    between_events: float
+    whole_call: float
+    keepalive: float
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Every hook of the request's way, in order. ``around`` is the prebuilt chain of all around-calls."""
+
+    authenticators: tuple[Callable[[Incoming], Awaitable[Principal | None]], ...]
+    limiters: tuple[Callable[[Call], Awaitable[Permit | None]], ...]
+    routes: tuple[Callable[[Call], Sequence[Target]], ...]
+    catalogues: tuple[Callable[[Call], Awaitable[Sequence[Model] | None]], ...]
+    on_request: tuple[Callable[[Call], None], ...]
+    on_event: OnEvent | None
+    on_reply: tuple[OnReply, ...]
+    around: Callable[[Proceed], Proceed]
+    providers: Mapping[str, Provider]
+    observe: Callable[[CallRecord], None]
+    limits: TimeLimits
+    max_body_bytes: int
+
+
+class DialectTable:
+    """Finds the dialect of a path: a dictionary look-up, then the few paths that end in ``/*``."""
+
+    def __init__(self, dialects: Sequence[Dialect]) -> None:
+        self._exact: dict[str, dict[str, Dialect]] = {}
+        self._below: list[tuple[str, dict[str, Dialect]]] = []
+        for dialect in dialects:
+            for method, path in dialect.routes:
+                self._methods(path)[method] = dialect
+
+    def _methods(self, path: str) -> dict[str, Dialect]:
+        if not path.endswith("/*"):
+            return self._exact.setdefault(path, {})
+        prefix = path[:-1]
+        for known, methods in self._below:
+            if known == prefix:
+                return methods
+        self._below.append((prefix, {}))
+        return self._below[-1][1]
+
+    def methods(self, path: str) -> Mapping[str, Dialect] | None:
+        """The dialects of ``path`` by HTTP method; ``None`` when no dialect has this path."""
+        found = self._exact.get(path)
+        if found is None:
+            for prefix, methods in self._below:
+                if path.startswith(prefix) and len(path) > len(prefix):
+                    return methods
+        return found

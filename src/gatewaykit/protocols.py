@@ -1,0 +1,251 @@
+"""What plugins give to the gateway: small protocols, one for each kind of object that a hook returns.
+
+Subclass a protocol to inherit its defaults, or satisfy it by shape. Every object has a ``name`` that is unique among its
+kind. All of them may declare, as class or instance attributes:
+
+``before``, ``after``
+    names of objects of the same kind that must come later or earlier; they need not be installed.
+``tier``
+    a number that orders objects without a declared relation; lower comes first, 0 is usual.
+``on_error``
+    what an unexpected exception or a missed deadline means: ``"closed"`` refuses the request, ``"open"`` goes on as if
+    the object were not there.
+``deadline``
+    seconds that an asynchronous hook may wait; the setting ``timeouts.hook`` is the default.
+``lifespan``
+    a method that returns an asynchronous context manager, entered when the gateway starts and left when it stops.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar
+
+from gatewaykit.errors import GatewayError
+from gatewaykit.types import (
+    Call,
+    CallRecord,
+    Event,
+    Incoming,
+    Model,
+    Principal,
+    Reply,
+    Request,
+    Target,
+    Usage,
+)
+
+OnError: TypeAlias = Literal["closed", "open"]
+Proceed: TypeAlias = Callable[[Call], AsyncIterator[Event]]
+Lifespan: TypeAlias = AbstractAsyncContextManager[None]
+SectionT = TypeVar("SectionT")
+
+
+class Named(Protocol):
+    """What every object from a hook has."""
+
+    name: str
+
+
+class Ordered(Protocol):
+    """The ordering and failure attributes described above, with their defaults."""
+
+    before: Sequence[str] = ()
+    after: Sequence[str] = ()
+    tier: int = 0
+    on_error: OnError = "closed"
+    deadline: float | None = None
+
+
+class Provider(Named, Protocol):
+    """A source of answers.
+
+    ``native_dialects`` names the client dialects whose bytes it can pass on unread (see :class:`gatewaykit.types.Raw`).
+    """
+
+    native_dialects: ClassVar[frozenset[str]] = frozenset()
+
+    def stream(self, call: Call, target: Target) -> AsyncIterator[Event]:
+        """Answer ``call.chat`` with ``target.model``, event by event, until :class:`~gatewaykit.types.Finished`.
+
+        Usually an ``async def`` with ``yield``. Closing the iterator must close the connection to the provider. Raise
+        errors from :mod:`gatewaykit.errors`; those of :class:`gatewaykit.http.HttpClient` are of that kind already.
+        """
+        ...
+
+    async def complete(self, call: Call, target: Target) -> Reply | None:
+        """Answer in one piece, where that is cheaper; ``None`` (the default) folds :meth:`stream`."""
+        return None
+
+    async def models(self) -> Sequence[Model]:
+        """The models on offer now; an empty list says that the provider cannot tell."""
+        return ()
+
+    async def aclose(self) -> None:
+        """Release connections; called once when the gateway stops."""
+
+
+class Authenticator(Named, Protocol):
+    """Says who calls. Authenticators are asked in order until one knows."""
+
+    async def authenticate(self, incoming: Incoming) -> Principal | None:
+        """The caller; ``None`` for credentials of another kind (ask the next one).
+
+        Raises :class:`~gatewaykit.errors.AuthFailed` for credentials of this kind that are not valid.
+        """
+        ...
+
+
+class Permit(Protocol):
+    """What a limiter reserved for a call. Exactly one of the two methods is called, and both are idempotent."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """Headers for the answer, such as ``x-ratelimit-remaining-requests``."""
+        ...
+
+    async def settle(self, usage: Usage | None) -> None:
+        """The call was answered, wholly or in part: replace the reservation by ``usage``."""
+        ...
+
+    async def release(self) -> None:
+        """The call was not answered: give the reservation back."""
+        ...
+
+
+class Limiter(Named, Protocol):
+    """Decides, before anything is spent, whether a call may go on."""
+
+    async def acquire(self, call: Call) -> Permit | None:
+        """Reserve what the call may use; ``None`` when this limiter does not concern it.
+
+        Raises :class:`~gatewaykit.errors.RateLimited` or :class:`~gatewaykit.errors.QuotaExhausted`.
+        """
+        ...
+
+
+class Encoder(Protocol):
+    """Turns the events of one stream into bytes; it lives as long as that stream."""
+
+    def encode(self, event: Event) -> bytes:
+        """The frames for this event; empty when the dialect has none for it."""
+        ...
+
+    def finish(self) -> bytes:
+        """The frames after the last event of a stream that ended well."""
+        ...
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The frame that reports an error after the answer has begun; the body is closed behind it."""
+        ...
+
+
+class Dialect(Named, Protocol):
+    """A wire format that clients speak.
+
+    ``routes`` are ``(method, path)`` pairs; a path that ends in ``/*`` matches everything below it.
+    """
+
+    routes: Sequence[tuple[str, str]]
+
+    def decode(self, incoming: Incoming, body: bytes) -> Request:
+        """The request in the gateway's words. Raises :class:`~gatewaykit.errors.BadRequest` naming the field."""
+        ...
+
+    def encoder(self, call: Call) -> Encoder:
+        """A new encoder for the stream that answers ``call``."""
+        ...
+
+    def encode_reply(self, call: Call, reply: Reply) -> bytes:
+        """The JSON body of an answer in one piece."""
+        ...
+
+    def encode_error(self, error: GatewayError, request_id: str) -> bytes:
+        """The JSON body of an error."""
+        ...
+
+
+class Router(Named, Protocol):
+    """Knows where models are. Routers are asked in order until one returns a target.
+
+    :meth:`route` may not wait: tables are refreshed elsewhere.
+    """
+
+    def route(self, call: Call) -> Sequence[Target]:
+        """Targets for ``call.chat.model``, best first; empty when this router does not know the model."""
+        ...
+
+    async def models(self, call: Call) -> Sequence[Model]:
+        """The models that a client may ask for through this router."""
+        ...
+
+
+class Transform(Named, Protocol):
+    """Changes what passes. Override what you need: what is not overridden costs nothing."""
+
+    def on_request(self, call: Call) -> None:
+        """May replace ``call.request`` (with :func:`dataclasses.replace`) or raise an error for the client."""
+
+    def on_event(self, call: Call, event: Event) -> Event | None:
+        """The event to pass on, changed or not; ``None`` drops it. Called for each event: be quick."""
+        return event
+
+    def on_reply(self, call: Call, reply: Reply) -> Reply:
+        """The answer in one piece to pass on; called only for requests that are not streamed."""
+        return reply
+
+
+class AroundCall(Named, Protocol):
+    """Wraps the whole call, stream included: a cache, a guard, a tracer."""
+
+    def around(self, call: Call, proceed: Proceed) -> AsyncIterator[Event]:
+        """Yield the events for the client: those of ``proceed(call)``, or others instead of it.
+
+        Usually an ``async def`` with ``yield``; close what ``proceed`` returned (``contextlib.aclosing``).
+        """
+        ...
+
+
+class Observer(Named, Protocol):
+    """Sees what happened, in a thread of its own and never on a client's time. Failing observers harm nobody."""
+
+    def record(self, record: CallRecord) -> None:
+        """One call is over."""
+        ...
+
+    def flush(self) -> None:
+        """A batch of records is over; called after one or more :meth:`record`."""
+
+
+class Settings(Protocol):
+    """The validated settings, by section."""
+
+    def get(self, section: type[SectionT]) -> SectionT:
+        """The settings of this section's class, as it was declared in ``gateway_settings``."""
+        ...
+
+
+class GatewayContext(Protocol):
+    """The gateway as plugins see it while it is put together."""
+
+    @property
+    def settings(self) -> Settings:
+        """The validated settings."""
+        ...
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """All providers by name; complete in every hook but ``gateway_providers``."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether the gateway has started, in the running event loop."""
+        ...
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The gateway's logger; modules may as well use their own."""
+        ...

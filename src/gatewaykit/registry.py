@@ -1,0 +1,235 @@
+"""Finds plugins, loads them, refuses what cannot be right, and collects what their hooks return.
+
+The only module that calls pluggy. It does so once, while the gateway is put together; a request never meets it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import Distribution, EntryPoint, distributions
+from typing import Any, Literal, TypeAlias
+
+import pluggy
+
+from gatewaykit import hookspecs, protocols
+from gatewaykit.errors import ConfigFault, GatewayKitError, PluginError
+from gatewaykit.hookspecs import PROJECT
+
+GROUP = "gatewaykit"
+BUILTIN: Mapping[str, str] = {
+    "openai-dialects": "gatewaykit.builtin.openai_dialects",
+    "static-keys": "gatewaykit.builtin.static_keys",
+    "model-router": "gatewaykit.builtin.model_router",
+    "access-log": "gatewaykit.builtin.access_log",
+    "health": "gatewaykit.builtin.health",
+}
+"""The default plugins, by name; they are loaded first and use nothing that a third party could not."""
+
+_KINDS: Mapping[str, type] = {
+    "gateway_authenticators": protocols.Authenticator,
+    "gateway_limiters": protocols.Limiter,
+    "gateway_dialects": protocols.Dialect,
+    "gateway_routers": protocols.Router,
+    "gateway_transforms": protocols.Transform,
+    "gateway_around_calls": protocols.AroundCall,
+    "gateway_providers": protocols.Provider,
+    "gateway_observers": protocols.Observer,
+}
+
+Status: TypeAlias = Literal["active", "blocked", "broken"]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class PluginInfo:
+    """One plugin, as ``gatewaykit plugins`` shows it. ``distribution`` is the package that brings it."""
+
+    name: str
+    distribution: str
+    version: str
+    status: Status = "active"
+    reason: str = ""
+    hooks: tuple[str, ...] = ()
+
+
+class Registry:
+    """The loaded plugins; ``report`` lists the others too, and ``faults`` what must not be passed over."""
+
+    def __init__(self) -> None:
+        self.report: list[PluginInfo] = []
+        self.faults: list[ConfigFault] = []
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+
+    # Loading
+
+    def discover(self, *, required: Collection[str], blocked: Collection[str], configured: Collection[str]) -> None:
+        """Load the default plugins and every entry point of the group.
+
+        A plugin that is required or configured (its section has its name) and does not load is a fault; any other is
+        only reported. So is a name in ``required`` or ``blocked`` that no installed plugin has.
+        """
+        for name, module in BUILTIN.items():
+            self._load(name, EntryPoint(name, module, GROUP), None, blocked, must=True)
+        installed = list(_entry_points())
+        owners: dict[str, Distribution] = {}
+        for entry, distribution in installed:
+            if entry.name in owners or entry.name in BUILTIN:
+                taken = owners[entry.name].name if entry.name in owners else PROJECT
+                self._fault(entry.name, f"is provided by both {taken} and {distribution.name}")
+                continue
+            owners[entry.name] = distribution
+            must = entry.name in required or entry.name in configured
+            self._load(entry.name, entry, distribution, blocked, must)
+        known = {info.name for info in self.report}
+        for kind, names in (("required", required), ("blocked", blocked)):
+            for name in names:
+                if name not in known:
+                    fault = f"{name!r} is not installed; installed are {', '.join(sorted(known))}"
+                    self.faults.append(ConfigFault(fault, f"plugins.{kind}"))
+
+    def add(self, plugin: object, name: str | None = None) -> None:
+        """Register a plugin object that was handed in by the program. Raises PluginError when it is refused."""
+        name = name or getattr(plugin, "name", None) or getattr(plugin, "__name__", None) or type(plugin).__name__
+        self._register(str(name), plugin)
+        self.report.append(PluginInfo(str(name), "(program)", "", hooks=self._hooks(plugin)))
+
+    def _load(
+        self, name: str, entry: EntryPoint, distribution: Distribution | None, blocked: Collection[str], must: bool
+    ) -> None:
+        owner, version = (distribution.name, distribution.version) if distribution else (PROJECT, "")
+        info = PluginInfo(name, owner, version)
+        self.report.append(info)
+        if name in blocked:
+            info.status = "blocked"
+            return
+        try:
+            plugin = entry.load() if distribution else import_module(entry.value)
+            self._register(name, plugin)
+            info.hooks = self._hooks(plugin)
+        except Exception as error:
+            info.status, info.reason = "broken", _reason(error)
+            if must:
+                self._fault(name, f"does not load: {info.reason}")
+            else:
+                logger.warning("plugin %s of %s does not load: %s", name, owner, info.reason)
+
+    def _register(self, name: str, plugin: object) -> None:
+        for hook, function in _implementations(plugin):
+            _check_form(name, hook, function)
+        try:
+            self._manager.register(plugin, name)
+            self._manager.check_pending()
+        except (ValueError, pluggy.PluginValidationError) as error:
+            if self._manager.has_plugin(name):
+                self._manager.unregister(name=name)
+            raise PluginError(name, str(error)) from None
+
+    def _hooks(self, plugin: object) -> tuple[str, ...]:
+        callers = self._manager.get_hookcallers(plugin) or []
+        return tuple(sorted(caller.name for caller in callers))
+
+    def _fault(self, plugin: str, message: str) -> None:
+        self.faults.append(ConfigFault(message, f"plugin {plugin}"))
+
+    # Collecting
+
+    def names(self) -> list[str]:
+        """Active plugins in the order they were loaded."""
+        return [info.name for info in self.report if info.status == "active"]
+
+    def collect(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        """What the plugins return from ``hook``, with each plugin's name; checked for shape and unique names.
+
+        Problems are added to ``faults``, with the plugin's name.
+        """
+        found: list[tuple[str, Any]] = []
+        owners: dict[str, str] = {}
+        for name in self.names():
+            for item in self._call(name, hook, arguments):
+                if (problem := _misshapen(hook, item)) is not None:
+                    self._fault(name, f"{hook} returned {problem}")
+                    continue
+                label = getattr(item, "name", None)
+                if hook in _KINDS and label in owners:
+                    self._fault(name, f"{hook}: the name {label!r} is already taken by plugin {owners[label]}")
+                    continue
+                owners[str(label)] = name
+                found.append((name, item))
+        return found
+
+    def _call(self, plugin: str, hook: str, arguments: Mapping[str, Any]) -> Iterable[Any]:
+        others = [other for name, other in self._manager.list_name_plugin() if name != plugin and other is not None]
+        try:
+            results = self._manager.subset_hook_caller(hook, others)(**arguments)
+            return [item for result in results for item in (() if result is None else result)]
+        except GatewayKitError as error:
+            self._fault(plugin, str(error))
+        except Exception as error:
+            logger.debug("plugin %s failed in %s", plugin, hook, exc_info=error)
+            self._fault(plugin, f"{hook} failed: {_reason(error)}")
+        return ()
+
+
+def _entry_points() -> Iterator[tuple[EntryPoint, Distribution]]:
+    """Entry points of the group, by name: the order of the file system must not matter."""
+    found = {
+        (entry.name, distribution.name): (entry, distribution)
+        for distribution in distributions()
+        for entry in distribution.entry_points.select(group=GROUP)
+    }
+    for key in sorted(found):
+        yield found[key]
+
+
+def _implementations(plugin: object) -> Iterator[tuple[str, Any]]:
+    for name in dir(plugin):
+        function = getattr(plugin, name, None)
+        if inspect.isroutine(function) and getattr(function, f"{PROJECT}_impl", None) is not None:
+            yield name, function
+
+
+def _check_form(plugin: str, hook: str, function: Any) -> None:
+    """Refuse forms that pluggy accepts and that would not do what their author expects."""
+    options = getattr(function, f"{PROJECT}_impl")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise PluginError(
+            plugin, f"{hook} is 'async def'; hooks are called once at start: 'def {hook}(...): return [MyObject()]'"
+        )
+    if options.get("wrapper") or options.get("hookwrapper"):
+        raise PluginError(
+            plugin, f"{hook} is a wrapper; return an object instead: 'def {hook}(...): return [MyObject()]'"
+        )
+
+
+def _misshapen(hook: str, item: Any) -> str | None:
+    """What is wrong with an object from ``hook``, in words; ``None`` if nothing is."""
+    kind = _KINDS.get(hook)
+    if kind is None:
+        return None
+    what = f"{type(item).__name__} object"
+    if inspect.isclass(item):
+        return f"the class {item.__name__}; return an instance"
+    if not isinstance(getattr(item, "name", None), str) or not item.name:
+        return f"a {what} without a name"
+    wanted = [method for method in _methods(kind) if not callable(getattr(item, method, None))]
+    if hook == "gateway_transforms":
+        return None if len(wanted) < len(_methods(kind)) else f"a {what} with none of {', '.join(wanted)}"
+    optional = {"flush"}
+    missing = [method for method in wanted if method not in optional]
+    return f"a {what} without {', '.join(missing)}; subclass {kind.__name__}" if missing else None
+
+
+def _methods(kind: type) -> Sequence[str]:
+    return [name for name, value in vars(kind).items() if inspect.isfunction(value) and not name.startswith("_")]
+
+
+def _reason(error: Exception) -> str:
+    """One line: missing and broken modules are told apart by their own message."""
+    if isinstance(error, PluginError):
+        return error.message
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,92 @@
+"""Everything that is no dialect: the Starlette routes of plugins, and the answer to paths that nobody has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Router
+
+from gatewaykit.errors import GatewayError, InternalError, MethodNotAllowed, NotFound
+from gatewaykit.exchange import Exchange, read_incoming
+from gatewaykit.protocols import Dialect
+from gatewaykit.responding import Send
+from gatewaykit.watch import Receive
+
+logger = logging.getLogger(__name__)
+
+
+class RouteTable:
+    """Serves the routes; errors are told in the words of the dialect whose paths are nearest."""
+
+    def __init__(self, routes: Sequence[BaseRoute], dialects: Sequence[Dialect]) -> None:
+        self._routes = tuple(routes)
+        self._dialects = tuple(dialects)
+        self._app = ExceptionMiddleware(
+            Router(routes=self._routes, redirect_slashes=False, default=_nothing_here),
+            {HTTPException: self._http_error},
+        )
+
+    def owns(self, path: str) -> bool:
+        """Whether a route has this path, relative to the mount point."""
+        scope = {"type": "http", "path": path, "method": "GET", "root_path": "", "headers": []}
+        return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
+
+    async def __call__(self, path: str, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one request; a route that fails gives a 500 without a word of why."""
+        started = False
+
+        async def watched(message: Any) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app({**scope, "gatewaykit.path": path}, receive, watched)
+        except Exception as error:
+            logger.error("route %s failed", path, exc_info=error)
+            if started:
+                raise
+            await self.refuse(InternalError(), scope, path, send)
+
+    async def refuse(self, error: GatewayError, scope: Mapping[str, Any], path: str, send: Send) -> None:
+        """Answer with ``error``."""
+        exchange = Exchange(read_incoming(scope, path), send)
+        exchange.dialect = self._nearest(path)
+        await exchange.refuse(error)
+
+    def _nearest(self, path: str) -> Dialect:
+        """The dialect that shares most of the path: an Anthropic client wants an Anthropic error."""
+
+        def shared(dialect: Dialect) -> int:
+            return max(_common(path, known) for _, known in dialect.routes)
+
+        return max(self._dialects, key=shared)
+
+    async def _http_error(self, request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        known: GatewayError = MethodNotAllowed() if status == 405 else NotFound()
+        if status not in {404, 405} and isinstance(error, HTTPException):
+            return Response(error.detail, status, error.headers, "text/plain")
+        incoming = read_incoming(request.scope, request.scope["gatewaykit.path"])
+        body = self._nearest(incoming.path).encode_error(known, incoming.request_id)
+        headers = dict(getattr(error, "headers", None) or {}) | {"x-request-id": incoming.request_id}
+        return Response(body, status, headers, "application/json")
+
+
+async def _nothing_here(scope: Any, receive: Any, send: Any) -> None:
+    raise HTTPException(404)
+
+
+def _common(one: str, other: str) -> int:
+    length = 0
+    for a, b in zip(one.split("/"), other.split("/"), strict=False):
+        if a != b:
+            break
+        length += 1
+    return length

@@ -1,0 +1,155 @@
+"""The base of every settings model, and the sections that belong to the core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+
+class Table(BaseModel):
+    """A table inside a section, such as one entry of ``[openai.upstreams.NAME]``: unknown keys are errors, values are
+    fixed, and no error of pydantic's own repeats a value. Every field needs a ``description``.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+
+class Section(Table):
+    """One top-level table of the configuration; the core and every plugin declare theirs as a subclass.
+
+    ::
+
+        class EchoSettings(Section):
+            section = "echo"
+            environment = {"ECHO_TOKEN": "token"}
+            token: SecretStr | None = Field(None, description="Key of the echo service.")
+
+    ``section`` is the table's name: lower-case letters, digits and single underscores. ``environment`` maps names
+    that users already have in their environment to the dotted path of the field that they fill; an empty one counts
+    as unset. A secret is a field of type ``SecretStr``: its value appears in no message, repr or listing.
+    """
+
+    section: ClassVar[str]
+    environment: ClassVar[Mapping[str, str]] = {}
+
+
+def _readable(path: Path) -> Path:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    return path
+
+
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+"""Path of a file that exists and may be read when the settings are loaded."""
+
+Seconds = Annotated[float, Field(gt=0)]
+"""A length of time, more than 0."""
+
+
+class ServerSettings(Section):
+    """Where and how the gateway listens."""
+
+    section = "server"
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 lets the system choose a free one.")
+    workers: int = Field(1, ge=1, description="Number of worker processes.")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/.*[^/])?$",
+        description="Path under which a proxy in front serves the gateway, such as `/llm`; empty for none.",
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="Addresses or networks of proxies in front whose `X-Forwarded-For` and `X-Forwarded-Proto` count.",
+    )
+    allow_anonymous: bool = Field(
+        False,
+        description="Serve without keys, on any address. Whoever reaches the port then spends your credentials.",
+    )
+    max_body_bytes: int = Field(
+        10 * 1024 * 1024, ge=1, description="Largest request body, in bytes; a larger one is answered with 413."
+    )
+    max_header_bytes: int = Field(
+        64 * 1024, ge=1024, description="Largest request head (request line and headers together), in bytes."
+    )
+    graceful_shutdown: float = Field(
+        30.0, ge=0, description="Seconds that running calls get to finish when the gateway stops."
+    )
+    tls_certfile: ReadableFile | None = Field(
+        None, description="Certificate chain in PEM; with it the gateway speaks HTTPS."
+    )
+    tls_keyfile: ReadableFile | None = Field(
+        None, description="Private key of the certificate in PEM, if it is not in `tls_certfile`."
+    )
+    tls_keyfile_password: SecretStr | None = Field(None, description="Password of the private key.")
+
+    @model_validator(mode="after")
+    def _key_needs_certificate(self) -> Self:
+        if self.tls_certfile is None and (self.tls_keyfile or self.tls_keyfile_password):
+            raise ValueError("tls_keyfile and tls_keyfile_password need tls_certfile")
+        return self
+
+
+class PluginsSettings(Section):
+    """Which installed plugins take part."""
+
+    section = "plugins"
+
+    required: tuple[str, ...] = Field(
+        (), description="Plugins without which the gateway refuses to start, by entry-point name."
+    )
+    blocked: tuple[str, ...] = Field((), description="Plugins that are not loaded although they are installed.")
+
+    @model_validator(mode="after")
+    def _not_both(self) -> Self:
+        if both := sorted(set(self.required) & set(self.blocked)):
+            raise ValueError(f"both required and blocked: {', '.join(both)}")
+        return self
+
+
+class TimeoutSettings(Section):
+    """Time limits of one call, in seconds."""
+
+    section = "timeouts"
+
+    connect: Seconds = Field(10.0, description="To open a connection to the provider.")
+    first_event: Seconds = Field(120.0, description="From sending the request to the first event of the answer.")
+    between_events: Seconds = Field(120.0, description="From one event of a stream to the next.")
+    whole_call: Seconds = Field(600.0, description="From the client's request to the end of the answer.")
+    keepalive_comment: Seconds = Field(
+        15.0, description="Silence after which a waiting stream gets a comment line, so that no proxy closes it."
+    )
+    hook: Seconds = Field(1.0, description="For one step of a plugin, such as a transform, in each call.")
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class LogSettings(Section):
+    """What is logged, and in which form."""
+
+    section = "log"
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        "info", description="Least severe level that is logged."
+    )
+    format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`json` for machines, `text` for people; `auto` is text on a terminal and JSON elsewhere."
+    )
+    access: bool = Field(True, description="Log one line for each request.")
+
+
+CORE_SECTIONS: tuple[type[Section], ...] = (ServerSettings, PluginsSettings, TimeoutSettings, LogSettings)
