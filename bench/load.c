@@ -23,28 +23,16 @@
 #include <unistd.h>
 
 #include "common.h"
+#include "reply.h"
 
-enum { MAX_EVENTS = 512, MAX_HEAD = 32 * 1024, MAX_CONNECTIONS = 10000, LINE_START = 24, FAILURES_IN_A_ROW = 200 };
-
-enum phase { HEAD, BODY_LENGTH, BODY_UNTIL_CLOSE, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER };
+enum { MAX_EVENTS = 512, MAX_CONNECTIONS = 10000, FAILURES_IN_A_ROW = 200 };
 
 struct conn {
     int fd;       /* -1: not connected */
     bool busy;    /* a request is running */
     size_t sent;  /* bytes of the request that the socket took */
     uint64_t start;
-    /* The answer being read. */
-    enum phase phase;
-    char head[MAX_HEAD];
-    size_t head_len;
-    unsigned long left; /* bytes left of the body or of the chunk */
-    bool size_seen, size_over, keep;
-    size_t trailer_len;
-    int status;
-    /* The SSE line being read: its first bytes and its length. */
-    char line[LINE_START];
-    size_t line_len;
-    bool first_seen, done, failed;
+    struct reply reply;
 };
 
 struct samples {
@@ -134,13 +122,57 @@ static void release(struct conn *c) {
     idle[idle_len++] = c - conns;
 }
 
+/* ---- replies ---- */
+
+/* Adds what the reply, complete or not, brought so far. */
+static void tally(const struct conn *c) {
+    const struct reply *r = &c->reply;
+    count.chunks += r->events;
+    count.error_events += r->errors;
+    count.bytes += r->bytes;
+    if (r->events) keep_sample(&firsts, r->first_at - c->start);
+}
+
+static void complete(struct conn *c) {
+    const struct reply *r = &c->reply;
+    uint64_t now = now_ns();
+    failures = 0;
+    last_answer = now;
+    count.answered++;
+    count.last_status = r->status;
+    tally(c);
+    if (r->status != 200) count.non_200++;
+    else keep_sample(&latencies, now - c->start);
+    if (opt.stream && r->status == 200 && (!r->done || r->errors)) count.incomplete++;
+    if (!r->keep) disconnect(c);
+    release(c);
+}
+
 static void fail(struct conn *c) {
     disconnect(c);
     if (!c->busy) return;
     count.errors++;
+    tally(c);
     if (++failures >= FAILURES_IN_A_ROW) stopping = 1;
     release(c);
 }
+
+static void receive(struct conn *c) {
+    static char buffer[256 * 1024];
+    ssize_t got = recv(c->fd, buffer, sizeof buffer, 0);
+    bool again = got < 0 && (errno == EAGAIN || errno == EINTR);
+    if (again) return;
+    if (got > 0 && c->busy && reply_feed(&c->reply, buffer, (size_t)got) == got) {
+        if (c->reply.phase == COMPLETE) complete(c);
+    } else if (got == 0 && c->busy && c->reply.phase == BODY_UNTIL_CLOSE) {
+        c->reply.keep = false;
+        complete(c);
+    } else {
+        fail(c);
+    }
+}
+
+/* ---- requests ---- */
 
 static void send_rest(struct conn *c) {
     ssize_t sent = send(c->fd, request + c->sent, request_len - c->sent, MSG_NOSIGNAL);
@@ -161,163 +193,10 @@ static void start(struct conn *c, uint64_t intended) {
     busy_len++;
     c->busy = true;
     c->start = intended;
-    c->sent = c->head_len = c->line_len = 0;
-    c->phase = HEAD;
-    c->first_seen = c->done = c->failed = false;
+    c->sent = 0;
+    reply_reset(&c->reply, opt.stream);
     if (c->fd < 0 && !connect_to(c)) fail(c);
     else send_rest(c);
-}
-
-/* ---- answers ---- */
-
-static void complete(struct conn *c) {
-    uint64_t now = now_ns();
-    failures = 0;
-    last_answer = now;
-    count.answered++;
-    count.last_status = c->status;
-    if (c->status != 200) count.non_200++;
-    else keep_sample(&latencies, now - c->start);
-    if (opt.stream && c->status == 200 && (!c->done || c->failed)) count.incomplete++;
-    if (!c->keep) disconnect(c);
-    release(c);
-}
-
-/* One line of an event stream (WHATWG HTML, section 9.2). A data line counts as one event. */
-static void end_line(struct conn *c) {
-    size_t len = c->line_len < LINE_START ? c->line_len : LINE_START;
-    c->line_len = 0;
-    if (len < 6 || memcmp(c->line, "data:", 5) != 0) return;
-    const char *value = c->line + 5;
-    size_t value_len = len - 5;
-    if (*value == ' ') value++, value_len--;
-    if (value_len >= 6 && memcmp(value, "[DONE]", 6) == 0) {
-        c->done = true;
-        return;
-    }
-    if (value_len >= 8 && memcmp(value, "{\"error\"", 8) == 0) {
-        c->failed = true;
-        count.error_events++;
-        return;
-    }
-    count.chunks++;
-    if (c->first_seen) return;
-    c->first_seen = true;
-    keep_sample(&firsts, now_ns() - c->start);
-}
-
-static void on_data(struct conn *c, const char *data, size_t len) {
-    count.bytes += len;
-    if (!opt.stream) return;
-    while (len) {
-        const char *eol = memchr(data, '\n', len);
-        size_t part = eol ? (size_t)(eol - data) : len;
-        if (c->line_len < LINE_START) {
-            size_t room = LINE_START - c->line_len;
-            memcpy(c->line + c->line_len, data, part < room ? part : room);
-        }
-        c->line_len += part;
-        if (!eol) return;
-        end_line(c);
-        data += part + 1;
-        len -= part + 1;
-    }
-}
-
-/* Consumes bytes of the head; sets the next phase at its end. Returns the bytes used, or -1 when malformed. */
-static ssize_t on_head(struct conn *c, const char *data, size_t len) {
-    size_t room = sizeof c->head - 1 - c->head_len, before = c->head_len;
-    size_t part = len < room ? len : room;
-    memcpy(c->head + c->head_len, data, part);
-    c->head_len += part;
-    c->head[c->head_len] = '\0';
-    char *end = memmem(c->head, c->head_len, "\r\n\r\n", 4);
-    if (!end) return c->head_len == sizeof c->head - 1 ? -1 : (ssize_t)part;
-    c->head_len = (size_t)(end + 4 - c->head);
-    if (strncmp(c->head, "HTTP/1.", 7) != 0) return -1;
-    c->status = atoi(c->head + 9);
-    size_t used = c->head_len - before;
-    const char *coding = header_value(c->head, c->head_len, "transfer-encoding:");
-    const char *length = header_value(c->head, c->head_len, "content-length:");
-    const char *option = header_value(c->head, c->head_len, "connection:");
-    c->keep = !(option && strncasecmp(option, "close", 5) == 0);
-    c->left = length ? strtoul(length, NULL, 10) : 0;
-    c->size_seen = c->size_over = false;
-    if (coding && strncasecmp(coding, "chunked", 7) == 0) c->phase = CHUNK_SIZE;
-    else if (length) c->phase = BODY_LENGTH;
-    else c->phase = BODY_UNTIL_CLOSE;
-    return (ssize_t)used;
-}
-
-/* One byte of a chunk's size line; false when malformed. */
-static bool on_size_byte(struct conn *c, char byte) {
-    int digit = hex_digit(byte);
-    if (byte == '\n') {
-        if (!c->size_seen) return false;
-        c->phase = c->left ? CHUNK_DATA : TRAILER;
-        c->trailer_len = 0;
-        c->size_seen = c->size_over = false;
-    } else if (!c->size_over && digit >= 0) {
-        c->left = (c->size_seen ? c->left * 16 : 0) + (unsigned long)digit;
-        c->size_seen = true;
-    } else {
-        c->size_over = true;
-    }
-    return true;
-}
-
-/* Consumes bytes of the body. Returns the bytes used, or -1 when malformed; sets *ended at the end of the answer. */
-static ssize_t on_body(struct conn *c, const char *data, size_t len, bool *ended) {
-    size_t part = len < c->left ? len : c->left;
-    switch (c->phase) {
-    case BODY_UNTIL_CLOSE:
-        on_data(c, data, len);
-        return (ssize_t)len;
-    case BODY_LENGTH:
-    case CHUNK_DATA:
-        on_data(c, data, part);
-        c->left -= part;
-        if (!c->left && c->phase == BODY_LENGTH) *ended = true;
-        else if (!c->left) c->phase = CHUNK_END;
-        return (ssize_t)part;
-    case CHUNK_END:
-        if (*data == '\n') c->phase = CHUNK_SIZE;
-        return 1;
-    case CHUNK_SIZE:
-        return on_size_byte(c, *data) ? 1 : -1;
-    default:
-        if (*data == '\n' && c->trailer_len == 0) *ended = true;
-        c->trailer_len = *data == '\n' ? 0 : c->trailer_len + (*data != '\r');
-        return 1;
-    }
-}
-
-/* Feeds received bytes to the parser; false when the answer is malformed. */
-static bool parse(struct conn *c, const char *data, size_t len) {
-    while (len) {
-        bool ended = false;
-        if (!c->busy) return false;
-        ssize_t used = c->phase == HEAD ? on_head(c, data, len) : on_body(c, data, len, &ended);
-        if (used < 0) return false;
-        data += used;
-        len -= (size_t)used;
-        if (c->phase == BODY_LENGTH && c->left == 0) ended = true;
-        if (ended) complete(c);
-    }
-    return true;
-}
-
-static void receive(struct conn *c) {
-    static char buffer[256 * 1024];
-    ssize_t got = recv(c->fd, buffer, sizeof buffer, 0);
-    if (got > 0) {
-        if (!parse(c, buffer, (size_t)got)) fail(c);
-    } else if (got == 0 && c->busy && c->phase == BODY_UNTIL_CLOSE) {
-        c->keep = false;
-        complete(c);
-    } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-        fail(c);
-    }
 }
 
 /* ---- the loop ---- */
@@ -440,6 +319,9 @@ static void read_options(int argc, char **argv) {
 }
 
 static void report(void) {
+    for (long i = 0; i < opt.connections; i++) {
+        if (conns[i].busy) tally(&conns[i]);
+    }
     double elapsed = (double)(last_answer - begin) / 1e9;
     printf("{\"requests\":%llu,\"started\":%llu,\"unfinished\":%ld,\"errors\":%llu,\"non_200\":%llu,\"last_status\":%d,"
            "\"incomplete_streams\":%llu,\"error_events\":%llu,\"chunks\":%llu,\"bytes\":%llu,\"elapsed_s\":%.6f,"

@@ -29,7 +29,7 @@ def compile_programs() -> Programs:
 
 
 def _compile(source: Path, program: Path) -> Path:
-    newest = max(source.stat().st_mtime, (HERE / "common.h").stat().st_mtime)
+    newest = max(part.stat().st_mtime for part in (source, *HERE.glob("*.h")))
     if program.exists() and program.stat().st_mtime >= newest:
         return program
     compiler = shutil.which(os.environ.get("CC", "cc"))

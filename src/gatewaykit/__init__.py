@@ -1,7 +1,7 @@
 """A pluggable ASGI gateway for language models.
 
-``from gatewaykit import Gateway, GatewayMiddleware`` to run or mount one; ``hookimpl``, ``Section`` and the protocols and
-types to write a plugin. Importing this package loads no plugin and opens no file.
+``from gatewaykit import Gateway, GatewayMiddleware`` to run or mount one; ``hookimpl``, ``Section`` and the
+protocols and types to write a plugin. Importing this package loads no plugin and opens no file.
 """
 
 from __future__ import annotations

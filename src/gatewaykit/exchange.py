@@ -20,10 +20,9 @@ from gatewaykit.errors import (
 from gatewaykit.protocols import Dialect
 from gatewaykit.relay import Meter
 from gatewaykit.responding import Responder, Send
-from gatewaykit.types import Call, CallRecord, Incoming, Outcome, Principal, Usage
+from gatewaykit.types import Call, CallRecord, ChatRequest, Incoming, Outcome, Principal, Usage
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_CHARACTERS_PER_TOKEN = 4
 _JSON = (b"content-type", b"application/json")
 _STREAM = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -111,13 +110,8 @@ class Exchange:
 
     def final_usage(self) -> Usage | None:
         """What the call used, estimated if the provider gave no figures; ``None`` when nothing was generated."""
-        if self.meter.usage is not None or self.meter.first_event is None or self.call is None:
-            return self.meter.usage
-        return Usage(
-            input_tokens=math.ceil(len(self.call.body) / _CHARACTERS_PER_TOKEN),
-            output_tokens=math.ceil(self.meter.characters / _CHARACTERS_PER_TOKEN),
-            estimated=True,
-        )
+        call = self.call
+        return self.meter.final_usage(call.body) if call is not None and isinstance(call.request, ChatRequest) else None
 
     def record(self) -> CallRecord:
         """The one record of this exchange."""

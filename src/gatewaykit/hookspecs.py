@@ -1,8 +1,8 @@
 """The hooks. All are synchronous and called once, while the gateway is put together; they return the objects that work.
 
-A plugin is a module, named by an entry point of the group ``gatewaykit``, with functions marked ``@hookimpl``. A function
-may leave out arguments that it does not need. ``async def`` and pluggy's wrappers are refused: return an object with
-asynchronous methods instead.
+A plugin is a module, named by an entry point of the group ``gatewaykit``, with functions marked ``@hookimpl``. A
+function may leave out arguments that it does not need. ``async def`` and pluggy's wrappers are refused: return an
+object with asynchronous methods instead.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ _PAUSE = 0.05
 class ObserverQueue:
     """Gives every record to every observer, in order.
 
-    Recording costs the request an append. When observers fall behind by ``capacity`` records, the oldest are dropped and
-    counted in ``dropped``. ``pause`` is how many seconds records gather before the thread wakes.
+    Recording costs the request an append. When observers fall behind by ``capacity`` records, the oldest are dropped
+    and counted in ``dropped``. ``pause`` is how many seconds records gather before the thread wakes.
     """
 
     def __init__(self, observers: Sequence[Observer], *, capacity: int = _CAPACITY, pause: float = _PAUSE) -> None:

@@ -14,8 +14,8 @@ T = TypeVar("T", bound=Named)
 
 
 def solve(items: Sequence[T]) -> tuple[T, ...]:
-    """``items`` such that every ``before`` and ``after`` holds; among the free ones lower ``tier`` comes first, then the
-    order given.
+    """``items`` such that every ``before`` and ``after`` holds; among the free ones lower ``tier`` comes first, then
+    the order given.
 
     Names that are not present are passed over: a plugin may declare its place beside one that is not installed. Raises
     :class:`~gatewaykit.errors.PluginError` naming the objects of a cycle.

@@ -1,7 +1,7 @@
 """What plugins give to the gateway: small protocols, one for each kind of object that a hook returns.
 
-Subclass a protocol to inherit its defaults, or satisfy it by shape. Every object has a ``name`` that is unique among its
-kind. All of them may declare, as class or instance attributes:
+Subclass a protocol to inherit its defaults, or satisfy it by shape. Every object has a ``name`` that is unique among
+its kind. All of them may declare, as class or instance attributes:
 
 ``before``, ``after``
     names of objects of the same kind that must come later or earlier; they need not be installed.

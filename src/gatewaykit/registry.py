@@ -111,7 +111,7 @@ class Registry:
             plugin = entry.load() if distribution else import_module(entry.value)
             self._register(name, plugin)
             info.hooks = self._hooks(plugin)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything while it is imported
             info.status, info.reason = "broken", _reason(error)
             if must:
                 self._fault(name, f"does not load: {info.reason}")

@@ -6,6 +6,7 @@ encoded is written when the provider's iterator begins to wait, or when enough h
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -33,20 +34,21 @@ OnEvent = Callable[[Call, Event], Event | None]
 OnReply = Callable[[Call, Reply], Reply]
 
 KEEPALIVE = b": keep-alive\n\n"
+CHARACTERS_PER_TOKEN = 4
 _MAX_GATHERED = 256
 
 
 class Meter:
     """Counts what passes: when it began, how much text there was, what the provider says of its use."""
 
-    __slots__ = ("characters", "first_event", "ignored", "model", "usage", "whole")
+    __slots__ = ("characters", "first_event", "ignored", "raw", "usage", "whole")
 
     def __init__(self) -> None:
         self.first_event: float | None = None
         self.characters = 0
         self.usage: Usage | None = None
         self.whole = False
-        self.model = ""
+        self.raw = False
         self.ignored: tuple[str, ...] = ()
 
     def see(self, event: Event) -> None:
@@ -58,7 +60,8 @@ class Meter:
             self.characters += len(event.text)  # type: ignore[attr-defined]
         elif isinstance(event, Raw):
             self.characters += event.characters
-            self.whole = True  # a provider that passes bytes on answers for their end by raising
+            # A provider that passes bytes on answers for their end by raising.
+            self.raw = self.whole = True
         elif isinstance(event, Usage):
             self.usage = event
         elif isinstance(event, Finished | ModelList):
@@ -66,7 +69,19 @@ class Meter:
         elif isinstance(event, ToolCallDelta):
             self.characters += len(event.arguments)
         elif isinstance(event, Started):
-            self.model, self.ignored = event.model, event.ignored
+            self.ignored = event.ignored
+
+    def final_usage(self, body: bytes) -> Usage | None:
+        """What the call used, estimated from ``body`` and the text if the provider does not say; ``None`` if
+        nothing.
+        """
+        if self.usage is not None or self.first_event is None:
+            return self.usage
+        return Usage(
+            input_tokens=math.ceil(len(body) / CHARACTERS_PER_TOKEN),
+            output_tokens=math.ceil(self.characters / CHARACTERS_PER_TOKEN),
+            estimated=True,
+        )
 
     def check_whole(self) -> None:
         """Raise :class:`~gatewaykit.errors.ProviderBadAnswer` if the provider stopped before it finished."""
@@ -104,6 +119,8 @@ async def relay_reply(
             folder.add(passed)
     meter.check_whole()
     reply = folder.reply()
+    if reply.usage is None and reply.choices:
+        reply.usage = meter.final_usage(call.body)
     for hook in on_reply:
         reply = hook(call, reply)
     return reply
@@ -132,8 +149,8 @@ class StreamRelay:
     async def run(self, events: AsyncIterator[Event], watch: Watch) -> None:
         """Relay until the end; whatever goes wrong is raised, and then :meth:`fail` tells the client."""
         self._watch = watch
-        call, on_event, gathered = self._call, self._on_event, self._gathered
-        encode, see, step = self._encoder.encode, self._meter.see, events.__anext__
+        call, on_event, gathered, meter = self._call, self._on_event, self._gathered, self._meter
+        encode, see, step = self._encoder.encode, meter.see, events.__anext__
         while True:
             try:
                 event = await before_wait(step(), self._flush)
@@ -141,11 +158,16 @@ class StreamRelay:
                 break
             see(event)
             passed = event if on_event is None else on_event(call, event)
-            if passed is not None and (frame := encode(passed)):
+            # Bytes that pass unread bring their own usage and end: those events are for the record alone.
+            if passed is None or (meter.raw and not isinstance(passed, Raw)):
+                continue
+            if frame := encode(passed):
                 gathered.append(frame)
                 if len(gathered) >= _MAX_GATHERED:
                     await self._flush()
-        self._meter.check_whole()
+        meter.check_whole()
+        if meter.usage is None and not meter.raw and (usage := meter.final_usage(call.body)) is not None:
+            gathered.append(encode(usage))
         gathered.append(self._encoder.finish())
         if not self._responder.started:
             await self._responder.start(200, self._headers())

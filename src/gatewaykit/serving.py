@@ -75,8 +75,8 @@ def require_keys(gateway: Gateway) -> None:
 class GatewayServer:
     """A bound socket and the server that will accept on it.
 
-    ``environ`` holds what worker processes need to build the same gateway (see :func:`create`); with one worker ``gateway``
-    itself serves. ``address`` is known before :meth:`run`, also for port 0.
+    ``environ`` holds what worker processes need to build the same gateway (see :func:`create`); with one worker
+    ``gateway`` itself serves. ``address`` is known before :meth:`run`, also for port 0.
     """
 
     def __init__(self, gateway: Gateway, environ: Mapping[str, str] | None = None) -> None:

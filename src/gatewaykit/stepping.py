@@ -1,7 +1,8 @@
 """Running a coroutine up to its first wait.
 
-Most awaitables on the request's way are ready at once: a cached answer, the next event of a block already read. Arming a
-timer or writing to the client is worth its price only before a real wait; :func:`before_wait` finds that moment.
+Most awaitables on the request's way are ready at once: a cached answer, the next event of a block already read.
+Arming a timer or writing to the client is worth its price only before a real wait; :func:`before_wait` finds that
+moment.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def _stepped(awaitable: Awaitable[T], then: Callable[[], Awaitable[None]]) -> Ge
     while True:
         try:
             value = yield pending
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed on to where the awaitable waits
             try:
                 pending = inner.throw(error)
             except StopIteration as done:

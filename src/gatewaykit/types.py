@@ -207,7 +207,9 @@ class RefusalDelta(Event):
 
 @dataclass(slots=True)
 class ToolCallDelta(Event):
-    """A tool call or a fragment of it: the first of an ``index`` carries ``id`` and ``name``; arguments are appended."""
+    """A tool call or a fragment of it: the first of an ``index`` carries ``id`` and ``name``; arguments are
+    appended.
+    """
 
     index: int
     id: str = ""

@@ -1,7 +1,8 @@
 """What may end a call from outside: its client leaves, or a time limit passes.
 
-ASGI servers do not raise when a client leaves; one has to ask ``receive``. A :class:`Watch` asks, keeps one timer for all
-limits (rearmed when it fires, so that an event costs one assignment), and cancels the task of the call with a reason.
+ASGI servers do not raise when a client leaves; one has to ask ``receive``. A :class:`Watch` asks, keeps one timer
+for all limits (rearmed when it fires, so that an event costs one assignment), and cancels the task of the call with
+a reason.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ Receive = Callable[[], Awaitable[Any]]
 class Watch:
     """Guards the body of an ``async with``; leaving by its hand raises the reason instead of ``CancelledError``.
 
-    ``between`` (seconds without an event) counts from :meth:`flow` on; ``whole`` from the beginning. ``idle`` is awaited
-    whenever nothing was sent for ``keepalive`` seconds while events flow.
+    ``between`` (seconds without an event) counts from :meth:`flow` on; ``whole`` from the beginning. ``idle`` is
+    awaited whenever nothing was sent for ``keepalive`` seconds while events flow.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """API keys from the configuration: the first authenticator, so that nothing is open by default.
 
-A key is given by the SHA-256 of its text (``printf %s "$KEY" | sha256sum``) or, from a secret file or the environment, as
-it is. Only digests stay in memory. SHA-256 without salt suffices for keys that no one can guess; short ones are refused.
+A key is given by the SHA-256 of its text (``printf %s "$KEY" | sha256sum``) or, from a secret file or the
+environment, as it is. Only digests stay in memory. SHA-256 without salt suffices for keys that no one can guess;
+short ones are refused.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def _as_environment(file: Path | None, overrides: dict[str, Any]) -> dict[str, s
 
 def _greet(gateway: Gateway, address: str, key: str | None) -> None:
     """On a terminal, or with a key that is shown only once: where to go from here."""
-    if key is None and not click.get_text_stream("stdout").isatty():
+    if key is None and not sys.stdout.isatty():
         return
     providers = ", ".join(sorted(gateway.providers)) or "none yet"
     lines = [f"gatewaykit serves at {address}", f"  providers  {providers}"]

@@ -128,9 +128,10 @@ def one_of(*words: str) -> Reader:
     """A reader of one of these words."""
 
     def read(value: Any, name: str) -> str:
-        if text(value, name) not in words:
-            raise unsupported(name, value, words)
-        return str(value)
+        word = text(value, name)
+        if word not in words:
+            raise unsupported(name, word, words)
+        return word
 
     return read
 
@@ -151,15 +152,17 @@ def array(value: Any, name: str) -> list[Any]:
 
 def filled_array(value: Any, name: str) -> list[Any]:
     """A JSON array with at least one element."""
-    if not array(value, name):
+    items = array(value, name)
+    if not items:
         raise invalid(name, "empty array. Expected an array with minimum length 1, but got an empty array instead")
-    return list(value)
+    return items
 
 
 def document(value: Any, name: str) -> dict[str, Any]:
     """A JSON object of the client's own making (a schema), not nested too deep."""
-    shallow(mapping(value, name), name)
-    return dict(value)
+    found = mapping(value, name)
+    shallow(found, name)
+    return found
 
 
 def shallow(value: Any, name: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
 from gatewaykit.dialects.openai_fields import (
+    array,
     filled_array,
     invalid,
     mapping,
@@ -95,12 +96,10 @@ def _function_result(document: dict[str, Any], where: str, earlier: list[Message
 
 def _tool_calls(document: dict[str, Any], where: str) -> tuple[ToolCall, ...]:
     items = document.get("tool_calls")
-    if not items and items in (None, []):
+    if items is None:
         return ()
-    return tuple(
-        _tool_call(item, f"{where}.tool_calls[{index}]")
-        for index, item in enumerate(filled_array(items, f"{where}.tool_calls"))
-    )
+    where = f"{where}.tool_calls"
+    return tuple([_tool_call(item, f"{where}[{index}]") for index, item in enumerate(array(items, where))])
 
 
 def _tool_call(item: Any, where: str) -> ToolCall:
@@ -131,7 +130,7 @@ def _content(document: dict[str, Any], where: str, kinds: tuple[str, ...]) -> Co
         raise missing(where)
     if type(content) is not list:
         raise wrong_type(where, "a string or an array of content parts", content)
-    return tuple(_part(item, f"{where}[{index}]", kinds) for index, item in enumerate(filled_array(content, where)))
+    return tuple([_part(item, f"{where}[{index}]", kinds) for index, item in enumerate(filled_array(content, where))])
 
 
 def _part(item: Any, where: str, kinds: tuple[str, ...]) -> ContentPart:

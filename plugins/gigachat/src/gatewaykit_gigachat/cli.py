@@ -46,3 +46,7 @@ def sandbox(host: str, port: int, token_lifetime: float, event_interval: float, 
     click.echo(f"GIGACHAT_CREDENTIALS={running.credentials}")
     click.echo(f"GIGACHAT_SCOPE={PERS}")
     SandboxServer(app).run([bound])
+
+
+if __name__ == "__main__":
+    main()

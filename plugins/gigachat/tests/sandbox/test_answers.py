@@ -59,7 +59,10 @@ def test_stream_byte_for_byte(api):
     first, second, last, done, rest = api.chat("say 4 words", stream=True).text.split("\n\n")
     created = json.loads(first.removeprefix("data: "))["created"]
     frame = f'"created":{created},"model":"GigaChat-2-Max:2.0.30.01","object":"chat.completion"'
-    assert first == f'data: {{"choices":[{{"delta":{{"content":"word1 word2 word3 ","role":"assistant"}},"index":0}}],{frame}}}'
+    assert (
+        first
+        == f'data: {{"choices":[{{"delta":{{"content":"word1 word2 word3 ","role":"assistant"}},"index":0}}],{frame}}}'
+    )
     assert second == f'data: {{"choices":[{{"delta":{{"content":"word4"}},"index":0}}],{frame}}}'
     usage = '"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12,"precached_prompt_tokens":0}'
     assert last == (
@@ -127,7 +130,9 @@ def test_function_call_in_stream(same, open_api):
     assert choices[0]["delta"]["function_call"] == {"name": "clock", "arguments": {}}
     assert choices[0]["delta"]["functions_state_id"]
     assert choices[0]["delta"]["role"] == "assistant"
-    assert [choice.get("finish_reason") for choice in choices] == (["function_call"] if same else [None, "function_call"])
+    assert [choice.get("finish_reason") for choice in choices] == (
+        ["function_call"] if same else [None, "function_call"]
+    )
     assert "usage" in data[-1]
 
 

@@ -144,7 +144,7 @@ def test_half_line(api):
     answer = api.fault("half-line")
     assert answer.status_code == 200
     assert answer.text.startswith('{"choices"')
-    with pytest.raises(ValueError, match="Unterminated|Expecting"):
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
         answer.json()
 
 
@@ -284,7 +284,8 @@ def test_control_over_http(api):
 
 
 @pytest.mark.parametrize(
-    "body", [{"fault": "boom"}, {"fault": "status=99"}, {"fault": "status=500", "times": 0}, {"times": 1}, [], {"fault": 1}]
+    "body",
+    [{"fault": "boom"}, {"fault": "status=99"}, {"fault": "status=500", "times": 0}, {"times": 1}, [], {"fault": 1}],
 )
 def test_control_refuses_nonsense(api, body):
     """A fault that cannot be read is refused with 400."""

@@ -18,7 +18,9 @@ RECORDINGS = Path(__file__).parents[1] / "recordings" / "cassettes"
 def cassettes() -> dict[str, list[Any]]:
     """The recorded exchanges by the name of their cassette."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return {path.stem: yaml.load(path.read_text(), loader)["interactions"] for path in sorted(RECORDINGS.glob("*.yaml"))}
+    return {
+        path.stem: yaml.load(path.read_text(), loader)["interactions"] for path in sorted(RECORDINGS.glob("*.yaml"))
+    }
 
 
 def exchanges() -> list[Any]:

@@ -138,7 +138,17 @@ def test_refusal(api, status, message, fields):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b'"text"', b"null", b'{"model": "GigaChat", }', b"\xff", b"[" * 100_000, b'{"a":' * 70 + b"1" + b"}" * 70],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"text"',
+        b"null",
+        b'{"model": "GigaChat", }',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"a":' * 70 + b"1" + b"}" * 70,
+    ],
 )
 def test_not_json(api, body):
     """A body that is no JSON object, or nested beyond reason, gets 400 with the generic text."""
@@ -205,7 +215,9 @@ def test_functions_validate(api):
     example = {"request": "r", "params": {"place": 1}}
     place = {"type": "object", "properties": {"place": {"type": "string"}}}
     weak = {"name": "f", "parameters": place, "few_shot_examples": [example]}
-    locations = [entry["schema_location"] for entry in api.http.post("/functions/validate", json=weak).json()["warnings"]]
+    locations = [
+        entry["schema_location"] for entry in api.http.post("/functions/validate", json=weak).json()["warnings"]
+    ]
     assert locations == ["description", "few_shot_examples.0.params"]
     bad = api.http.post("/functions/validate", json={"name": "1", "parameters": {"type": "object"}}).json()
     assert bad["message"] == "Incorrect function syntax"

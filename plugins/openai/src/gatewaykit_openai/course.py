@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from gatewaykit.errors import GatewayError, ProviderBadAnswer, ProviderUnavailab
 from gatewaykit.sse import DONE, payloads
 from gatewaykit.types import Usage
 
-from .wire import Chunk, ChunkChoice, read_chunk
+from .wire import UNREADABLE, Chunk, ChunkChoice, read_chunk
 
 BROKEN_OFF = "The model provider broke off its answer."
 
@@ -35,8 +35,11 @@ class Course:
         """Whether nothing that follows counts any more."""
         return self._done or self._error is not None
 
-    def pieces(self, block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def pieces(self, block: bytes) -> Iterable[tuple[bytes, bytes]]:
         """The frames of ``block`` that carry data, each with that data, until the one that ends the stream."""
+        return ((block, block[6:]),) if is_single(block) else self._split(block)
+
+    def _split(self, block: bytes) -> Iterator[tuple[bytes, bytes]]:
         for frame in block.split(b"\n\n"):
             for data in payloads(frame):
                 if data == DONE:
@@ -53,7 +56,7 @@ class Course:
         """
         try:
             chunk = _chunk(data, loosely)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             self._error = ProviderBadAnswer(detail=f"a chunk cannot be read: {type(error).__name__}")
             return None
         if chunk.error is not None:
@@ -79,6 +82,11 @@ class Course:
         if not self.seen:
             raise ProviderBadAnswer(detail="a stream without choices")
         return self._usage
+
+
+def is_single(block: bytes) -> bool:
+    """Whether ``block`` is one frame of the usual form, a JSON object on one line."""
+    return block.startswith(b"data: {") and block.find(b"\n") == len(block) - 2
 
 
 def _chunk(data: bytes, loosely: bool) -> Chunk:

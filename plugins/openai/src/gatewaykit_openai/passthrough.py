@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from gatewaykit.types import Event, Raw
 
-from .course import Course
-from .wire import Chunk, Said, arguments_text
+from .course import Course, is_single
+from .wire import UNREADABLE, Chunk, Said, arguments_text, read_glance
 
 
 class Passage:
@@ -24,10 +24,8 @@ class Passage:
 
     def take(self, block: bytes) -> Iterable[Event]:
         """What ``block``, a number of whole frames, gives to the client."""
-        if block.find(b"\n") == len(block) - 2 and block.startswith(b"data: {"):
-            chunk = self._course.read(block[6:], loosely=True)
-            return () if chunk is None or self._is_hidden(chunk) else (Raw(block, _characters(chunk)),)
-        return self._take_apart(block)
+        text = self._usual(block) if is_single(block) else ""
+        return (Raw(block, len(text)),) if text else self._take_apart(block)
 
     def end(self) -> Iterable[Event]:
         """What follows the last frame. Raises what made it the last."""
@@ -45,6 +43,20 @@ class Passage:
                 passed.append(frame)
                 characters += _characters(chunk)
         return (Raw(b"".join(passed), characters),) if passed else ()
+
+    def _usual(self, block: bytes) -> str:
+        """The text of a single frame that brings a piece of text and nothing to act upon, as most do; else none."""
+        try:
+            chunk = read_glance(block[6:])
+        except UNREADABLE:
+            return ""
+        if not chunk.choices or chunk.usage is not None or chunk.error is not None:
+            return ""
+        choice = chunk.choices[0]
+        if len(chunk.choices) > 1 or choice.finish_reason is not None or choice.delta is None:
+            return ""
+        self._course.seen.add(choice.index)
+        return choice.delta.content if isinstance(choice.delta.content, str) else ""
 
     def _is_hidden(self, chunk: Chunk) -> bool:
         return self._hide_usage and chunk.usage is not None and not chunk.choices

@@ -8,8 +8,6 @@ from contextlib import aclosing
 from typing import ClassVar, TypeAlias
 from urllib.parse import urlsplit
 
-import msgspec
-
 from gatewaykit.errors import GatewayError, ProviderBadAnswer, ProviderTimeout
 from gatewaykit.http import HttpClient, HttpStream
 from gatewaykit.protocols import Provider
@@ -22,7 +20,7 @@ from .encode import encode_chat
 from .passthrough import Passage
 from .refusals import Refusals
 from .settings import Upstream
-from .wire import read_answer, read_models, read_summary, whole
+from .wire import UNREADABLE, read_answer, read_models, read_summary, whole
 
 CHAT = "/chat/completions"
 DIALECT = "openai_chat"
@@ -34,7 +32,6 @@ MAX_LIST_BYTES = 4 * 1024 * 1024
 MAX_MODELS = 10_000
 LIST_SECONDS = 30.0
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Reader: TypeAlias = Passage | Translation
 
 
@@ -86,7 +83,7 @@ class OpenAICompatible(Provider):
         content = await self._post(call, body)
         try:
             answer = read_answer(content)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise _bad_answer(error) from error
         if answer.error is not None:
             raise self._refusals.from_document(answer.error)
@@ -104,7 +101,7 @@ class OpenAICompatible(Provider):
                 entries = read_models(await answer.read(MAX_LIST_BYTES)).data[:MAX_MODELS]
         except TimeoutError as error:
             raise ProviderTimeout(detail="list of models") from error
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise _bad_answer(error) from error
         return tuple(
             Model(entry.id, entry.owned_by or self.name, whole(entry.created))
@@ -138,7 +135,7 @@ class OpenAICompatible(Provider):
         try:
             content.decode()
             summary = read_summary(content)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise _bad_answer(error) from error
         if summary.error is not None:
             raise self._refusals.from_document(summary.error)
@@ -166,7 +163,7 @@ class OpenAICompatible(Provider):
         """The error that some upstreams send with status 200."""
         try:
             error = read_summary(content).error
-        except _UNREADABLE:
+        except UNREADABLE:
             return None
         return None if error is None else self._refusals.from_document(error)
 

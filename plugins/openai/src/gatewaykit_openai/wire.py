@@ -12,6 +12,9 @@ import msgspec
 
 from gatewaykit.types import Usage
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the readers raise."""
+
 
 class Struct(msgspec.Struct, gc=False):
     """A document on the wire: unknown fields are ignored."""
@@ -95,6 +98,28 @@ class Chunk(Struct):
     error: Any = None
 
 
+class GlanceDelta(Struct):
+    """What most chunks are for."""
+
+    content: Any = None
+
+
+class GlanceChoice(Struct):
+    """One choice of a chunk, at a glance."""
+
+    index: int = 0
+    delta: GlanceDelta | None = None
+    finish_reason: Any = None
+
+
+class Glance(Struct):
+    """A chunk at a glance: enough to see whether the stream goes on as usual."""
+
+    choices: list[GlanceChoice] | None = None
+    usage: Any = None
+    error: Any = None
+
+
 class AnswerChoice(Struct):
     """One choice of an answer in one piece."""
 
@@ -139,6 +164,7 @@ class ModelEntries(Struct):
 
 
 read_chunk = msgspec.json.Decoder(Chunk).decode
+read_glance = msgspec.json.Decoder(Glance).decode
 read_answer = msgspec.json.Decoder(Answer).decode
 read_summary = msgspec.json.Decoder(Summary).decode
 read_models = msgspec.json.Decoder(ModelEntries).decode

@@ -13,6 +13,9 @@ from gatewaykit_gigachat.convert.parameters import not_honoured, own_fields, sam
 from gatewaykit_gigachat.convert.tools import Choice, ToolNames, check_names, choose, function_of, is_built_in
 from gatewaykit_gigachat.convert.translation import ConvertOptions, Translation
 
+_MAX_STOPS = 16
+_MAX_STOP_LENGTH = 1024
+
 
 def translate(
     request: ChatRequest, model: str, options: ConvertOptions, files: Mapping[ContentPart, str]
@@ -24,6 +27,7 @@ def translate(
     if request.n != 1:
         raise BadRequest("GigaChat gives one answer to a request: 'n' must be 1.", param="n")
     check_names(request.tools)
+    _check_stop(request.stop)
     names = ToolNames(_names(request))
     choice = choose(request.tool_choice, request.tools, names)
     form = form_of(request, options, with_functions=bool(request.tools) and choice.function_call != "none")
@@ -50,6 +54,14 @@ def translate(
         call_ids=frozenset(call.id for message in request.messages for call in message.tool_calls),
         options=options,
     )
+
+
+def _check_stop(stop: tuple[str, ...]) -> None:
+    """The text is searched here, so there must not be too much to search for."""
+    if len(stop) > _MAX_STOPS or any(len(sequence) > _MAX_STOP_LENGTH for sequence in stop):
+        raise BadRequest(
+            f"At most {_MAX_STOPS} stop sequences of at most {_MAX_STOP_LENGTH} characters are possible.", param="stop"
+        )
 
 
 def _names(request: ChatRequest) -> Iterator[str]:

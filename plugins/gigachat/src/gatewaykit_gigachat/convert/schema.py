@@ -9,6 +9,7 @@ combinations, no ``null``, defaults or titles; only strings have ``enum``. What 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from gatewaykit_gigachat.convert.unions import Schema, choices, kind_of, single
 
 _FORMATS = frozenset({"date", "time", "date-time"})
 _MAX_LISTED = 500
+_MAX_KEPT_BYTES = 16 * 1024
 _SIZES: dict[str, tuple[str, ...]] = {"array": ("minItems", "maxItems"), "string": ("minLength", "maxLength")}
 _BOUNDS = ("minimum", "maximum")
 
@@ -31,6 +33,25 @@ def clean_parameters(parameters: Mapping[str, Any] | None, param: str) -> Schema
     """
     if not parameters:
         return {"type": "object", "properties": {}}
+    try:
+        written = msgspec.json.encode(dict(parameters))
+    except RecursionError:
+        raise BadRequest("This JSON Schema nests too deep.", param=param) from None
+    kept = _kept(written) if len(written) <= _MAX_KEPT_BYTES else None
+    return kept or _cleaned(parameters, param)
+
+
+@lru_cache(maxsize=256)
+def _kept(written: bytes) -> Schema | None:
+    """The cleaned form of small schemas, which come again with every turn; ``None`` for a large or a faulty one."""
+    try:
+        schema = _cleaned(msgspec.json.decode(written), "")
+    except BadRequest:
+        return None
+    return schema if len(msgspec.json.encode(schema)) <= _MAX_KEPT_BYTES else None
+
+
+def _cleaned(parameters: Mapping[str, Any], param: str) -> Schema:
     schema, _ = _node(inline_references(parameters, param))
     if schema["type"] != "object":
         raise BadRequest("The parameters of a function must be an object.", param=param)

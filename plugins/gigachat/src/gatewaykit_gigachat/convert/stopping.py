@@ -12,7 +12,6 @@ class StopCutter:
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = tuple(dict.fromkeys(stop for stop in stops if stop))
-        self._longest = max(map(len, self._stops), default=0)
         self._held = ""
         self.stopped = False
 
@@ -25,8 +24,11 @@ class StopCutter:
             self.stopped, self._held = True, ""
             return text[:end]
         keep = self._beginning(text)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
+        if not keep:
+            self._held = ""
+            return text
+        self._held = text[-keep:]
+        return text[:-keep]
 
     def flush(self) -> str:
         """What was held back, when no more text comes."""
@@ -40,11 +42,14 @@ class StopCutter:
 
     def _beginning(self, text: str) -> int:
         """The length of the longest end of ``text`` with which a stop sequence begins."""
-        for length in range(min(self._longest - 1, len(text)), 0, -1):
-            tail = text[-length:]
-            if any(stop.startswith(tail) for stop in self._stops):
-                return length
-        return 0
+        longest = 0
+        for stop in self._stops:
+            at = text.find(stop[0], max(0, len(text) - len(stop) + 1))
+            while at >= 0 and not stop.startswith(text[at:]):
+                at = text.find(stop[0], at + 1)
+            if at >= 0:
+                longest = max(longest, len(text) - at)
+        return longest
 
 
 __all__ = ["StopCutter"]

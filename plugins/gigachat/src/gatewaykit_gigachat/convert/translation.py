@@ -61,7 +61,7 @@ class Translation:
 
     body: dict[str, Any]
     ignored: tuple[str, ...] = ()
-    names: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    names: Mapping[str, str] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     answer_function: str | None = None
     must_call: bool = False

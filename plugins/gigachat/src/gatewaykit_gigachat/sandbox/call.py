@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .body import decode
 from .faults import NO_FAULT, Fault, FaultSyntaxError
+from .limits import Place
 from .refusals import Refusal, api_refusal, empty_refusal, html_refusal, user_agent_refusal
 from .stats import Entry
 from .tokens import Grant
@@ -52,6 +52,7 @@ class Call:
     fault: Fault = NO_FAULT
     token: str | None = None
     body: bytes = b""
+    place: Place = field(default_factory=Place)
 
     _grant: Grant | None = None
 
@@ -152,10 +153,14 @@ class Endpoint:
         if not self._public:
             admit(call)
         self._plan(call)
-        with self._place(call):
+        if self.path in call.sandbox.settings.limited_paths:
+            call.place = call.sandbox.parallel.enter(call.grant)
+        try:
             await call.suffer()
             reply = await self._handler(call)
             await reply(scope, receive, send)
+        finally:
+            call.place.leave()
 
     async def _read(self, call: Call) -> None:
         request, settings = call.request, call.sandbox.settings
@@ -171,11 +176,6 @@ class Endpoint:
             raise api_refusal(400, f"Sandbox fault: {error}") from error
         if fault is not None:
             call.meet(fault)
-
-    def _place(self, call: Call) -> AbstractContextManager[None]:
-        if self.path in call.sandbox.settings.limited_paths:
-            return call.sandbox.parallel.hold(call.grant)
-        return nullcontext()
 
 
 def admit(call: Call) -> None:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 from .refusals import api_refusal
 from .stats import Stats
 from .tokens import Grant
+
+
+class Place:
+    """One request's place; without ``release`` it is a place where there is no limit."""
+
+    def __init__(self, release: Callable[[], None] | None = None) -> None:
+        self._release = release
+
+    def leave(self) -> None:
+        """Give the place back; again does nothing."""
+        if self._release is not None:
+            self._release()
+            self._release = None
 
 
 class ParallelLimit:
@@ -19,22 +31,20 @@ class ParallelLimit:
         self._stats = stats
         self._held: Counter[str] = Counter()
 
-    @contextmanager
-    def hold(self, grant: Grant) -> Iterator[None]:
-        """Hold a place until the answer's last byte; 429 when there is none."""
+    def enter(self, grant: Grant) -> Place:
+        """Take a place; 429 when there is none."""
         if self._held[grant.client_id] >= self._limits.get(grant.scope, 1):
             self._stats.refused_parallel += 1
             raise api_refusal(429)
         self._held[grant.client_id] += 1
         self._stats.parallel += 1
         self._stats.peak_parallel = max(self._stats.peak_parallel, self._stats.parallel)
-        try:
-            yield
-        finally:
+
+        def release() -> None:
             self._stats.parallel -= 1
             self._held[grant.client_id] -= 1
-            if not self._held[grant.client_id]:
-                del self._held[grant.client_id]
+
+        return Place(release)
 
 
 class TokenRate:

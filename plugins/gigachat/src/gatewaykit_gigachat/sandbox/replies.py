@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .call import Call
 from .faults import Fault
+from .limits import Place
 from .wire import ClientLeft, Departure
 
 JSON_TYPE = "application/json; charset=utf-8"
@@ -23,12 +24,20 @@ GARBAGE_BODY = b"<<<this is not JSON>>>"
 SLOW_PIECES = 8
 
 
-class _Turn(enum.Enum):
-    """What happens to the connection in place of more bytes."""
+class _Ending(enum.Enum):
+    """How an answer ends after its pieces: as it should, by closing the connection, or never."""
 
+    REGULAR = enum.auto()
     CUT = enum.auto()
     STALL = enum.auto()
-    END = enum.auto()
+
+
+@dataclass(frozen=True)
+class _Script:
+    """The pieces of one body, and what comes after them."""
+
+    pieces: Sequence[bytes]
+    ending: _Ending = _Ending.REGULAR
 
 
 async def _start(send: Send, headers: Mapping[str, str]) -> None:
@@ -38,37 +47,38 @@ async def _start(send: Send, headers: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True)
 class _Writer:
-    """Sends pieces of one body, minding the fault's pace and piece size."""
+    """Sends one body at the pace of ``interval`` seconds between its pieces.
+
+    ``before_last`` is called before the last byte of a regular body: a client that has read
+    everything must find its place free again.
+    """
 
     call: Call
     send: Send
     departure: Departure
     interval: float
+    before_last: Callable[[], None]
 
-    async def write(self, data: bytes) -> None:
-        size = self.call.fault.split or len(data) or 1
-        for start in range(0, len(data), size):
-            await self.send({"type": "http.response.body", "body": data[start : start + size], "more_body": True})
-            # Lets the server notice a client that left, and send each piece by itself.
-            await asyncio.sleep(0)
-
-    async def turn(self, turn: _Turn) -> None:
-        if turn is _Turn.CUT:
+    async def play(self, script: _Script) -> None:
+        regular = script.ending is _Ending.REGULAR
+        for number, piece in enumerate(script.pieces, 1):
+            if number > 1 and self.interval:
+                await self.departure.pause(self.interval)
+            await self._write(piece, last=regular and number == len(script.pieces))
+        if script.ending is _Ending.CUT:
             await self.call.wire.cut(flush=True)
-        elif turn is _Turn.STALL:
+        elif script.ending is _Ending.STALL:
             await self.departure.forever()
 
-    async def play(self, script: Iterator[bytes | _Turn]) -> None:
-        first = True
-        for step in script:
-            if isinstance(step, _Turn):
-                await self.turn(step)
-                break
-            if not first and self.interval:
-                await self.departure.pause(self.interval)
-            first = False
-            await self.write(step)
-        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def _write(self, data: bytes, *, last: bool) -> None:
+        size = self.call.fault.split or len(data)
+        for start in range(0, len(data), size):
+            final = last and start + size >= len(data)
+            if final:
+                self.before_last()
+            await self.send({"type": "http.response.body", "body": data[start : start + size], "more_body": not final})
+            # Lets the server notice a client that left, and send each piece by itself.
+            await asyncio.sleep(0)
 
 
 class JsonReply:
@@ -87,20 +97,17 @@ class JsonReply:
         headers = {**self._call.headers, "content-type": self._content_type, "content-length": str(len(body))}
         async with self._call.wire.watch() as departure:
             await _start(send, headers)
-            await _Writer(self._call, send, departure, fault.slow).play(_body_script(body, fault))
+            writer = _Writer(self._call, send, departure, fault.slow, self._call.place.leave)
+            await writer.play(_body_script(body, fault))
 
 
-def _body_script(body: bytes, fault: Fault) -> Iterator[bytes | _Turn]:
+def _body_script(body: bytes, fault: Fault) -> _Script:
     if fault.stall is not None:
-        yield _Turn.STALL
-    elif fault.drop_after is not None:
-        yield body[: len(body) // 2]
-        yield _Turn.CUT
-    elif fault.slow:
-        size = max(1, -(-len(body) // SLOW_PIECES))
-        yield from (body[start : start + size] for start in range(0, len(body), size))
-    else:
-        yield body
+        return _Script([], _Ending.STALL)
+    if fault.drop_after is not None:
+        return _Script([body[: len(body) // 2]], _Ending.CUT)
+    size = max(1, -(-len(body) // SLOW_PIECES)) if fault.slow else len(body)
+    return _Script([body[start : start + size] for start in range(0, len(body), size)])
 
 
 class StreamReply:
@@ -114,30 +121,37 @@ class StreamReply:
             self._events.append(DONE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stats, fault = self._call.sandbox.stats, self._call.fault
-        stats.live_streams += 1
-        try:
-            async with self._call.wire.watch() as departure:
-                await _start(send, {**self._call.headers, "content-type": "text/event-stream"})
-                writer = _Writer(self._call, send, departure, self._interval)
-                await writer.play(_stream_script(self._events, fault))
+        call, stats = self._call, self._call.sandbox.stats
+        live = Place(stats.stream_begins())
+
+        def complete() -> None:
             stats.finished_streams += 1
+            live.leave()
+            call.place.leave()
+
+        try:
+            async with call.wire.watch() as departure:
+                await _start(send, {**call.headers, "content-type": "text/event-stream"})
+                writer = _Writer(call, send, departure, self._interval, complete)
+                await writer.play(_stream_script(self._events, call.fault))
         except ClientLeft:
-            stats.cancelled_streams += 0 if self._call.wire.severed else 1
+            stats.cancelled_streams += 0 if call.wire.severed else 1
         finally:
-            stats.live_streams -= 1
+            live.leave()
 
 
-def _stream_script(events: Sequence[bytes], fault: Fault) -> Iterator[bytes | _Turn]:
-    for sent, event in enumerate(events):
-        if fault.drop_after == sent:
-            yield _Turn.CUT
-        if fault.stall == sent:
-            yield _Turn.STALL
-        if fault.half_line == sent + 1:
-            yield event[: len(event) // 2]
-            yield _Turn.END
-        yield GARBAGE_EVENT if fault.garbage == sent + 1 else event
+def _stream_script(events: Sequence[bytes], fault: Fault) -> _Script:
+    pieces = list(events)
+    if fault.garbage is not None and fault.garbage <= len(pieces):
+        pieces[fault.garbage - 1] = GARBAGE_EVENT
+    if fault.drop_after is not None and fault.drop_after < len(pieces):
+        return _Script(pieces[: fault.drop_after], _Ending.CUT)
+    if fault.stall is not None and fault.stall < len(pieces):
+        return _Script(pieces[: fault.stall], _Ending.STALL)
+    if fault.half_line is not None and fault.half_line <= len(pieces):
+        half = pieces[fault.half_line - 1]
+        return _Script([*pieces[: fault.half_line - 1], half[: len(half) // 2]])
+    return _Script(pieces)
 
 
 def json_response(payload: Any) -> Response:

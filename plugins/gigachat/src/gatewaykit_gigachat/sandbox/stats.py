@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +40,15 @@ class Stats:
     """Other requests whose client left before the answer."""
     faults: int = 0
     """Requests that met a scripted fault."""
+
+    def stream_begins(self) -> Callable[[], None]:
+        """Count a live stream; the returned function counts it off."""
+        self.live_streams += 1
+
+        def ends() -> None:
+            self.live_streams -= 1
+
+        return ends
 
     def as_dict(self) -> dict[str, Any]:
         """The counters as a JSON-ready mapping."""

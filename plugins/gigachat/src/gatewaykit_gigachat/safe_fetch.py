@@ -1,0 +1,231 @@
+"""Download from an address that a client gave, without becoming the client's hand inside the network (SSRF).
+
+The host is resolved here, once; every address it has must be global unicast; and the connection goes to the very address
+that was checked, so that a second answer of the name server cannot matter. Redirects are followed by hand, under the same
+rules. What a client learns of a failure is the same whether a host is missing, forbidden or silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypeAlias
+
+import httpx
+
+from gatewaykit.errors import BadRequest, ProviderError
+from gatewaykit.http import control_client, translated_errors
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+
+_GLOBAL = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNFIT = tuple(
+    ipaddress.ip_network(block)
+    for block in ("192.0.0.0/24", "192.88.99.0/24", "100.64.0.0/10", "2001::/23", "2001:db8::/32", "3fff::/20")
+)
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_URL = 8192
+_MOST_ADDRESSES = 4
+_UNREACHABLE = "The file could not be fetched from its address."
+
+
+def is_public(address: Address) -> bool:
+    """Whether ``address`` is global unicast: not private, shared, loopback, link-local, multicast or reserved.
+
+    IPv6 addresses that stand for an IPv4 address (mapped, NAT64, 6to4) are judged by that one. Source: the IANA
+    special-purpose address registries (RFC 6890).
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+        if address not in _GLOBAL:
+            return False
+    if address.is_multicast or address.is_reserved or address.is_unspecified or address.is_loopback:
+        return False
+    return address.is_global and not any(address.version == block.version and address in block for block in _UNFIT)
+
+
+async def system_resolver(host: str, port: int) -> list[str]:
+    """The addresses of ``host`` as the system knows them. Raises :class:`OSError`."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """What may be fetched: ``timeout`` in seconds for all of it, redirects included; ``allow`` judges each address."""
+
+    timeout: float = 20.0
+    max_redirects: int = 3
+    ports: frozenset[int] = frozenset({80, 443})
+    allow: Callable[[Address], bool] = is_public
+    resolve: Resolver = system_resolver
+    ssl_context: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A downloaded body; ``content_type`` is what the server says of it, lower case and without parameters."""
+
+    data: bytes
+    content_type: str
+
+
+class SafeFetcher:
+    """Fetches http(s) addresses under :class:`FetchOptions`. It keeps no connection and no cookie between downloads."""
+
+    def __init__(self, options: FetchOptions | None = None) -> None:
+        self._options = options or FetchOptions()
+        self._ssl_context = self._options.ssl_context
+
+    async def fetch(self, url: str, *, limit: int, param: str | None = None) -> Fetched:
+        """The body behind ``url``, at most ``limit`` bytes.
+
+        Raises :class:`~gatewaykit.errors.BadRequest` with ``param``, whatever went wrong: the address is the client's.
+        """
+        try:
+            async with asyncio.timeout(self._options.timeout):
+                return await self._follow(_parsed(url), limit)
+        except _Refused as refused:
+            raise BadRequest(refused.message, param=param, detail=refused.detail) from refused
+        except TimeoutError as error:
+            raise BadRequest("The file could not be fetched in time.", param=param) from error
+        except ProviderError as error:
+            raise BadRequest(_UNREACHABLE, param=param, detail=error.detail) from error
+
+    async def _follow(self, url: httpx.URL, limit: int) -> Fetched:
+        for _ in range(self._options.max_redirects + 1):
+            answer = await self._one(url, limit)
+            if isinstance(answer, Fetched):
+                return answer
+            url = answer
+        raise _Refused("The address of the file redirects too often.")
+
+    async def _one(self, url: httpx.URL, limit: int) -> Fetched | httpx.URL:
+        """One request: the body, or where else it is."""
+        addresses = await self._checked(url)
+        jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        async with control_client(
+            ssl_context=self._context(url),
+            timeout=self._options.timeout,
+            cookies=jar,
+            limits=httpx.Limits(max_connections=1),
+        ) as client:
+            with translated_errors():
+                response = await _connected(client, url, addresses)
+                try:
+                    if response.status_code in _REDIRECTS:
+                        return _parsed(str(url.join(_plain(response.headers.get("location", "")))))
+                    return await _body(response, limit)
+                finally:
+                    await response.aclose()
+
+    async def _checked(self, url: httpx.URL) -> list[Address]:
+        """The addresses of the host, all of them fit to be connected to."""
+        port = url.port or (443 if url.scheme == "https" else 80)
+        if port not in self._options.ports:
+            raise _Refused("Files are not fetched from this port.")
+        try:
+            found = await self._options.resolve(url.raw_host.decode("ascii"), port)
+            addresses = [ipaddress.ip_address(text.partition("%")[0]) for text in dict.fromkeys(found)]
+        except (OSError, ValueError) as error:
+            raise _Refused(_UNREACHABLE, f"not resolved: {type(error).__name__}") from error
+        if not addresses or not all(map(self._options.allow, addresses)):
+            raise _Refused(_UNREACHABLE, "the host has an address that is not allowed")
+        return addresses[:_MOST_ADDRESSES]
+
+    def _context(self, url: httpx.URL) -> ssl.SSLContext:
+        """The TLS settings, made once, for loading the authorities takes long; plain HTTP has no use for them."""
+        if url.scheme == "http":
+            return self._ssl_context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self._ssl_context is None:
+            self._ssl_context = ssl.create_default_context()
+        return self._ssl_context
+
+
+class _Refused(Exception):
+    """Why nothing is fetched: ``message`` for the client, ``detail`` for the log."""
+
+    def __init__(self, message: str, detail: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+
+def _plain(location: str) -> str:
+    if not location:
+        raise _Refused(_UNREACHABLE, "a redirect without an address")
+    return location
+
+
+def _parsed(text: str) -> httpx.URL:
+    """``text`` as an address that may be looked at more closely."""
+    try:
+        if len(text) > _MAX_URL:
+            raise httpx.InvalidURL("too long")
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise _Refused("The address of the file is not valid.") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise _Refused("The address of a file must begin with http:// or https://.")
+    if url.userinfo:
+        raise _Refused("The address of a file must not hold a user name or password.")
+    return url
+
+
+async def _connected(client: httpx.AsyncClient, url: httpx.URL, addresses: Sequence[Address]) -> httpx.Response:
+    """The answer of the first address that accepts a connection; its host name goes into ``Host`` and TLS only."""
+    headers = {
+        "Host": url.netloc.decode("ascii"),
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }
+    for left, address in reversed(list(enumerate(reversed(addresses)))):
+        request = client.build_request(
+            "GET",
+            url.copy_with(host=str(address)),
+            headers=headers,
+            extensions={"sni_hostname": url.raw_host.decode("ascii"), "timeout": client.timeout.as_dict()},
+        )
+        try:
+            return await client.send(request, stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            if not left:
+                raise
+    raise _Refused(_UNREACHABLE, "the host has no address")
+
+
+async def _body(response: httpx.Response, limit: int) -> Fetched:
+    """The bytes as they come over the wire: a compressed body is refused, for its size would be unknown."""
+    if response.status_code != 200:
+        raise _Refused(f"The server of the file answered with status {response.status_code}.")
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise _Refused(_UNREACHABLE, "the body is compressed")
+    declared = response.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:18]) > limit:
+        raise _too_large(limit)
+    data = bytearray()
+    async for piece in response.aiter_raw():
+        data += piece
+        if len(data) > limit:
+            raise _too_large(limit)
+    content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return Fetched(bytes(data), content_type)
+
+
+def _too_large(limit: int) -> _Refused:
+    return _Refused(f"The file behind the address is larger than {limit} bytes.")
+
+
+__all__ = ["Address", "FetchOptions", "Fetched", "Resolver", "SafeFetcher", "is_public", "system_resolver"]

@@ -1,0 +1,154 @@
+"""Token endpoints: what is sent, what their errors mean, and what never shows."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+import respx
+
+from gatewaykit.errors import (
+    GatewayError,
+    ProviderAuthFailed,
+    ProviderBadAnswer,
+    ProviderBusy,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from gatewaykit_gigachat.control import Control
+from gatewaykit_gigachat.credentials import OAuthEndpoint, PasswordEndpoint
+from gatewaykit_gigachat.retries import Retries
+from gatewaykit_gigachat.sandbox import B2B, CORP, SandboxSettings
+from gatewaykit_gigachat.token import TokenKeeper
+
+URL = "https://auth.example/api/v2/oauth"
+KEY = "Y2FuYXJ5OmNhbmFyeQ=="
+GOOD = {"access_token": "token", "expires_at": 4102444800000}
+UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+@pytest.fixture
+async def control() -> AsyncIterator[Control]:
+    """HTTP clients without any trust: nothing here speaks TLS."""
+    made = Control(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), {"User-Agent": "tests"}, 10.0)
+    yield made
+    await made.aclose()
+
+
+def retries(most: int = 2) -> Retries:
+    return Retries(most, 0.001, 1.0, (429, 500, 503))
+
+
+@respx.mock
+async def test_the_request_is_as_documented(control: Control) -> None:
+    """The key goes as Basic, with a fresh UUID v4 for each request, the scope as a form, and a User-Agent."""
+    route = respx.post(URL).respond(json=GOOD)
+    endpoint = OAuthEndpoint(control, retries(), URL, KEY, CORP)
+    for _ in range(2):
+        assert (await endpoint()).value == "token"
+    first, second = (call.request for call in route.calls)
+    assert first.headers["authorization"] == f"Basic {KEY}"
+    assert first.headers["user-agent"]
+    assert first.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert parse_qs(first.content.decode()) == {"scope": [CORP]}
+    assert UUID4.fullmatch(first.headers["rquid"])
+    assert first.headers["rquid"] != second.headers["rquid"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (400, {}, "HTTP 400"),
+        (400, {"code": 5, "message": "scope is empty"}, "gigachat.scope"),
+        (400, {"code": 1, "message": "scope data format invalid"}, "gigachat.scope"),
+        (400, {"code": 7, "message": "scope from db not fully includes consumed scope"}, "another scope"),
+        (401, {"code": 7, "message": "scope from db not fully includes consumed scope"}, "another scope"),
+        (401, {"code": 4, "message": "Can't decode 'Authorization' header"}, "gigachat.credentials"),
+        (401, {"code": 6, "message": "credentials doesn't match db data"}, "wrong or revoked"),
+        (403, {"message": f"no access for {KEY} at https://inner.example/x"}, "no access for"),
+    ],
+)
+@respx.mock
+async def test_configuration_errors_are_asked_once(
+    control: Control, status: int, body: dict[str, Any], told: str
+) -> None:
+    """A refused key or scope is ProviderAuthFailed, told apart in the log's detail, and never tried again."""
+    route = respx.post(URL).respond(status, json=body)
+    with pytest.raises(ProviderAuthFailed) as caught:
+        await OAuthEndpoint(control, retries(), URL, KEY, B2B)()
+    assert route.call_count == 1
+    assert told in str(caught.value)
+    assert "inner.example" not in str(caught.value)
+    assert caught.value.message == ProviderAuthFailed.default_message
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (httpx.Response(429, json={"code": 9, "message": "TOO_MANY_REQUESTS"}), ProviderBusy),
+        (httpx.Response(503, html="<html>busy</html>"), ProviderUnavailable),
+        (httpx.Response(500), ProviderUnavailable),
+        (httpx.ConnectError("refused"), ProviderUnavailable),
+        (httpx.ReadTimeout("slow"), ProviderTimeout),
+    ],
+)
+@respx.mock
+async def test_what_may_pass_is_tried_again(control: Control, answer: Any, kind: type[GatewayError]) -> None:
+    """Busy, broken and unreachable token endpoints are tried three times in all, then told as what they were."""
+    route = respx.post(URL).mock(side_effect=lambda _: answer) if isinstance(answer, httpx.Response) else None
+    route = route or respx.post(URL).mock(side_effect=answer)
+    with pytest.raises(kind):
+        await OAuthEndpoint(control, retries(), URL, KEY, B2B)()
+    assert route.call_count == 3
+
+
+@pytest.mark.parametrize("body", ["", "<html>", "[]", "{}", '{"access_token": 5, "expires_at": 1}', '{"tok": "a b", "exp": 1}'])
+@respx.mock
+async def test_answers_without_a_token_are_bad_answers(control: Control, body: str) -> None:
+    """A 200 that holds no token is ProviderBadAnswer."""
+    respx.post(URL).respond(200, text=body)
+    with pytest.raises(ProviderBadAnswer):
+        await OAuthEndpoint(control, retries(), URL, KEY, B2B)()
+
+
+@pytest.mark.parametrize("sandbox_settings", [SandboxSettings(expires_at_unit="s"), SandboxSettings(expires_at_unit="ms")])
+async def test_tokens_of_both_units_live_half_an_hour(bench: Any, control: Control) -> None:
+    """Against the sandbox a token's end is half an hour away, whatever its unit."""
+    endpoint = OAuthEndpoint(control, retries(), bench.sandbox.auth_url, bench.sandbox.key(B2B), B2B)
+    now = bench.sandbox.sandbox.settings.clock()
+    assert 1790 < (await endpoint()).expires - now < 1810
+
+
+async def test_a_user_gets_tokens_too(bench: Any, control: Control) -> None:
+    """User and password give a token from the API's own endpoint; a wrong password is ProviderAuthFailed."""
+    url = bench.sandbox.base_url + "/token"
+    assert (await PasswordEndpoint(control, retries(), url, "sandbox", "sandbox-password")()).value
+    with pytest.raises(ProviderAuthFailed):
+        await PasswordEndpoint(control, retries(), url, "sandbox", "wrong")()
+
+
+async def test_a_token_is_renewed_before_it_ends(bench: Any, control: Control) -> None:
+    """With the sandbox's tokens of half an hour, a call in the last minute brings a new one, and all are accepted."""
+    endpoint = OAuthEndpoint(control, retries(), bench.sandbox.auth_url, bench.sandbox.key(B2B), B2B)
+    now = bench.sandbox.sandbox.settings.clock()
+    keeper = TokenKeeper(endpoint, 60.0, lambda: now)
+    first = await keeper.authorization()
+    now += 1755
+    assert await keeper.authorization() == first
+    await bench.until(lambda: bench.sandbox.stats.tokens_issued == 2)
+    await keeper.aclose()
+    now += 100
+    assert await keeper.authorization() != first
+
+
+async def test_a_wrong_key_is_the_gateways_failure(bench: Any) -> None:
+    """A key of another scope or of nobody fails calls as ProviderAuthFailed, a 502."""
+    for fields in ({"credentials": bench.sandbox.key(B2B), "scope": CORP}, {"credentials": KEY}):
+        with pytest.raises(ProviderAuthFailed) as caught:
+            await bench.provider(**fields).models()
+        assert caught.value.status == 502

@@ -1,0 +1,116 @@
+"""Running a sandbox: in a program, from the shell, with certificates, and several at a time."""
+
+from __future__ import annotations
+
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+
+import httpx
+import pytest
+import trustme
+from click.testing import CliRunner
+
+from gatewaykit_gigachat.cli import main
+from gatewaykit_gigachat.sandbox import B2B, SandboxSettings, TlsFiles, bound_socket, create_sandbox, running_sandbox
+
+
+def test_sandboxes_share_nothing(running, api, open_api):
+    """A token, a file, a fault and the counters of one sandbox are unknown to another."""
+    with running_sandbox() as second:
+        other = open_api(second)
+        assert second.stats.requests["/chat/completions"] == 0
+        own, foreign = other.http.headers["authorization"], api.http.headers["authorization"]
+        assert other.http.get("/models", headers={"authorization": foreign}).status_code == 401
+        second.faults.push("status=500", times=None)
+        assert api.http.get("/models").status_code == 200
+        assert other.http.get("/models", headers={"authorization": own}).status_code == 500
+
+
+def test_stop_cuts_what_is_open(open_api):
+    """Leaving the block ends a silent stream, the thread and the socket."""
+    with running_sandbox() as running:
+        api = open_api(running)
+        body = {"model": "GigaChat", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        request = api.http.build_request("POST", "/chat/completions", json=body, headers={"x-sandbox-fault": "stall=1"})
+        answer = api.http.send(request, stream=True)
+        assert answer.status_code == 200
+    with pytest.raises(httpx.TransportError):
+        answer.read()
+    answer.close()
+    assert "gigachat-sandbox" not in [thread.name for thread in threading.enumerate() if thread.is_alive()]
+    with pytest.raises(httpx.ConnectError):
+        api.http.get("/models")
+
+
+async def test_without_a_socket():
+    """The application runs in process too; only a cut of the connection needs a socket, and fails without."""
+    app = create_sandbox(SandboxSettings(anonymous_scope=B2B))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://sandbox/v1") as client:
+        assert (await client.get("/models")).status_code == 200
+        with pytest.raises(ConnectionError):
+            await client.get("/models", headers={"x-sandbox-fault": "drop=before"})
+
+
+def test_client_certificates(tmp_path):
+    """With a client authority, only a client with its certificate is served, and needs no token."""
+    authority = trustme.CA()
+    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("client@example.org")
+    paths = {name: tmp_path / name for name in ("ca.pem", "server.pem", "server.key", "client.pem")}
+    authority.cert_pem.write_to_path(str(paths["ca.pem"]))
+    server.cert_chain_pems[0].write_to_path(str(paths["server.pem"]))
+    server.private_key_pem.write_to_path(str(paths["server.key"]))
+    client.private_key_and_cert_chain_pem.write_to_path(str(paths["client.pem"]))
+    tls = TlsFiles(paths["server.pem"], paths["server.key"], client_ca=paths["ca.pem"])
+    trusting = ssl.create_default_context(cafile=str(paths["ca.pem"]))
+    with running_sandbox(SandboxSettings(anonymous_scope=B2B), tls=tls) as running:
+        assert running.url.startswith("https://127.0.0.1:")
+        with httpx.Client(verify=trusting) as stranger, pytest.raises(httpx.TransportError):
+            stranger.get(f"{running.base_url}/models")
+        trusting.load_cert_chain(str(paths["client.pem"]))
+        with httpx.Client(verify=trusting) as known:
+            assert known.get(f"{running.base_url}/models").status_code == 200
+            with pytest.raises(httpx.RemoteProtocolError):
+                known.get(f"{running.base_url}/models", headers={"x-sandbox-fault": "drop=after:1"})
+
+
+def test_command():
+    """The command prints where it listens and with which key, serves, and ends on an interrupt without a traceback."""
+    command = [sys.executable, "-m", "gatewaykit_gigachat.cli", "sandbox", "--port", "0", "--event-interval", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            printed = dict(process.stdout.readline().strip().split("=", 1) for _ in range(4))
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/api/v1", printed["GIGACHAT_BASE_URL"])
+            answer = httpx.post(
+                printed["GIGACHAT_AUTH_URL"],
+                data={"scope": printed["GIGACHAT_SCOPE"]},
+                headers={
+                    "authorization": f"Basic {printed['GIGACHAT_CREDENTIALS']}",
+                    "rquid": "736ba29f-7e21-495b-a0a6-ab5003dffc84",
+                },
+                verify=False,
+            )
+            assert answer.status_code == 200
+            with pytest.raises(httpx.TransportError):
+                httpx.get(
+                    f"{printed['GIGACHAT_BASE_URL']}/nothing", headers={"x-sandbox-fault": "drop=before"}, timeout=0.001
+                )
+        finally:
+            process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert "Traceback" not in errors
+    assert process.returncode in (0, -signal.SIGINT, 130, 1)
+
+
+def test_command_on_a_taken_port():
+    """A port that is taken is told in one sentence, with exit code 1."""
+    with bound_socket("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(main, ["sandbox", "--port", port])
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: cannot listen on 127.0.0.1:{port}")
+    assert CliRunner().invoke(main, ["sandbox", "--port", "70000"]).exit_code == 2
