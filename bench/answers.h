@@ -1,4 +1,4 @@
-/* The mock upstream's answers, prepared once, in the shapes of OpenAI and GigaChat. SPDX-License-Identifier: Apache-2.0 */
+/* The mock upstream's answers in the shapes of OpenAI and GigaChat, prepared once. SPDX-License-Identifier: Apache-2.0 */
 #ifndef BENCH_ANSWERS_H
 #define BENCH_ANSWERS_H
 

@@ -340,7 +340,10 @@ static void on_signal(int number) {
     stopping = 1;
 }
 
-/* Connects everything before the clock starts, so that no request pays for it. */
+/*
+ * Connects everything before the clock starts, so that no request pays for it. The pause lets the server accept: libuv
+ * takes one connection in each turn of its loop, so under load the last of hundreds would wait for seconds.
+ */
 static void open_connections(void) {
     conns = calloc((size_t)opt.connections, sizeof *conns);
     idle = calloc((size_t)opt.connections, sizeof *idle);
@@ -350,6 +353,7 @@ static void open_connections(void) {
         if (!connect_to(&conns[i])) die("connect");
         idle[idle_len++] = i;
     }
+    usleep(50000 + 250 * (useconds_t)opt.connections);
 }
 
 int main(int argc, char **argv) {

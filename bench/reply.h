@@ -1,4 +1,4 @@
-/* Reads HTTP/1.1 replies and the event streams in them, byte by byte as they come. SPDX-License-Identifier: Apache-2.0 */
+/* Reads HTTP/1.1 replies and the event streams in them as bytes come. SPDX-License-Identifier: Apache-2.0 */
 #ifndef BENCH_REPLY_H
 #define BENCH_REPLY_H
 

@@ -16,6 +16,7 @@ from . import generator
 from .build import Programs
 from .failures import SubjectError
 from .generator import Mock, Shape
+from .meter import Meter
 from .processes import Group, Placement, free_port, place
 from .results import Results, Values
 from .subjects import Exchange, Launch, Subject
@@ -119,12 +120,13 @@ class Lab:
         """One run of the generator with the subject's CPU time and the upstream's counters around it."""
         if not running.group.alive():
             raise SubjectError(f"ended on its own: {running.group.last_words()}")
-        before, cpu_before = self.mock.counters(), running.group.cpu_s()
+        before, meter = self.mock.counters(), Meter(running.group, self.mock.group)
         report = self.load(running, shape, placement or self.placement)
         time.sleep(SETTLE_S)
-        cpu_us = (running.group.cpu_s() - cpu_before) * 1e6
+        cpu_us, other_share = meter.subject_us(), meter.other_share()
         after = self.mock.counters()
         values = values_of(report, cpu_us, {name: after[name] - before[name] for name in after})
+        values["other_share"] = other_share
         self._remark(running.subject, shape, values)
         if report["started"] and report["requests"] == report["non_200"]:
             raise SubjectError(f"answered no request with 200 (last status {report['last_status']})")

@@ -11,9 +11,9 @@ class Plan:
 
     connections: tuple[int, ...] = (1, 16, 64, 256)
     rounds: int = 5
-    seconds: float = 2.0
+    seconds: float = 1.6
     latency_rounds: int = 4
-    latency_seconds: float = 5.0
+    latency_seconds: float = 4.0
     latency_rate: float = 100.0
     stream_connections: int = 16
     paced: tuple[tuple[int, int], ...] = ((100, 3), (500, 2), (1000, 2))  # streams and rounds

@@ -117,9 +117,13 @@ def gateway_dialects(gateway: GatewayContext) -> Iterable[Dialect]:
 
     ::
 
+        class OldPaths(OpenAIChat):
+            name = "old-paths"
+            routes = [("POST", "/api/chat")]
+
         @hookimpl
         def gateway_dialects(gateway):
-            return [MyWireFormat()]
+            return [OldPaths()]
     """
     return ()
 

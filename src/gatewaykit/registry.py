@@ -163,9 +163,10 @@ class Registry:
         return found
 
     def _call(self, plugin: str, hook: str, arguments: Mapping[str, Any]) -> Iterable[Any]:
-        others = [other for name, other in self._manager.list_name_plugin() if name != plugin and other is not None]
+        caller = getattr(self._manager.hook, hook)
+        mine = [implementation for implementation in caller.get_hookimpls() if implementation.plugin_name == plugin]
         try:
-            results = self._manager.subset_hook_caller(hook, others)(**arguments)
+            results = [one.function(*(arguments[name] for name in one.argnames)) for one in mine]
             return [item for result in results for item in (() if result is None else result)]
         except GatewayKitError as error:
             self._fault(plugin, str(error))

@@ -60,7 +60,7 @@ def decode_chat(incoming: Incoming, body: bytes) -> ChatRequest:
         if value is not None:
             read = _READERS.get(name)
             if read is None:
-                shallow(value, name)
+                shallow(value, name[:64])
                 extra[name] = value
             else:
                 given[name] = read(value, name)
@@ -92,7 +92,7 @@ def read_document(body: bytes) -> dict[str, Any]:
     except msgspec.DecodeError as error:
         raise BadRequest(f"The body of the request is not valid JSON: {error}.") from None
     if type(document) is not dict:
-        raise wrong_type("body", "an object", document) if document is not None else missing("body")
+        raise wrong_type("body", "an object", document)
     return document
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from .sandbox import PERS, RunningSandbox, SandboxServer, SandboxSettings, bound_socket, create_sandbox, url_of
@@ -45,7 +47,8 @@ def sandbox(host: str, port: int, token_lifetime: float, event_interval: float, 
     click.echo(f"GIGACHAT_AUTH_URL={running.auth_url}")
     click.echo(f"GIGACHAT_CREDENTIALS={running.credentials}")
     click.echo(f"GIGACHAT_SCOPE={PERS}")
-    SandboxServer(app).run([bound])
+    with suppress(KeyboardInterrupt):
+        SandboxServer(app).run([bound])
 
 
 if __name__ == "__main__":

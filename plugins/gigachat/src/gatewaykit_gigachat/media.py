@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import binascii
+import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -31,11 +32,15 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file ready to be uploaded."""
+    """A file ready to be uploaded; ``digest`` is the SHA-256 of its content."""
 
     data: bytes
     filename: str
     kind: Kind
+    digest: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", hashlib.sha256(self.data).digest())
 
 
 def _begins(*starts: bytes) -> Callable[[bytes], bool]:

@@ -64,7 +64,9 @@ class GigaChat(Provider):
         self._options = settings.convert_options
         self._timeout = settings.timeout
         self._sessions = Sessions(naming_secret(settings))
-        self._attachments = Attachments(GigaChatFiles(self._connection.api, settings.upload_timeout), settings)
+        self._store = GigaChatFiles(self._connection.api, settings.upload_timeout)
+        self._attachment_options = settings.attachments.options
+        self._attachments: dict[asyncio.AbstractEventLoop, Attachments] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._connection.http!r} {self._connection.credential!r}>"
@@ -99,16 +101,24 @@ class GigaChat(Provider):
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        await self._attachments.aclose()
+        if attachments := self._attachments.pop(asyncio.get_running_loop(), None):
+            await attachments.aclose()
         await self._connection.aclose()
 
     @asynccontextmanager
     async def _files(self, call: Call) -> AsyncIterator[Mapping[ContentPart, str]]:
         """The ids of the request's files, uploaded if need be, for as long as the call lasts."""
+        loop = asyncio.get_running_loop()
+        attachments = self._attachments.get(loop)
+        if attachments is None:
+            for stale in [known for known in self._attachments if known.is_closed()]:
+                del self._attachments[stale]
+            attachments = self._attachments[loop] = Attachments(self._store, self._attachment_options)
+        owner = client_id(call.principal.tenant)
         try:
-            yield await self._attachments.resolve(call)
+            yield await attachments.resolve(call, owner)
         finally:
-            await self._attachments.finished(call)
+            await attachments.finished(call, owner)
 
     async def _attempt(
         self, call: Call, target: Target, files: Mapping[ContentPart, str], send: Send[T], *, streamed: bool

@@ -1,8 +1,8 @@
 """Download from an address that a client gave, without becoming the client's hand inside the network (SSRF).
 
-The host is resolved here, once; every address it has must be global unicast; and the connection goes to the very address
-that was checked, so that a second answer of the name server cannot matter. Redirects are followed by hand, under the same
-rules. What a client learns of a failure is the same whether a host is missing, forbidden or silent.
+The host is resolved here, once; every address it has must be global unicast; and the connection goes to the very
+address that was checked, so that a second answer of the name server cannot matter. Redirects are followed by hand,
+under the same rules. What a client learns of a failure is the same whether a host is missing, forbidden or silent.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class SafeFetcher:
         addresses = await self._checked(url)
         jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         async with control_client(
-            ssl_context=self._context(url),
+            ssl_context=await self._context(url),
             timeout=self._options.timeout,
             cookies=jar,
             limits=httpx.Limits(max_connections=1),
@@ -132,7 +132,7 @@ class SafeFetcher:
 
     async def _checked(self, url: httpx.URL) -> list[Address]:
         """The addresses of the host, all of them fit to be connected to."""
-        port = url.port or (443 if url.scheme == "https" else 80)
+        port = url.port if url.port is not None else 443 if url.scheme == "https" else 80
         if port not in self._options.ports:
             raise _Refused("Files are not fetched from this port.")
         try:
@@ -144,12 +144,12 @@ class SafeFetcher:
             raise _Refused(_UNREACHABLE, "the host has an address that is not allowed")
         return addresses[:_MOST_ADDRESSES]
 
-    def _context(self, url: httpx.URL) -> ssl.SSLContext:
+    async def _context(self, url: httpx.URL) -> ssl.SSLContext:
         """The TLS settings, made once, for loading the authorities takes long; plain HTTP has no use for them."""
-        if url.scheme == "http":
-            return self._ssl_context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self._ssl_context is None:
-            self._ssl_context = ssl.create_default_context()
+            if url.scheme == "http":
+                return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self._ssl_context = await asyncio.to_thread(httpx.create_ssl_context)
         return self._ssl_context
 
 
@@ -185,25 +185,23 @@ def _parsed(text: str) -> httpx.URL:
 
 async def _connected(client: httpx.AsyncClient, url: httpx.URL, addresses: Sequence[Address]) -> httpx.Response:
     """The answer of the first address that accepts a connection; its host name goes into ``Host`` and TLS only."""
-    headers = {
-        "Host": url.netloc.decode("ascii"),
-        "Accept": "*/*",
-        "Accept-Encoding": "identity",
-        "Connection": "close",
-    }
-    for left, address in reversed(list(enumerate(reversed(addresses)))):
-        request = client.build_request(
-            "GET",
-            url.copy_with(host=str(address)),
-            headers=headers,
-            extensions={"sni_hostname": url.raw_host.decode("ascii"), "timeout": client.timeout.as_dict()},
-        )
+    *others, last = addresses
+    for address in others:
         try:
-            return await client.send(request, stream=True)
+            return await _sent(client, url, address)
         except (httpx.ConnectError, httpx.ConnectTimeout):
-            if not left:
-                raise
-    raise _Refused(_UNREACHABLE, "the host has no address")
+            continue
+    return await _sent(client, url, last)
+
+
+async def _sent(client: httpx.AsyncClient, url: httpx.URL, address: Address) -> httpx.Response:
+    request = client.build_request(
+        "GET",
+        url.copy_with(host=str(address)),
+        headers={"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity", "Connection": "close"},
+        extensions={"sni_hostname": url.raw_host.decode("ascii")},
+    )
+    return await client.send(request, stream=True)
 
 
 async def _body(response: httpx.Response, limit: int) -> Fetched:

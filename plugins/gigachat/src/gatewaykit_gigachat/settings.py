@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from gatewaykit.settings import ReadableFile, Seconds, Section
+from gatewaykit.settings import ReadableFile, Seconds, Section, Table
 
+from .attachments import AttachmentOptions
 from .convert import ConvertOptions
+from .safe_fetch import FetchOptions
 from .tls import load_bundle, load_chain
 
 PUBLIC_URL = "https://api.giga.chat/v1"
@@ -47,6 +49,35 @@ def _word(value: SecretStr) -> SecretStr:
 
 Address = Annotated[str, AfterValidator(_address)]
 SecretWord = Annotated[SecretStr, AfterValidator(_word)]
+
+
+class AttachmentSettings(Table):
+    """Images, sound and documents that clients send along: how large they may be, and how long they stay uploaded."""
+
+    delete: Literal["after_call", "after_ttl", "never"] = Field(
+        "after_ttl", description="When an upload is deleted: when no call uses it, when it is forgotten, or never."
+    )
+    ttl: Seconds = Field(
+        3600.0, description="Seconds that an upload is remembered, to be used again for the same bytes."
+    )
+    max_entries: int = Field(1000, ge=1, description="Most uploads that are remembered.")
+    max_image_bytes: int = Field(15 * 1024 * 1024, ge=1, description="Largest image, in bytes.")
+    max_audio_bytes: int = Field(35 * 1024 * 1024, ge=1, description="Largest sound, in bytes.")
+    max_document_bytes: int = Field(40 * 1024 * 1024, ge=1, description="Largest document, in bytes.")
+    fetch_timeout: Seconds = Field(20.0, description="Seconds to fetch an image from an address that a client gave.")
+
+    @property
+    def options(self) -> AttachmentOptions:
+        """The same, in the words of the attachments."""
+        return AttachmentOptions(
+            delete=self.delete,
+            ttl=self.ttl,
+            max_entries=self.max_entries,
+            max_image_bytes=self.max_image_bytes,
+            max_audio_bytes=self.max_audio_bytes,
+            max_document_bytes=self.max_document_bytes,
+            fetch=FetchOptions(timeout=self.fetch_timeout),
+        )
 
 
 class GigaChatSettings(Section):
@@ -162,6 +193,7 @@ class GigaChatSettings(Section):
         "report", description="Name `frequency_penalty` as not honoured, or send a like `repetition_penalty`."
     )
     think_tags: bool = Field(False, description="Turn a leading `<think>…</think>` of the text into reasoning.")
+    attachments: AttachmentSettings = Field(AttachmentSettings(), description="Files that clients send along.")
     session_secret: SecretStr | None = Field(
         None,
         min_length=16,

@@ -25,8 +25,8 @@ class Reader(Protocol):
         """The events of the next object."""
         ...
 
-    def end(self) -> list[Event]:
-        """The events at the end of the stream; raises when the answer is not whole."""
+    def end(self, *, done: bool = False) -> list[Event]:
+        """The events at the end of the stream, with its ``[DONE]`` or without; raises when the answer is not whole."""
         ...
 
 
@@ -54,7 +54,7 @@ def _read(block: bytes, reader: Reader, events: list[Event]) -> tuple[bool, Gate
     try:
         for data in payloads(block):
             if data == DONE:
-                events += reader.end()
+                events += reader.end(done=True)
                 return True, None
             events += reader.read(_object(data))
     except GatewayError as error:

@@ -13,7 +13,7 @@ from loguru import logger
 
 from gatewaykit.types import Call, ChatRequest, Event, Incoming, Message, Principal, Target
 from gatewaykit_gigachat.provider import GigaChat
-from gatewaykit_gigachat.sandbox import B2B, RunningSandbox, SandboxSettings, running_sandbox
+from gatewaykit_gigachat.sandbox import B2B, RunningSandbox, SandboxSettings, TlsFiles, running_sandbox
 from gatewaykit_gigachat.settings import GigaChatSettings
 
 MODEL = Target("gigachat", "GigaChat-2-Max")
@@ -72,9 +72,15 @@ def sandbox_settings() -> SandboxSettings:
 
 
 @pytest.fixture
-def sandbox(sandbox_settings: SandboxSettings) -> Iterator[RunningSandbox]:
+def tls() -> TlsFiles | None:
+    """The sandbox's certificate; without one it speaks plain HTTP."""
+    return None
+
+
+@pytest.fixture
+def sandbox(sandbox_settings: SandboxSettings, tls: TlsFiles | None) -> Iterator[RunningSandbox]:
     """A sandbox of the test's own."""
-    with running_sandbox(sandbox_settings) as running:
+    with running_sandbox(sandbox_settings, tls=tls) as running:
         yield running
 
 

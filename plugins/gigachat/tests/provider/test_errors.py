@@ -71,7 +71,9 @@ def error_of(status: int, message: str | None, headers: dict[str, str] = JSON) -
         (204, None, ProviderBadAnswer, None),
     ],
 )
-def test_each_answer_is_its_error(status: int, message: str | None, kind: type[GatewayError], param: str | None) -> None:
+def test_each_answer_is_its_error(
+    status: int, message: str | None, kind: type[GatewayError], param: str | None
+) -> None:
     """Status and message decide the error, and the client's field where the message tells it."""
     error = error_of(status, message)
     assert type(error) is kind
@@ -81,7 +83,9 @@ def test_each_answer_is_its_error(status: int, message: str | None, kind: type[G
 
 def test_a_bad_request_says_what_the_provider_said() -> None:
     """The provider's words about the request reach the client, shortened."""
-    assert "system message must be the first" in error_of(422, "Invalid params: system message must be the first").message
+    assert (
+        "system message must be the first" in error_of(422, "Invalid params: system message must be the first").message
+    )
     assert len(error_of(400, "word " * 500).message) < 350
 
 

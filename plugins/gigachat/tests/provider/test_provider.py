@@ -240,7 +240,9 @@ async def test_the_connection_is_used_again(bench: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_error_answers_become_typed_errors(bench: Any, fault: str, kind: type[GatewayError], streamed: bool) -> None:
+async def test_error_answers_become_typed_errors(
+    bench: Any, fault: str, kind: type[GatewayError], streamed: bool
+) -> None:
     """Each error answer is the error that the client must see, streamed or not."""
     bench.sandbox.faults.push(fault, times=None, path="/chat/completions")
     provider = bench.provider(max_retries=1)

@@ -9,7 +9,7 @@ from time import monotonic
 import httpx
 import pytest
 import uvicorn
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewaykit_gigachat.sandbox import Fault, FaultSyntaxError, SandboxServer, SandboxSettings, running_sandbox
@@ -318,6 +318,7 @@ def test_grammar_reads():
     assert parsed == Fault(status=429, retry_after="2", drop_after=3, stall=0, revoke_token=True)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_grammar_never_fails_otherwise(text):
     """Any text is a fault or a syntax error."""

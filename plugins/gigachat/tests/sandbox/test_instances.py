@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit_gigachat.sandbox.instances import instance_of
 from gatewaykit_gigachat.sandbox.schema_check import Unsatisfiable, conforms
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 names = st.text("abcde_", min_size=1, max_size=6)
 json_values = st.recursive(
@@ -86,6 +88,7 @@ schemas = st.recursive(
 )
 
 
+@CALM
 @given(schemas, st.booleans())
 def test_instances_fit_their_schema(schema, optional):
     """For any satisfiable schema of the strategy, a value is made, it fits, and it is the same each time."""
@@ -94,6 +97,7 @@ def test_instances_fit_their_schema(schema, optional):
     assert json.dumps(instance_of(schema, optional=optional)) == json.dumps(value)
 
 
+@CALM
 @given(json_values)
 def test_any_schema_is_survived(schema):
     """Any JSON as a schema yields a fitting value or the one error."""
@@ -118,6 +122,7 @@ KEYWORDS = [
 ]
 
 
+@CALM
 @given(
     st.recursive(
         json_values, lambda inner: st.dictionaries(st.sampled_from(KEYWORDS), inner | st.lists(inner)), max_leaves=15

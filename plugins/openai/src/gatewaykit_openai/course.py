@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -35,13 +35,11 @@ class Course:
         """Whether nothing that follows counts any more."""
         return self._done or self._error is not None
 
-    def pieces(self, block: bytes) -> Iterable[tuple[bytes, bytes]]:
+    def pieces(self, block: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The frames of ``block`` that carry data, each with that data, until the one that ends the stream."""
-        return ((block, block[6:]),) if is_single(block) else self._split(block)
-
-    def _split(self, block: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for frame in block.split(b"\n\n"):
-            for data in payloads(frame):
+        for frame in block.removesuffix(b"\n\n").split(b"\n\n"):
+            usual = frame.startswith(b"data: {") and b"\n" not in frame
+            for data in (frame[6:],) if usual else payloads(frame):
                 if data == DONE:
                     self._done = True
                 else:
@@ -82,11 +80,6 @@ class Course:
         if not self.seen:
             raise ProviderBadAnswer(detail="a stream without choices")
         return self._usage
-
-
-def is_single(block: bytes) -> bool:
-    """Whether ``block`` is one frame of the usual form, a JSON object on one line."""
-    return block.startswith(b"data: {") and block.find(b"\n") == len(block) - 2
 
 
 def _chunk(data: bytes, loosely: bool) -> Chunk:

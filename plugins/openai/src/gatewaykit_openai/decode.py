@@ -31,7 +31,6 @@ _REASONS: Mapping[str, FinishReason] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-_NULL = (b"", b"null")
 
 
 class Translation:
@@ -73,21 +72,21 @@ class Translation:
             if choice.finish_reason:
                 yield Finished(_reason(choice.finish_reason), choice.index)
 
-    def _said(self, choice: ChunkChoice, said: Said) -> Iterator[Event]:
-        index = choice.index
+    def _said(self, choice: ChunkChoice, said: Said) -> list[Event]:
+        index, events = choice.index, list[Event]()
         if reasoning := said.reasoning_content or said.reasoning:
-            yield ReasoningDelta(reasoning, index)
-        text, logprobs = _text(said.content), bytes(choice.logprobs)
-        if logprobs not in _NULL:
-            yield TextDelta(text, index, msgspec.json.decode(logprobs))
+            events.append(ReasoningDelta(reasoning, index))
+        text = said.content if isinstance(said.content, str) else _text(said.content)
+        if choice.logprobs is not None:
+            events.append(TextDelta(text, index, msgspec.json.decode(choice.logprobs)))
         elif text:
-            yield TextDelta(text, index)
+            events.append(TextDelta(text, index))
         if said.refusal:
-            yield RefusalDelta(said.refusal, index)
+            events.append(RefusalDelta(said.refusal, index))
         if said.tool_calls:
             calls = self._calls.setdefault(index, _Calls())
-            for piece in said.tool_calls:
-                yield calls.delta(piece, index)
+            events.extend(calls.delta(piece, index) for piece in said.tool_calls)
+        return events
 
 
 class _Calls:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from gatewaykit.types import Event, Raw
 
-from .course import Course, is_single
+from .course import Course
 from .wire import UNREADABLE, Chunk, Said, arguments_text, read_glance
 
 
@@ -24,8 +24,13 @@ class Passage:
 
     def take(self, block: bytes) -> Iterable[Event]:
         """What ``block``, a number of whole frames, gives to the client."""
-        text = self._usual(block) if is_single(block) else ""
-        return (Raw(block, len(text)),) if text else self._take_apart(block)
+        characters = 0
+        for frame in block.removesuffix(b"\n\n").split(b"\n\n"):
+            text = self._usual(frame)
+            if not text:
+                return self._take_apart(block)
+            characters += len(text)
+        return (Raw(block, characters),)
 
     def end(self) -> Iterable[Event]:
         """What follows the last frame. Raises what made it the last."""
@@ -44,10 +49,12 @@ class Passage:
                 characters += _characters(chunk)
         return (Raw(b"".join(passed), characters),) if passed else ()
 
-    def _usual(self, block: bytes) -> str:
-        """The text of a single frame that brings a piece of text and nothing to act upon, as most do; else none."""
+    def _usual(self, frame: bytes) -> str:
+        """The text of a frame that brings a piece of text and nothing to act upon, as most do; else none."""
+        if not frame.startswith(b"data: {") or b"\n" in frame:
+            return ""
         try:
-            chunk = read_glance(block[6:])
+            chunk = read_glance(frame[6:])
         except UNREADABLE:
             return ""
         if not chunk.choices or chunk.usage is not None or chunk.error is not None:
@@ -56,7 +63,9 @@ class Passage:
         if len(chunk.choices) > 1 or choice.finish_reason is not None or choice.delta is None:
             return ""
         self._course.seen.add(choice.index)
-        return choice.delta.content if isinstance(choice.delta.content, str) else ""
+        delta = choice.delta
+        text = delta.content or delta.reasoning_content or delta.reasoning
+        return text if isinstance(text, str) else ""
 
     def _is_hidden(self, chunk: Chunk) -> bool:
         return self._hide_usage and chunk.usage is not None and not chunk.choices

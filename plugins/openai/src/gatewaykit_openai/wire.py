@@ -84,7 +84,7 @@ class ChunkChoice(Struct):
     index: int = 0
     delta: Said | None = None
     finish_reason: str | None = None
-    logprobs: msgspec.Raw = msgspec.Raw()
+    logprobs: msgspec.Raw | None = None
 
 
 class Chunk(Struct):
@@ -102,6 +102,8 @@ class GlanceDelta(Struct):
     """What most chunks are for."""
 
     content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
 
 
 class GlanceChoice(Struct):

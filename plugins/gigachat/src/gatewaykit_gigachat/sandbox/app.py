@@ -53,6 +53,7 @@ def create_sandbox(settings: SandboxSettings | None = None) -> Starlette:
     """A new sandbox with a state of its own, ``app.state.sandbox``."""
     settings = settings or SandboxSettings()
     app = _App(routes=list(_routes(control_api=settings.control_api)), exception_handlers={HTTPException: refuse_http})
+    app.router.redirect_slashes = False
     app.state.sandbox = Sandbox(settings)
     return app
 
