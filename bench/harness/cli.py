@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> Results:
         results.subjects.extend(chosen(options, lab.mock.port))
         for name, scenario in SCENARIOS.items():
             if name in wanted:
+                lab.scenario = name
                 scenario(lab, QUICK if options.quick else FULL)
     return results
 
@@ -96,7 +97,7 @@ def document(results: Results) -> dict[str, object]:
     return {
         "machine": machine(),
         "samples": [asdict(sample) for sample in results.samples],
-        "failures": results.failures,
+        "failures": [[*where, why] for where, why in results.failures.items()],
         "remarks": results.remarks,
     }
 

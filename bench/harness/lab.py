@@ -49,6 +49,7 @@ class Lab:
         self.stack.enter_context(self.mock.group)
         self.residents: dict[str, Running] = {}
         self.launched = 0
+        self.scenario = ""
 
     def __enter__(self) -> Lab:
         return self
@@ -99,16 +100,16 @@ class Lab:
         return self.residents[subject.name]
 
     def working(self, subjects: list[Subject]) -> Iterator[Subject]:
-        """The subjects that have not failed so far."""
-        return (subject for subject in subjects if subject.name not in self.results.failures)
+        """The subjects that have not failed so far in this scenario."""
+        return (s for s in subjects if (self.scenario, s.name) not in self.results.failures)
 
     @contextmanager
     def attempt(self, subject: Subject) -> Iterator[None]:
-        """Turns a subject's failure into a line of the report and leaves it out from then on."""
+        """Turns a subject's failure into a line of the report and leaves it out until the scenario ends."""
         try:
             yield
         except SubjectError as error:
-            self.results.failures[subject.name] = str(error)
+            self.results.fail(self.scenario, subject.name, str(error))
             say(f"  {subject.label}: {error}")
 
     def load(self, running: Running, shape: Shape, placement: Placement) -> dict[str, Any]:
@@ -145,7 +146,7 @@ class Lab:
         if wrong:
             kind = "streams" if shape.stream else "requests"
             self.results.remarks.append(
-                f"{subject.label}, {kind} on {shape.connections} connections: {', '.join(wrong)}"
+                f"{self.scenario}: {subject.label}, {kind} on {shape.connections} connections: {', '.join(wrong)}"
             )
 
 

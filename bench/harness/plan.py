@@ -12,7 +12,7 @@ class Plan:
     connections: tuple[int, ...] = (1, 16, 64, 256)
     rounds: int = 5
     seconds: float = 1.6
-    latency_rounds: int = 4
+    latency_rounds: int = 3
     latency_seconds: float = 4.0
     latency_rate: float = 100.0
     stream_connections: int = 16
@@ -21,7 +21,7 @@ class Plan:
     paced_gap_ms: int = 50
     workers_connections: int = 64
     workers_rounds: int = 3
-    workers_seconds: float = 3.0
+    workers_seconds: float = 2.5
     workers_streams: int = 1000
     waiting_streams: int = 1000
     memory_rounds: int = 2

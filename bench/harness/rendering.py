@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,16 +24,25 @@ def as_markdown(results: Results) -> str:
 
 def _document(results: Results, heading: Callable[[str], str], grid: Callable[[Table], list[str]]) -> str:
     tables = tables_of(results)
-    lines = [machine(), f"Load average at the end {os.getloadavg()[0]:.2f}."]
+    lines = [machine(), quietness(results)]
     for table in tables:
         lines += [heading(table.title), table.note, "", *grid(table)]
     lines += [heading("Goals"), *_goals(tables)]
     for title, found in (
-        ("Subjects without figures", [f"{name}: {why}" for name, why in results.failures.items()]),
+        ("Subjects without figures", _failures(results)),
         ("Remarks", list(dict.fromkeys(results.remarks))),
     ):
         lines += [heading(title), *(f"- {line}" for line in found)] if found else []
     return "\n".join(lines) + "\n"
+
+
+def quietness(results: Results) -> str:
+    """One line on how much other work disturbed the run."""
+    share = results.other_share()
+    if share is None:
+        return "Other work on the machine was not measured."
+    verdict = "" if share < 0.05 else " Trust the CPU columns only."
+    return f"Other work took {share:.0%} of the machine's CPU (median over the measurements).{verdict}"
 
 
 def machine() -> str:
@@ -44,6 +52,14 @@ def machine() -> str:
     model = models[0] if models else platform.machine()
     day = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"{day}, {len(CORES)} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}."
+
+
+def _failures(results: Results) -> list[str]:
+    """One line for each subject and reason, with the scenarios that it concerns."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for (scenario, name), why in results.failures.items():
+        where.setdefault((name, why), []).append(scenario)
+    return [f"{name} ({', '.join(scenarios)}): {why}" for (name, why), scenarios in where.items()]
 
 
 def _goals(tables: list[Table]) -> list[str]:

@@ -28,12 +28,16 @@ class Results:
 
     subjects: list[Subject]
     samples: list[Sample] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)  # by scenario and subject
     remarks: list[str] = field(default_factory=list)
 
     def add(self, scenario: str, variant: str, subject: str, turn: int, values: Values) -> None:
         """Keeps one sample."""
         self.samples.append(Sample(scenario, variant, subject, turn, values))
+
+    def fail(self, scenario: str, subject: str, why: str) -> None:
+        """Keeps why a subject has no further figures in a scenario."""
+        self.failures[scenario, subject] = why
 
     def variants(self, scenario: str) -> list[str]:
         """The scenario's variants in the order in which they were measured."""
@@ -47,6 +51,11 @@ class Results:
     def median(self, scenario: str, variant: str, subject: str, key: str) -> float | None:
         """The median of a value over the rounds; None when it was not measured."""
         found = [values[key] for values in self.rounds(scenario, variant, subject).values() if key in values]
+        return median(found) if found else None
+
+    def other_share(self) -> float | None:
+        """The median part of the machine's CPU that other work took during the measurements."""
+        found = [sample.values["other_share"] for sample in self.samples if "other_share" in sample.values]
         return median(found) if found else None
 
     def ratio(self, scenario: str, variant: str, subject: str, key: str, base: str = REFERENCE) -> float | None:

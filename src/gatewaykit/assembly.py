@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from gatewaykit.isolation import isolate, isolate_async
 from gatewaykit.observing import ObserverQueue
 from gatewaykit.ordering import solve
 from gatewaykit.parts import DialectTable, Parts, TimeLimits
-from gatewaykit.protocols import AroundCall, GatewayContext, Lifespan, Proceed, Provider, Transform
+from gatewaykit.protocols import AroundCall, Dialect, GatewayContext, Lifespan, Proceed, Provider, Transform
 from gatewaykit.registry import Registry
 from gatewaykit.relay import fused
 from gatewaykit.routes import RouteTable
@@ -101,6 +101,9 @@ def assemble(
     providers.update({provider.name: provider for provider in collect("gateway_providers")})
     observers = ObserverQueue(collect("gateway_observers"))
     dialects = collect("gateway_dialects")
+    registry.faults.extend(_shared_routes(dialects))
+    if not dialects and not registry.faults:
+        registry.faults.append(ConfigFault("no plugin brings a dialect: there is nothing to serve", "plugins"))
     authenticators, limiters, routers = (
         collect(f"gateway_{kind}") for kind in ("authenticators", "limiters", "routers")
     )
@@ -124,6 +127,16 @@ def assemble(
     )
     routes = RouteTable([route for _, route in registry.collect("gateway_routes", gateway=gateway)], dialects)
     return Assembly(parts, DialectTable(dialects), routes, observers, tuple(lifespans), guarded=bool(authenticators))
+
+
+def _shared_routes(dialects: Sequence[Dialect]) -> Iterator[ConfigFault]:
+    owners: dict[tuple[str, str], str] = {}
+    for dialect in dialects:
+        for method, path in dialect.routes:
+            owner = owners.setdefault((method, path), dialect.name)
+            if owner != dialect.name:
+                message = f"{method} {path} already belongs to the dialect {owner}"
+                yield ConfigFault(message, f"dialect {dialect.name}")
 
 
 def _hooks(transforms: Sequence[Transform], method: str, otherwise: Any) -> tuple[Any, ...]:

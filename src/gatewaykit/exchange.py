@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
+import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gatewaykit.errors import (
@@ -23,7 +23,9 @@ from gatewaykit.responding import Responder, Send
 from gatewaykit.types import Call, CallRecord, ChatRequest, Incoming, Outcome, Principal, Usage
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_bits = random.Random().getrandbits  # ids have to differ, not to be secret
 _JSON = (b"content-type", b"application/json")
+_STAGES = {stage: stage.encode() for stage in ("auth", "decode", "limit", "route", "provider")}
 _STREAM = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -36,14 +38,24 @@ def read_incoming(scope: Mapping[str, Any], path: str) -> Incoming:
 
     A client's ``x-request-id`` is kept if it is harmless, else replaced.
     """
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    given = headers.get("x-request-id", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    raw = scope["headers"]
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
+    if len(headers) != len(raw):
+        headers = _joined(raw)
+    request_id = headers.get("x-request-id")
+    if request_id is None or not _REQUEST_ID.fullmatch(request_id):
+        request_id = f"{_bits(128):032x}"
     client = scope.get("client")
     return Incoming(scope["method"], path, headers, client[0] if client else None, request_id)
+
+
+def _joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers of which some are repeated (RFC 9110, 5.3)."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in raw:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 class Exchange:
@@ -156,13 +168,10 @@ class Exchange:
     def _server_timing(self) -> bytes:
         """Stages in milliseconds (W3C Server Timing). ``overhead`` is all that was not waiting for the provider."""
         whole = time.monotonic() - self._arrived
-        attempts = self.call.attempts if self.call is not None else ()
-        provider = whole - (self._lap - self._arrived) if attempts else 0.0
-        if self.call is not None and self.call.request.stream:
-            provider = sum(attempt.seconds for attempt in attempts)
-        self.timings["provider"] = provider
-        stages = [f"{stage};dur={seconds * 1000:.2f}" for stage, seconds in self.timings.items()]
-        return ", ".join([*stages, f"overhead;dur={(whole - provider) * 1000:.2f}"]).encode()
+        timings = self.timings
+        timings["provider"] = provider = sum(attempt.seconds for attempt in self.call.attempts) if self.call else 0.0
+        stages = b"".join(b"%s;dur=%.2f, " % (_STAGES[stage], timings[stage] * 1000) for stage in timings)
+        return b"%soverhead;dur=%.2f" % (stages, (whole - provider) * 1000)
 
 
 def _error_headers(error: GatewayError) -> list[tuple[str, str]]:

@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import httpx
 from aiohttp import http_exceptions
 
+from gatewaykit.answers import read_json, refusal
 from gatewaykit.errors import ProviderBadAnswer, ProviderError, ProviderTimeout, ProviderUnavailable
-from gatewaykit.sse import FrameSplitter
+from gatewaykit.sse import MAX_FRAME_BYTES, FrameSplitter
 
+T = TypeVar("T")
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 USER_AGENT = "gatewaykit"
 _READ_BUFFER = 2**17
@@ -38,6 +40,11 @@ class HttpAnswer:
     headers: Mapping[str, str]
     body: bytes
 
+    def raise_for_status(self) -> None:
+        """Raise what a status other than 200 means, see :func:`gatewaykit.answers.refusal`."""
+        if self.status != 200:
+            raise refusal(self.status, self.headers)
+
 
 class HttpStream:
     """An answer whose body is still coming."""
@@ -52,9 +59,20 @@ class HttpStream:
         return {name.lower(): value for name, value in self._response.headers.items()}
 
     @property
+    def content_type(self) -> str:
+        """The media type without parameters, in lower case; empty if the server names none."""
+        given = self._response.headers.get("Content-Type", "")
+        return given.partition(";")[0].strip().lower()
+
+    @property
     def is_event_stream(self) -> bool:
         """Whether the server promises server-sent events."""
-        return self._response.content_type == "text/event-stream"
+        return self.content_type == "text/event-stream"
+
+    def raise_for_status(self) -> None:
+        """Raise what a status other than 200 means, see :func:`gatewaykit.answers.refusal`."""
+        if self.status != 200:
+            raise refusal(self.status, self.headers)
 
     async def read(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
         """The whole body. Raises :class:`~gatewaykit.errors.ProviderBadAnswer` beyond ``limit`` bytes."""
@@ -83,6 +101,34 @@ class HttpStream:
                     yield block
         if block := splitter.flush():
             yield block
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """The body's lines as they come, empty ones left out: for JSON that is delimited by newlines.
+
+        A last line without its end is given too. Raises :class:`~gatewaykit.errors.ProviderBadAnswer` when one line
+        grows beyond the limit of a server-sent event.
+        """
+        rest = bytearray()
+        with translated_errors():
+            async for piece in self._response.content.iter_any():
+                rest += piece
+                if b"\n" in piece:
+                    *whole, rest = rest.split(b"\n")
+                    for line in whole:
+                        if line := line.strip():
+                            yield bytes(line)
+                if len(rest) > MAX_FRAME_BYTES:
+                    raise ProviderBadAnswer(detail="a line of the answer is too long")
+        if rest := rest.strip():
+            yield bytes(rest)
+
+    async def json_lines(self, kind: type[T]) -> AsyncIterator[T]:
+        """The lines of newline-delimited JSON, each as an object of this type, usually a :class:`msgspec.Struct`.
+
+        Raises :class:`~gatewaykit.errors.ProviderBadAnswer` for a line that is not of that type.
+        """
+        async for line in self.lines():
+            yield read_json(line, kind)
 
     async def finish(self, seconds: float = 0.2) -> None:
         """Wait so long for the end of a body that has said all it had to say.
@@ -124,23 +170,11 @@ class HttpClient:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._base_url}>"
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[HttpStream]:
+    ) -> AbstractAsyncContextManager[HttpStream]:
         """Send a request; the body of the answer is read by the caller. Leaving early closes the connection."""
-        session = self._sessions.get(asyncio.get_running_loop()) or await self._open()
-        with translated_errors():
-            response = await session.request(
-                method, self._base_url + path, data=_payload(body), headers=headers, allow_redirects=False
-            )
-        try:
-            yield HttpStream(response)
-        finally:
-            if response.content.at_eof():
-                response.release()
-            else:
-                response.close()
+        return _Exchange(self, method, self._base_url + path, body, headers)
 
     async def request(
         self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -162,6 +196,10 @@ class HttpClient:
     ) -> None:
         await self.aclose()
 
+    async def session(self) -> aiohttp.ClientSession:
+        """The session of the running event loop."""
+        return self._sessions.get(asyncio.get_running_loop()) or await self._open()
+
     async def _open(self) -> aiohttp.ClientSession:
         """A session for the running event loop; those of loops that ended without :meth:`aclose` are dropped."""
         for ended in [loop for loop in tuple(self._sessions) if loop.is_closed()]:
@@ -179,6 +217,37 @@ class HttpClient:
             trust_env=False,
         )
         return session
+
+
+class _Exchange(AbstractAsyncContextManager[HttpStream]):
+    """One request and its answer."""
+
+    __slots__ = ("_body", "_client", "_headers", "_method", "_response", "_url")
+
+    def __init__(
+        self, client: HttpClient, method: str, url: str, body: bytes, headers: Mapping[str, str] | None
+    ) -> None:
+        self._client = client
+        self._method = method
+        self._url = url
+        self._body = body
+        self._headers = headers
+
+    async def __aenter__(self) -> HttpStream:
+        with translated_errors():
+            session = await self._client.session()
+            self._response = await session.request(
+                self._method, self._url, data=_payload(self._body), headers=self._headers, allow_redirects=False
+            )
+        return HttpStream(self._response)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO | None:
@@ -206,27 +275,41 @@ def control_client(
     )
 
 
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turn what aiohttp and httpx raise into :class:`~gatewaykit.errors.ProviderError` and its kinds.
+class translated_errors:  # noqa: N801 - used like a function
+    """Turns what aiohttp and httpx raise inside it into :class:`~gatewaykit.errors.ProviderError` and its kinds.
 
     The most specific kind wins; the library's text goes into ``detail`` by class name only, for it may name addresses.
     Misuse of a library (``httpx.StreamError``) stays what it is: a defect.
     """
-    try:
-        yield
-    except (TimeoutError, httpx.TimeoutException) as error:
-        raise ProviderTimeout(detail=type(error).__name__) from error
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise ProviderError(detail=type(error).__name__) from error
-    except aiohttp.ClientPayloadError as error:
-        if isinstance(error.__cause__, http_exceptions.ContentEncodingError):
-            raise ProviderBadAnswer(detail="ContentEncodingError") from error
-        raise ProviderUnavailable(_BROKEN_OFF, detail=type(error).__name__) from error
-    except (aiohttp.ClientConnectionError, aiohttp.UploadAbortedError, httpx.TransportError, OSError) as error:
-        raise ProviderUnavailable(detail=_tls(error) or type(error).__name__) from error
-    except (aiohttp.ClientError, httpx.HTTPError, http_exceptions.HttpProcessingError, ValueError) as error:
-        raise ProviderBadAnswer(detail=type(error).__name__) from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and (translated := _translation(error)) is not None:
+            raise translated from error
+
+
+def _translation(error: BaseException) -> ProviderError | None:
+    name = type(error).__name__
+    match error:
+        case TimeoutError() | httpx.TimeoutException():
+            return ProviderTimeout(detail=name)
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | httpx.InvalidURL() | httpx.UnsupportedProtocol():
+            return ProviderError(detail=name)
+        case aiohttp.ClientPayloadError(__cause__=http_exceptions.ContentEncodingError()):
+            return ProviderBadAnswer(detail="ContentEncodingError")
+        case aiohttp.ClientPayloadError():
+            return ProviderUnavailable(_BROKEN_OFF, detail=name)
+        case aiohttp.ClientConnectionError() | aiohttp.UploadAbortedError() | httpx.TransportError() | OSError():
+            return ProviderUnavailable(detail=_tls(error) or name)
+        case aiohttp.ClientError() | httpx.HTTPError() | http_exceptions.HttpProcessingError() | ValueError():
+            return ProviderBadAnswer(detail=name)
+    return None
 
 
 def _tls(error: BaseException) -> str | None:

@@ -19,7 +19,8 @@ class ObserverQueue:
     """Gives every record to every observer, in order.
 
     Recording costs the request an append. When observers fall behind by ``capacity`` records, the oldest are dropped
-    and counted in ``dropped``. ``pause`` is how many seconds records gather before the thread wakes.
+    and counted in ``dropped``. ``pause`` is how many seconds records gather before the thread wakes. Several event
+    loops may share a queue: it runs from the first :meth:`start` until each has been answered by a :meth:`stop`.
     """
 
     def __init__(self, observers: Sequence[Observer], *, capacity: int = _CAPACITY, pause: float = _PAUSE) -> None:
@@ -27,12 +28,16 @@ class ObserverQueue:
         self._records: deque[CallRecord] = deque(maxlen=capacity)
         self._pause = pause
         self._some = threading.Event()
-        self._stopping = threading.Event()
+        self._turn = threading.Lock()
+        self._users = 0
         self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
         self.dropped = 0
 
     def record(self, record: CallRecord) -> None:
         """Queue one record."""
+        if not self._observers:
+            return
         records = self._records
         if len(records) == records.maxlen:
             self.dropped += 1
@@ -41,36 +46,44 @@ class ObserverQueue:
             self._some.set()
 
     def start(self) -> None:
-        """Start the thread; harmless when it runs."""
-        if self._observers and self._thread is None:
-            self._stopping.clear()
-            self._thread = threading.Thread(target=self._run, name="gatewaykit-observers", daemon=True)
-            self._thread.start()
+        """Start the thread, unless it runs for another user. Blocks while a stop is under way."""
+        with self._turn:
+            self._users += 1
+            if self._observers and self._thread is None:
+                self._stopping = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._stopping,), name="gatewaykit-observers", daemon=True
+                )
+                self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Hand out what is queued, for at most ``timeout`` seconds, and end the thread. Blocks."""
-        if (thread := self._thread) is None:
-            return
-        self._stopping.set()
-        self._some.set()
-        thread.join(timeout)
-        if thread.is_alive():
-            logger.error("observers did not finish within %g s; %d records are lost", timeout, len(self._records))
-        self._thread = None
+        """For the last user: hand out what is queued, for at most ``timeout`` seconds, and end the thread. Blocks."""
+        with self._turn:
+            self._users -= 1
+            thread = self._thread
+            if self._users or thread is None:
+                return
+            self._stopping.set()
+            self._some.set()
+            thread.join(timeout)
+            if thread.is_alive():
+                logger.error("observers did not finish within %g s; %d records are lost", timeout, len(self._records))
+            self._thread = None
 
-    def _run(self) -> None:
-        stopping = False
-        while not stopping:
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
             self._some.wait()
-            stopping = self._stopping.wait(self._pause)
+            stopping.wait(self._pause)
+            # Cleared before the question above: stop() sets both, and its call to wake up must not be lost.
             self._some.clear()
             self._hand_out()
+        self._hand_out()
 
     def _hand_out(self) -> None:
         batch: list[CallRecord] = []
         while self._records:
             batch.append(self._records.popleft())
-        for observer in self._observers:
+        for observer in self._observers if batch else ():
             for record in batch:
                 _call(observer, observer.record, record)
             _call(observer, getattr(observer, "flush", None))

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 from gatewaykit.errors import (
     AuthFailed,
@@ -23,18 +22,21 @@ from gatewaykit.errors import (
     MethodNotAllowed,
     ModelNotFound,
     PermissionDenied,
+    ProviderBadAnswer,
     ProviderError,
     ProviderTimeout,
 )
 from gatewaykit.exchange import Exchange
-from gatewaykit.folding import unfold
+from gatewaykit.folding import fold, unfold
 from gatewaykit.parts import Parts
 from gatewaykit.protocols import Dialect, Permit
-from gatewaykit.relay import StreamRelay, relay_reply
+from gatewaykit.relay import StreamRelay, fold_metered
 from gatewaykit.stepping import closing
-from gatewaykit.types import Attempt, Call, Event, Model, ModelList, ModelsRequest, Principal, Target
+from gatewaykit.types import Attempt, Call, Event, Model, ModelList, ModelsRequest, Principal, Reply, Target, Usage
 from gatewaykit.watch import Receive, Watch
 
+T = TypeVar("T")
+Acquire = Callable[[Call], Awaitable[Permit | None]]
 logger = logging.getLogger(__name__)
 _DISCARD_FACTOR = 8
 _CHALLENGE = ("www-authenticate", 'Bearer realm="gatewaykit"')
@@ -46,6 +48,7 @@ class Pipeline:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._proceed = parts.around(self._innermost)
+        self._direct = self._proceed == self._innermost and parts.on_event is None
 
     async def serve(
         self, methods: Mapping[str, Dialect], scope: Mapping[str, Any], receive: Receive, exchange: Exchange
@@ -72,7 +75,7 @@ class Pipeline:
         exchange.lap("auth")
         body = await self._read(exchange, receive)
         call = exchange.accept(principal, body)
-        async with self._permits(call, exchange):
+        async with _Permits(self._parts.limiters, call, exchange):
             exchange.lap("limit")
             self._route(call)
             exchange.lap("route")
@@ -112,9 +115,6 @@ class Pipeline:
             raise BodyTooLarge(f"The request body has more than {limit} bytes.")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _permits(self, call: Call, exchange: Exchange) -> AsyncExitStack:
-        return _Permits(self._parts.limiters, call, exchange)
-
     def _transform(self, call: Call) -> None:
         decoded = call.request
         for hook in self._parts.on_request:
@@ -152,13 +152,18 @@ class Pipeline:
             raise
 
     async def _complete(self, call: Call, exchange: Exchange, receive: Receive) -> None:
-        parts = self._parts
+        """Answer in one piece. What nobody wants to see as events does not become events."""
         async with self._watch(receive) as watch:
-            async with closing(self._proceed(call)) as events:
-                reply = await relay_reply(call, events, exchange.meter, parts.on_event, parts.on_reply)
-            body = exchange.dialect.encode_reply(call, reply)
+            if self._direct and not isinstance(call.request, ModelsRequest):
+                reply = await self._attempt(call, self._whole)
+                exchange.meter.take(reply)
+            else:
+                async with closing(self._proceed(call)) as events:
+                    reply = await fold_metered(call, events, exchange.meter, self._parts.on_event)
             watch.end()
-        await exchange.reply(body)
+        for hook in self._parts.on_reply:
+            reply = hook(call, reply)
+        await exchange.reply(exchange.dialect.encode_reply(call, reply))
 
     def _watch(self, receive: Receive, idle: Callable[[], Any] | None = None) -> Watch:
         limits = self._parts.limits
@@ -171,52 +176,59 @@ class Pipeline:
         )
 
     async def _innermost(self, call: Call) -> AsyncIterator[Event]:
-        """Try the targets in order until one says its first event; from then on there is no way back."""
+        """The events of whichever target answers; from the first one on there is no way back."""
         if isinstance(call.request, ModelsRequest):
             yield await self._catalogue(call, call.request.model)
             return
+        if not call.request.stream:
+            for event in unfold(await self._attempt(call, self._whole)):
+                yield event
+            return
+        first, events = await self._attempt(call, self._begun)
+        async with closing(events):
+            try:
+                yield first
+                async for event in events:
+                    yield event
+            except Exception as cause:
+                raise _blamed(cause, call.attempts[-1].target) from cause
+
+    async def _attempt(self, call: Call, open_: Callable[[Call, Target], Awaitable[T]]) -> T:
+        """Try the targets in order until one answers."""
         for target in call.targets:
             began = time.monotonic()
-            answered = False
             try:
-                async with closing(self._open(call, target)) as events:
-                    first = await self._first(events)
-                    answered = True
-                    call.attempts.append(Attempt(target, time.monotonic() - began))
-                    if first is not None:
-                        yield first
-                    async for event in events:
-                        yield event
-                    return
+                async with asyncio.timeout(self._parts.limits.first_event):
+                    opened = await open_(call, target)
             except Exception as cause:
                 error = _blamed(cause, target)
-                if not answered:
-                    call.attempts.append(Attempt(target, time.monotonic() - began, error.code))
-                if answered or not error.fallback or target is call.targets[-1]:
+                call.attempts.append(Attempt(target, time.monotonic() - began, error.code))
+                if not error.fallback or target is call.targets[-1]:
                     raise error from cause
+            else:
+                call.attempts.append(Attempt(target, time.monotonic() - began))
+                return opened
+        raise ModelNotFound
 
-    def _open(self, call: Call, target: Target) -> Any:
-        if call.request.stream:
-            return self._parts.providers[target.provider].stream(call, target)
-        return self._in_one_piece(call, target)
+    async def _begun(self, call: Call, target: Target) -> tuple[Event, AsyncIterator[Event]]:
+        """A stream with its first event."""
+        events = self._parts.providers[target.provider].stream(call, target)
+        try:
+            return await anext(events), events
+        except BaseException as error:
+            async with closing(events):
+                if isinstance(error, StopAsyncIteration):
+                    raise ProviderBadAnswer(detail="the stream is empty") from error
+                raise
 
-    async def _in_one_piece(self, call: Call, target: Target) -> AsyncIterator[Event]:
+    async def _whole(self, call: Call, target: Target) -> Reply:
+        """An answer in one piece, which the provider makes itself or which its stream adds up to."""
         provider = self._parts.providers[target.provider]
         reply = await provider.complete(call, target)
         if reply is not None:
-            for event in unfold(reply):
-                yield event
-            return
+            return reply
         async with closing(provider.stream(call, target)) as events:
-            async for event in events:
-                yield event
-
-    async def _first(self, events: AsyncIterator[Event]) -> Event | None:
-        try:
-            async with asyncio.timeout(self._parts.limits.first_event):
-                return await anext(events, None)
-        except TimeoutError as error:
-            raise ProviderTimeout(detail="no first event in time") from error
+            return await fold(events)
 
     async def _catalogue(self, call: Call, model: str) -> ModelList:
         found: dict[str, Model] = {}
@@ -231,37 +243,44 @@ class Pipeline:
         return ModelList((found[model],))
 
 
-class _Permits(AsyncExitStack):
+class _Permits:
     """Acquires from every limiter on the way in; on the way out settles or releases each, last first."""
 
-    def __init__(self, limiters: Any, call: Call, exchange: Exchange) -> None:
-        super().__init__()
+    def __init__(self, limiters: Sequence[Acquire], call: Call, exchange: Exchange) -> None:
         self._limiters = limiters
         self._call = call
         self._exchange = exchange
+        self._held: list[Permit] = []
 
-    async def __aenter__(self) -> _Permits:
+    async def __aenter__(self) -> None:
         try:
             for acquire in self._limiters:
-                permit: Permit | None = await acquire(self._call)
+                permit = await acquire(self._call)
                 if permit is not None:
-                    self.push_async_callback(self._leave, permit)
+                    self._held.append(permit)
                     self._exchange.permit_headers.extend(permit.headers)
         except BaseException:
-            await self.aclose()
+            await self.__aexit__()
             raise
-        return self
 
-    async def _leave(self, permit: Permit) -> None:
-        usage = self._exchange.final_usage()
-        leaving = permit.release() if usage is None else permit.settle(usage)
-        await asyncio.shield(asyncio.ensure_future(leaving))
+    async def __aexit__(self, *_: object) -> None:
+        if self._held:
+            await asyncio.shield(asyncio.ensure_future(self._leave(self._exchange.final_usage())))
+
+    async def _leave(self, usage: Usage | None) -> None:
+        for permit in reversed(self._held):
+            try:
+                await (permit.release() if usage is None else permit.settle(usage))
+            except Exception as error:
+                logger.error("a permit was not settled: %s", type(error).__name__, exc_info=error)
 
 
 def _blamed(cause: Exception, target: Target) -> GatewayError:
-    """``cause`` if it is an error of ours; else it is a defect of the provider's, and the log has it."""
+    """``cause`` if it is an error of ours; else it is the provider's defect, and the log has it."""
     if isinstance(cause, GatewayError):
         return cause
+    if isinstance(cause, TimeoutError):
+        return ProviderTimeout(detail=f"{target.provider}: no answer in time")
     logger.error("provider %s failed: %s", target.provider, type(cause).__name__, exc_info=cause)
     return ProviderError(detail=f"{target.provider}: {type(cause).__name__}")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, distributions
@@ -15,9 +15,10 @@ from typing import Any, Literal, TypeAlias
 
 import pluggy
 
-from gatewaykit import hookspecs, protocols
+from gatewaykit import hookspecs
 from gatewaykit.errors import ConfigFault, GatewayKitError, PluginError
 from gatewaykit.hookspecs import PROJECT
+from gatewaykit.shapes import KINDS, misshapen
 
 GROUP = "gatewaykit"
 BUILTIN: Mapping[str, str] = {
@@ -28,17 +29,6 @@ BUILTIN: Mapping[str, str] = {
     "health": "gatewaykit.builtin.health",
 }
 """The default plugins, by name; they are loaded first and use nothing that a third party could not."""
-
-_KINDS: Mapping[str, type] = {
-    "gateway_authenticators": protocols.Authenticator,
-    "gateway_limiters": protocols.Limiter,
-    "gateway_dialects": protocols.Dialect,
-    "gateway_routers": protocols.Router,
-    "gateway_transforms": protocols.Transform,
-    "gateway_around_calls": protocols.AroundCall,
-    "gateway_providers": protocols.Provider,
-    "gateway_observers": protocols.Observer,
-}
 
 Status: TypeAlias = Literal["active", "blocked", "broken"]
 logger = logging.getLogger(__name__)
@@ -70,8 +60,8 @@ class Registry:
     def discover(self, *, required: Collection[str], blocked: Collection[str], configured: Collection[str]) -> None:
         """Load the default plugins and every entry point of the group.
 
-        A plugin that is required or configured (its section has its name) and does not load is a fault; any other is
-        only reported. So is a name in ``required`` or ``blocked`` that no installed plugin has.
+        A plugin that is required or configured (its section has its name, with underscores) and does not load is a
+        fault; any other is only reported. So is a name in ``required`` or ``blocked`` that no installed plugin has.
         """
         for name, module in BUILTIN.items():
             self._load(name, EntryPoint(name, module, GROUP), None, blocked, must=True)
@@ -83,7 +73,7 @@ class Registry:
                 self._fault(entry.name, f"is provided by both {taken} and {distribution.name}")
                 continue
             owners[entry.name] = distribution
-            must = entry.name in required or entry.name in configured
+            must = entry.name in required or entry.name.replace("-", "_") in configured
             self._load(entry.name, entry, distribution, blocked, must)
         known = {info.name for info in self.report}
         for kind, names in (("required", required), ("blocked", blocked)):
@@ -111,7 +101,7 @@ class Registry:
             plugin = entry.load() if distribution else import_module(entry.value)
             self._register(name, plugin)
             info.hooks = self._hooks(plugin)
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything while it is imported
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything while it is imported
             info.status, info.reason = "broken", _reason(error)
             if must:
                 self._fault(name, f"does not load: {info.reason}")
@@ -121,12 +111,13 @@ class Registry:
     def _register(self, name: str, plugin: object) -> None:
         for hook, function in _implementations(plugin):
             _check_form(name, hook, function)
+        if self._manager.has_plugin(name):
+            raise PluginError(name, "another plugin has this name")
         try:
             self._manager.register(plugin, name)
             self._manager.check_pending()
         except (ValueError, pluggy.PluginValidationError) as error:
-            if self._manager.has_plugin(name):
-                self._manager.unregister(name=name)
+            self._manager.unregister(name=name)
             raise PluginError(name, str(error)) from None
 
     def _hooks(self, plugin: object) -> tuple[str, ...]:
@@ -151,11 +142,11 @@ class Registry:
         owners: dict[str, str] = {}
         for name in self.names():
             for item in self._call(name, hook, arguments):
-                if (problem := _misshapen(hook, item)) is not None:
+                if (problem := misshapen(hook, item)) is not None:
                     self._fault(name, f"{hook} returned {problem}")
                     continue
                 label = getattr(item, "name", None)
-                if hook in _KINDS and label in owners:
+                if hook in KINDS and label in owners:
                     self._fault(name, f"{hook}: the name {label!r} is already taken by plugin {owners[label]}")
                     continue
                 owners[str(label)] = name
@@ -177,12 +168,14 @@ class Registry:
 
 
 def _entry_points() -> Iterator[tuple[EntryPoint, Distribution]]:
-    """Entry points of the group, by name: the order of the file system must not matter."""
-    found = {
-        (entry.name, distribution.name): (entry, distribution)
-        for distribution in distributions()
-        for entry in distribution.entry_points.select(group=GROUP)
-    }
+    """Entry points of the group, by name: the order of the file system must not matter.
+
+    Of a package that is there twice the first on the path counts, as with every import.
+    """
+    found: dict[tuple[str, str], tuple[EntryPoint, Distribution]] = {}
+    for distribution in distributions():
+        for entry in distribution.entry_points.select(group=GROUP):
+            found.setdefault((entry.name, distribution.name), (entry, distribution))
     for key in sorted(found):
         yield found[key]
 
@@ -207,29 +200,7 @@ def _check_form(plugin: str, hook: str, function: Any) -> None:
         )
 
 
-def _misshapen(hook: str, item: Any) -> str | None:
-    """What is wrong with an object from ``hook``, in words; ``None`` if nothing is."""
-    kind = _KINDS.get(hook)
-    if kind is None:
-        return None
-    what = f"{type(item).__name__} object"
-    if inspect.isclass(item):
-        return f"the class {item.__name__}; return an instance"
-    if not isinstance(getattr(item, "name", None), str) or not item.name:
-        return f"a {what} without a name"
-    wanted = [method for method in _methods(kind) if not callable(getattr(item, method, None))]
-    if hook == "gateway_transforms":
-        return None if len(wanted) < len(_methods(kind)) else f"a {what} with none of {', '.join(wanted)}"
-    optional = {"flush"}
-    missing = [method for method in wanted if method not in optional]
-    return f"a {what} without {', '.join(missing)}; subclass {kind.__name__}" if missing else None
-
-
-def _methods(kind: type) -> Sequence[str]:
-    return [name for name, value in vars(kind).items() if inspect.isfunction(value) and not name.startswith("_")]
-
-
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """One line: missing and broken modules are told apart by their own message."""
     if isinstance(error, PluginError):
         return error.message

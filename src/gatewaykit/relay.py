@@ -71,6 +71,12 @@ class Meter:
         elif isinstance(event, Started):
             self.ignored = event.ignored
 
+    def take(self, reply: Reply) -> None:
+        """Take note of an answer in one piece."""
+        self.first_event = time.monotonic()
+        self.ignored, self.usage = reply.ignored, reply.usage
+        self.characters = sum(len(choice.text) + len(choice.reasoning) for choice in reply.choices)
+
     def final_usage(self, body: bytes) -> Usage | None:
         """What the call used, estimated from ``body`` and the text if the provider does not say; ``None`` if
         nothing.
@@ -107,10 +113,8 @@ def fused(hooks: Sequence[OnEvent]) -> OnEvent | None:
     return run
 
 
-async def relay_reply(
-    call: Call, events: AsyncIterator[Event], meter: Meter, on_event: OnEvent | None, on_reply: Sequence[OnReply]
-) -> Reply:
-    """The answer in one piece, as the transforms leave it."""
+async def fold_metered(call: Call, events: AsyncIterator[Event], meter: Meter, on_event: OnEvent | None) -> Reply:
+    """The answer that ``events`` add up to, with the transforms applied to each."""
     folder = Folder()
     async for event in events:
         meter.see(event)
@@ -121,8 +125,6 @@ async def relay_reply(
     reply = folder.reply()
     if reply.usage is None and reply.choices:
         reply.usage = meter.final_usage(call.body)
-    for hook in on_reply:
-        reply = hook(call, reply)
     return reply
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from types import coroutine
 from typing import Any, Generic, TypeVar, cast
 
@@ -24,38 +25,72 @@ def _stepped(awaitable: Awaitable[T], then: Callable[[], Awaitable[None]]) -> Ge
         return cast("T", done.value)
     try:
         yield from then().__await__()
-    except BaseException as error:
-        # Whoever waits inside must hear of it, or its iterator would count as still running.
-        inner.throw(error)
+    except GeneratorExit:
+        inner.close()
         raise
+    except BaseException:
+        # Whoever waits inside must be through with it, or its iterator would count as still running.
+        with suppress(asyncio.CancelledError):
+            yield from _cancelled(inner, pending)
+        raise
+    return cast("T", (yield from _driven(inner, pending)))
+
+
+def _driven(inner: Generator[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
+    """Run ``inner``, which waits for ``pending``, to its end."""
     while True:
         try:
-            value = yield pending
-        except BaseException as error:  # noqa: BLE001 - handed on to where the awaitable waits
             try:
+                value = yield pending
+            except BaseException as error:  # noqa: BLE001 - it is passed on, to where it would have been raised
                 pending = inner.throw(error)
-            except StopIteration as done:
-                return cast("T", done.value)
-        else:
-            try:
+            else:
                 pending = inner.send(value)
-            except StopIteration as done:
-                return cast("T", done.value)
+        except StopIteration as done:
+            return done.value
+
+
+def _cancelled(inner: Generator[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
+    """Run ``inner`` to its end after a cancellation, which reaches the task that it may be waiting for, as usual."""
+    if pending is None or not pending.cancel():
+        try:
+            pending = inner.throw(asyncio.CancelledError())
+        except StopIteration:
+            return
+    yield from _driven(inner, pending)
 
 
 def before_wait(awaitable: Awaitable[T], then: Callable[[], Awaitable[None]]) -> Awaitable[T]:
-    """The result of ``awaitable``; if it has to wait, ``then`` is awaited once when it begins to wait."""
+    """The result of ``awaitable``; if it has to wait, ``then`` is awaited once when it begins to wait.
+
+    An error of ``then`` is raised after ``awaitable`` was cancelled.
+    """
     return cast("Awaitable[T]", _stepped(awaitable, then))
 
 
-async def within(seconds: float, awaitable: Coroutine[Any, Any, T]) -> T:
+def within(seconds: float, awaitable: Coroutine[Any, Any, T]) -> Awaitable[T]:
     """The result of ``awaitable``, which may wait for ``seconds``. Raises :class:`TimeoutError` after that."""
-    async with asyncio.timeout(None) as limit:
+    return cast("Awaitable[T]", _within(seconds, awaitable))
 
-        async def arm() -> None:
-            limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
-        return await before_wait(awaitable, arm)
+@coroutine
+def _within(seconds: float, awaitable: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    inner = awaitable.__await__()
+    try:
+        pending = next(inner)
+    except StopIteration as done:
+        return cast("T", done.value)
+    return (yield from _bounded(seconds, inner, pending).__await__())
+
+
+async def _bounded(seconds: float, inner: Generator[Any, Any, T], pending: Any) -> T:
+    async with asyncio.timeout(seconds):
+        return await _resumed(inner, pending)
+
+
+@coroutine
+def _resumed(inner: Generator[Any, Any, T], pending: Any) -> Generator[Any, Any, T]:
+    return cast("T", (yield from _driven(inner, lambda: pending)))
 
 
 class closing(Generic[T]):  # noqa: N801 - named like contextlib.aclosing, which wants an AsyncGenerator

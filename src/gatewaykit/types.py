@@ -344,9 +344,12 @@ class Target:
         return f"{self.provider}/{self.model}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
-    """One try at one target; ``error`` is the code of what went wrong, ``None`` if it answered; ``seconds`` in all."""
+    """One try at one target; ``error`` is the code of what went wrong, ``None`` if it answered.
+
+    ``seconds`` are those until the first event or, for an answer in one piece, until the whole of it.
+    """
 
     target: Target
     seconds: float
@@ -387,12 +390,13 @@ class Call:
         return self.request
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallRecord:
     """What is left of a call: exactly one for each request that matched a dialect, refused ones included.
 
-    ``began`` is unix time; ``seconds`` the whole call, ``first_event_seconds`` until the first event, both from the
-    request's arrival; ``timings`` the stages of the ``Server-Timing`` header.
+    Observers share it: read it, do not change it. ``began`` is unix time; ``seconds`` the whole call,
+    ``first_event_seconds`` until the first event, both from the request's arrival; ``timings`` the stages of the
+    ``Server-Timing`` header.
     """
 
     request_id: str

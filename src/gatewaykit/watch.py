@@ -2,7 +2,8 @@
 
 ASGI servers do not raise when a client leaves; one has to ask ``receive``. A :class:`Watch` asks, keeps one timer
 for all limits (rearmed when it fires, so that an event costs one assignment), and cancels the task of the call with
-a reason.
+a reason. It begins to ask a little late: most calls that are answered from a cache or by a quick provider are over
+by then, and need no second task.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any, Self
 from gatewaykit.errors import ClientGone, GatewayError, ProviderTimeout
 
 Receive = Callable[[], Awaitable[Any]]
+LISTEN_AFTER = 0.03
+"""Seconds after which a call's client is listened to."""
 
 
 class Watch:
@@ -42,6 +45,7 @@ class Watch:
         self._reason: GatewayError | None = None
         self._ended = False
         self._flowing = False
+        self._listener: asyncio.Task[None] | None = None
         self._comment: asyncio.Task[None] | None = None
         self.last_event = self.last_sent = 0.0
 
@@ -51,8 +55,7 @@ class Watch:
             raise RuntimeError("a Watch needs a running task")
         self._task = task
         self._began = self._loop.time()
-        self._listener = self._loop.create_task(self._listen())
-        self._timer = self._loop.call_at(self._began + self._whole, self._tick)
+        self._timer = self._loop.call_at(self._began + min(LISTEN_AFTER, self._whole), self._tick)
         return self
 
     async def __aexit__(
@@ -80,7 +83,8 @@ class Watch:
         """Nothing can cut the call off any more: its last bytes are on their way."""
         self._ended = True
         self._timer.cancel()
-        self._listener.cancel()
+        if self._listener is not None:
+            self._listener.cancel()
         if self._comment is not None:
             self._comment.cancel()
 
@@ -94,6 +98,8 @@ class Watch:
 
     def _tick(self) -> None:
         now = self._loop.time()
+        if self._listener is None and now >= self._began + LISTEN_AFTER:
+            self._listener = self._loop.create_task(self._listen())
         next_tick = self._began + self._whole
         if now >= next_tick:
             return self._cut(ProviderTimeout("The answer took longer than this gateway allows."))
@@ -103,6 +109,8 @@ class Watch:
             if now >= self.last_sent + self._keepalive:
                 self._fill(now)
             next_tick = min(next_tick, self.last_event + self._between, self.last_sent + self._keepalive)
+        if self._listener is None:
+            next_tick = min(next_tick, self._began + LISTEN_AFTER)
         self._timer = self._loop.call_at(next_tick, self._tick)
         return None
 

@@ -97,7 +97,7 @@ def read_document(body: bytes) -> dict[str, Any]:
 
 
 def _bad_byte(body: bytes) -> str:
-    """Where ``body`` stops being UTF-8, in words."""
+    """Where ``body`` stops being UTF-8, in words; the JSON decoder counts from the beginning of the string only."""
     try:
         body.decode()
     except UnicodeDecodeError as error:

@@ -25,7 +25,6 @@ _SMALL = 64 * 1024
 _OPAQUE = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 _ROLES = frozenset({"user", "tool"})
 _Key: TypeAlias = tuple[str, str, bytes]
-_Lease: TypeAlias = tuple[int, str]
 
 
 class FileStore(Protocol):
@@ -71,6 +70,14 @@ class _Upload:
     timer: asyncio.TimerHandle | None = None
 
 
+@dataclass(slots=True, eq=False)
+class _Lease:
+    """What a call uses; holding the call keeps its identity from being given to another."""
+
+    call: Call
+    uploads: list[_Upload] = field(default_factory=list)
+
+
 class Attachments:
     """Uploads what calls bring along. It belongs to one account at the service and to one event loop."""
 
@@ -79,7 +86,7 @@ class Attachments:
         self._options = options or AttachmentOptions()
         self._fetcher = SafeFetcher(self._options.fetch)
         self._cache: OrderedDict[_Key, _Upload] = OrderedDict()
-        self._leases: dict[_Lease, list[_Upload]] = {}
+        self._leases: dict[tuple[int, str], _Lease] = {}
         self._deletions: set[asyncio.Task[None]] = set()
 
     async def resolve(self, call: Call, client_id: str) -> Mapping[ContentPart, str]:
@@ -105,12 +112,14 @@ class Attachments:
         except BaseException:
             self._let_go(held)
             raise
-        self._leases.setdefault((id(call), client_id), []).extend(held)
+        self._leases.setdefault((id(call), client_id), _Lease(call)).uploads.extend(held)
         return ids | {part: part.file_id for part in where if isinstance(part, FilePart) and part.file_id}
 
     async def finished(self, call: Call, client_id: str) -> None:
         """The call needs its files no longer. Calling it again, or without files, does nothing."""
-        self._let_go(self._leases.pop((id(call), client_id), ()))
+        lease = self._leases.pop((id(call), client_id), None)
+        if lease is not None:
+            self._let_go(lease.uploads)
 
     async def aclose(self) -> None:
         """Forget all uploads, remove them if the policy says so, and wait for that."""
@@ -221,7 +230,7 @@ class Attachments:
             if not upload.users:
                 self._remove(upload)
 
-    def _let_go(self, uploads: list[_Upload] | tuple[()]) -> None:
+    def _let_go(self, uploads: list[_Upload]) -> None:
         for upload in uploads:
             upload.users -= 1
             if upload.users:

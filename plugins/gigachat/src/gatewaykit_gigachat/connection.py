@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 from loguru import logger
 
@@ -31,6 +33,9 @@ class Connection:
                 "read your key and every conversation. Set gigachat.ca_bundle_file and switch it on again.",
                 settings.base_url,
             )
+        for address in (settings.base_url, settings.auth_url):
+            if address.startswith("http:") and not _is_here(address):
+                logger.warning("{} has no TLS: keys and conversations can be read on the way to it.", address)
         context = make_context(
             bundle=settings.ca_bundle_file,
             cert=settings.cert_file,
@@ -52,15 +57,14 @@ class Connection:
             connect_timeout=settings.connect_timeout,
             max_connections=settings.max_connections,
         )
-        self.control = Control(context, headers, settings.control_timeout)
-        self.credential = _credential(settings, self.control, self.retries)
-        self.api = Api(settings.base_url, self.control, self.credential, self.retries)
+        control = Control(context, headers, settings.control_timeout)
+        self.credential = _credential(settings, control, self.retries)
+        self.api = Api(settings.base_url, control, self.credential, self.retries)
 
     async def aclose(self) -> None:
         """Close what the running event loop has open."""
         await self.credential.aclose()
         await self.http.aclose()
-        await self.control.aclose()
 
 
 def naming_secret(settings: GigaChatSettings) -> bytes:
@@ -72,6 +76,14 @@ def naming_secret(settings: GigaChatSettings) -> bytes:
         path = settings.key_file or settings.cert_file
         text = path.read_bytes() if path else b""
     return hashlib.sha256(b"gatewaykit conversations\0" + text).digest()
+
+
+def _is_here(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _credential(settings: GigaChatSettings, control: Control, retries: Retries) -> Credential:

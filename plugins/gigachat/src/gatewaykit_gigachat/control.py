@@ -1,4 +1,4 @@
-"""Plain HTTP beside the model calls: tokens, files, models. One httpx client for each event loop, opened if needed."""
+"""Plain HTTP beside the model calls: tokens, files, models."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 
 
 class Control:
-    """Sends requests and reads whole answers. ``timeout`` is the usual limit of one exchange, in seconds."""
+    """Sends requests and reads whole answers. ``timeout`` is the usual limit of one exchange, in seconds.
+
+    These requests are rare, so each opens a connection of its own: nothing is kept, in no event loop.
+    """
 
     def __init__(self, ssl_context: ssl.SSLContext, headers: Mapping[str, str], timeout: float) -> None:
         self._ssl_context = ssl_context
         self._headers = dict(headers)
         self._timeout = timeout
-        self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
 
     async def send(
         self, method: str, url: str, *, headers: Mapping[str, str], limit: float | None = None, **body: Any
@@ -33,28 +35,14 @@ class Control:
         Raises :class:`~gatewaykit.errors.ProviderError` and its kinds.
         """
         limit = limit or self._timeout
+        client = control_client(headers=self._headers, ssl_context=self._ssl_context, timeout=limit)
         with translated_errors():
             async with (
                 asyncio.timeout(limit),
-                self._client().stream(method, url, headers=headers, timeout=limit, **body) as response,
+                client,
+                client.stream(method, url, headers=headers, **body) as response,
             ):
                 return HttpAnswer(response.status_code, _lowered(response.headers), await _read(response))
-
-    async def aclose(self) -> None:
-        """Close the connections of the running event loop."""
-        if client := self._clients.pop(asyncio.get_running_loop(), None):
-            await client.aclose()
-
-    def _client(self) -> httpx.AsyncClient:
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            for stale in [known for known in self._clients if known.is_closed()]:
-                del self._clients[stale]
-            client = self._clients[loop] = control_client(
-                headers=self._headers, ssl_context=self._ssl_context, timeout=self._timeout
-            )
-        return client
 
 
 async def _read(response: httpx.Response) -> bytes:

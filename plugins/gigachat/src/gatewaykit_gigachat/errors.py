@@ -1,7 +1,7 @@
 """What GigaChat's error answers mean in the gateway's words.
 
 API errors are ``{"status", "message"}``, OAuth errors ``{"code", "message"}``, front-end errors HTML or nothing
-(GigaChat's REST API, "Errors"). Nothing of them is believed: texts are shortened; addresses and opaque words are cut out.
+(GigaChat's REST API, "Errors"). Nothing of them is believed: texts are shortened; addresses and opaque words cut out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gatewaykit.errors import (
 
 MAX_ERROR_BYTES = 256 * 1024
 _LONGEST_MESSAGE = 300
-_UNFIT = re.compile(r"[a-z][a-z0-9+.-]*://\S+|\b(?:basic|bearer)\s+\S+|[A-Za-z0-9+/_=.~-]{48,}", re.IGNORECASE)
+_UNFIT = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://\S+|\b(?:basic|bearer)\s+\S+|[A-Za-z0-9+/_=.~-]{48,}", re.IGNORECASE)
 
 _KINDS: dict[int, type[GatewayError]] = {
     401: ProviderAuthFailed,
@@ -101,7 +101,7 @@ def short(message: object) -> str:
     """A provider's text, fit to be shown: one line, at most 300 characters, no addresses, keys or tokens."""
     if not isinstance(message, str):
         return ""
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in message[:4096]).split())
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in message[:2048]).split())
     line = _UNFIT.sub("…", line)
     return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
 

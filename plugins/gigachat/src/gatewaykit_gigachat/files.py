@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from gatewaykit.errors import BadRequest, ContextTooLong, ModelNotFound, NotFound, ProviderBadAnswer
@@ -11,12 +12,20 @@ from .api import Api
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
+_DELETIONS_AT_ONCE = 4
+
+
 class GigaChatFiles:
-    """Uploads and deletes over the files API. A file belongs to the ``client_id`` that it was uploaded with."""
+    """Uploads and deletes over the files API, in one event loop.
+
+    A file belongs to the ``client_id`` that it was uploaded with. Deletions wait for each other: there may be many of
+    them at the end, and none is urgent.
+    """
 
     def __init__(self, api: Api, upload_timeout: float) -> None:
         self._api = api
         self._upload_timeout = upload_timeout
+        self._deletions = asyncio.Semaphore(_DELETIONS_AT_ONCE)
 
     async def upload(self, data: bytes, filename: str, mime: str, client_id: str) -> str:
         """The id of the new file. Raises :class:`~gatewaykit.errors.GatewayError`."""
@@ -41,6 +50,7 @@ class GigaChatFiles:
         if not _ID.fullmatch(file_id):
             raise BadRequest("This is not the id of a file.")
         try:
-            await self._api.ask("POST", f"/files/{file_id}/delete", headers={"X-Client-ID": client_id})
+            async with self._deletions:
+                await self._api.ask("POST", f"/files/{file_id}/delete", headers={"X-Client-ID": client_id})
         except (NotFound, ModelNotFound):
             return

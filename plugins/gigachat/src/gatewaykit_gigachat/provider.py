@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 import msgspec
+from loguru import logger
 
 from gatewaykit.errors import BadRequest, ProviderBadAnswer, ProviderTimeout
 from gatewaykit.http import HttpStream
@@ -30,6 +31,8 @@ T = TypeVar("T")
 Send: TypeAlias = Callable[["Prepared", Mapping[str, str]], Awaitable[T]]
 
 _CHAT = "/chat/completions"
+_DELETIONS_END = 10.0
+"""Seconds that the deletion of uploads may hold up the gateway's stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class GigaChat(Provider):
         self._options = settings.convert_options
         self._timeout = settings.timeout
         self._sessions = Sessions(naming_secret(settings))
-        self._store = GigaChatFiles(self._connection.api, settings.upload_timeout)
+        self._upload_timeout = settings.upload_timeout
         self._attachment_options = settings.attachments.options
         self._attachments: dict[asyncio.AbstractEventLoop, Attachments] = {}
 
@@ -100,25 +103,35 @@ class GigaChat(Provider):
         ]
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop."""
+        """Delete uploads, if that is the policy, and close what the running event loop has open."""
         if attachments := self._attachments.pop(asyncio.get_running_loop(), None):
-            await attachments.aclose()
+            try:
+                async with asyncio.timeout(_DELETIONS_END):
+                    await attachments.aclose()
+            except TimeoutError:
+                logger.warning("gigachat: some uploaded files could not be deleted in time and stay at the service")
         await self._connection.aclose()
 
     @asynccontextmanager
     async def _files(self, call: Call) -> AsyncIterator[Mapping[ContentPart, str]]:
         """The ids of the request's files, uploaded if need be, for as long as the call lasts."""
-        loop = asyncio.get_running_loop()
-        attachments = self._attachments.get(loop)
-        if attachments is None:
-            for stale in [known for known in self._attachments if known.is_closed()]:
-                del self._attachments[stale]
-            attachments = self._attachments[loop] = Attachments(self._store, self._attachment_options)
+        attachments = self._attachments_here()
         owner = client_id(call.principal.tenant)
         try:
             yield await attachments.resolve(call, owner)
         finally:
             await attachments.finished(call, owner)
+
+    def _attachments_here(self) -> Attachments:
+        """The attachments of the running event loop; those of loops that ended are dropped."""
+        loop = asyncio.get_running_loop()
+        attachments = self._attachments.get(loop)
+        if attachments is None:
+            for ended in [known for known in self._attachments if known.is_closed()]:
+                del self._attachments[ended]
+            store = GigaChatFiles(self._connection.api, self._upload_timeout)
+            attachments = self._attachments[loop] = Attachments(store, self._attachment_options)
+        return attachments
 
     async def _attempt(
         self, call: Call, target: Target, files: Mapping[ContentPart, str], send: Send[T], *, streamed: bool

@@ -193,7 +193,9 @@ class GigaChatSettings(Section):
         "report", description="Name `frequency_penalty` as not honoured, or send a like `repetition_penalty`."
     )
     think_tags: bool = Field(False, description="Turn a leading `<think>…</think>` of the text into reasoning.")
-    attachments: AttachmentSettings = Field(AttachmentSettings(), description="Files that clients send along.")
+    attachments: AttachmentSettings = Field(
+        default_factory=lambda: AttachmentSettings.model_validate({}), description="Files that clients send along."
+    )
     session_secret: SecretStr | None = Field(
         None,
         min_length=16,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -15,7 +15,7 @@ from gatewaykit.types import Event
 _decode = msgspec.json.Decoder().decode
 
 _LAST_BYTES = 0.25
-"""Seconds that the end of the body may take behind ``[DONE]``; with it the connection can be used again."""
+"""Seconds that the end of the body may take behind the last event; with it the connection can be used again."""
 
 
 class Reader(Protocol):
@@ -30,52 +30,68 @@ class Reader(Protocol):
         ...
 
 
-async def event_batches(blocks: AsyncIterator[bytes], reader: Reader) -> AsyncIterator[list[Event]]:
+class _Read(NamedTuple):
+    """What became of the events that came together: the stream is ``done``, there was a ``fault``, or neither.
+
+    ``halved``: the fault is in the last of them, which may be the beginning of an event whose end was lost.
+    """
+
+    done: bool = False
+    fault: GatewayError | None = None
+    halved: bool = False
+
+
+async def event_batches(blocks: AsyncIterator[bytes], reader: Reader) -> AsyncGenerator[list[Event], None]:
     """The events of a stream, those together that arrived together; no batch is empty.
 
-    What came before a fault is given before the fault is raised, however the network cut the stream.
+    What came before a fault is given before the fault is raised, however the network cut the stream. Half an event at
+    the very end means that the stream broke off.
     """
     async for block in blocks:
         events: list[Event] = []
-        done, fault = _read(block, reader, events)
+        done, fault, halved = _read(payloads(block), reader, events)
         if events:
             yield events
-        if fault is not None:
-            raise fault
         if done:
-            await _drain(blocks)
+            await _ends(blocks)
             return
+        if fault is not None:
+            if halved and await _ends(blocks):
+                break
+            raise fault
     if events := reader.end():
         yield events
 
 
-def _read(block: bytes, reader: Reader, events: list[Event]) -> tuple[bool, GatewayError | None]:
-    """Appends the events of ``block``; whether the stream is over, and what went wrong."""
+def _read(found: list[bytes], reader: Reader, events: list[Event]) -> _Read:
+    """Reads what was ``found`` and appends to ``events``."""
     try:
-        for data in payloads(block):
+        for number, data in enumerate(found, 1):
             if data == DONE:
                 events += reader.end(done=True)
-                return True, None
-            events += reader.read(_object(data))
+                return _Read(done=True)
+            document = _object(data)
+            if document is None:
+                fault = ProviderBadAnswer(detail="an event of the stream is no JSON object")
+                return _Read(fault=fault, halved=number == len(found))
+            events += reader.read(document)
     except GatewayError as error:
-        return False, error
-    return False, None
+        return _Read(fault=error)
+    return _Read()
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def _object(data: bytes) -> dict[str, Any] | None:
     try:
         document = _decode(data)
     except (msgspec.DecodeError, RecursionError):
-        raise ProviderBadAnswer(detail="an event of the stream is not JSON") from None
-    if not isinstance(document, dict):
-        raise ProviderBadAnswer(detail="an event of the stream is no JSON object")
-    return document
+        return None
+    return document if isinstance(document, dict) else None
 
 
-async def _drain(blocks: AsyncIterator[bytes]) -> None:
-    """Reads the end of the body, and nothing else that may come."""
+async def _ends(blocks: AsyncIterator[bytes]) -> bool:
+    """Whether the body ends now, with nothing more in it."""
     try:
         async with asyncio.timeout(_LAST_BYTES):
-            await anext(blocks, b"")
+            return await anext(blocks, None) is None
     except (TimeoutError, GatewayError):
-        return
+        return False

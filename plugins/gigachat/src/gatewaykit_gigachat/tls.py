@@ -56,13 +56,12 @@ def load_chain(context: ssl.SSLContext, cert: Path, key: Path | None, password: 
 def explained(error: ProviderUnavailable) -> ProviderUnavailable:
     """``error``, or what an operator must do where certificates caused it."""
     for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            reason = cause.verify_message.rstrip(".") or "verification failed"
+        if isinstance(cause, ssl.SSLCertVerificationError) and (reason := getattr(cause, "verify_message", "")):
             return TlsRefused(
-                detail=f"TLS: the server's certificate was not accepted ({reason}): "
+                detail=f"TLS: the server's certificate was not accepted ({reason.rstrip('.')}): "
                 "set gigachat.ca_bundle_file to a PEM file with the authority that issued it"
             )
-        if isinstance(cause, ssl.SSLError) and "CERTIFICATE_REQUIRED" in (cause.reason or ""):
+        if isinstance(cause, ssl.SSLError) and "CERTIFICATE_REQUIRED" in (getattr(cause, "reason", None) or ""):
             return TlsRefused(
                 detail="TLS: the server wants a client certificate: set gigachat.cert_file and gigachat.key_file"
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -34,11 +33,9 @@ UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9
 
 
 @pytest.fixture
-async def control() -> AsyncIterator[Control]:
-    """HTTP clients without any trust: nothing here speaks TLS."""
-    made = Control(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), {"User-Agent": "tests"}, 10.0)
-    yield made
-    await made.aclose()
+def control() -> Control:
+    """HTTP without any trust: nothing here speaks TLS."""
+    return Control(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), {"User-Agent": "tests"}, 10.0)
 
 
 def retries(most: int = 2) -> Retries:

@@ -156,6 +156,22 @@ def test_no_secret_in_any_repr() -> None:
         assert "canary" not in f"{thing!r} {thing!s}"
 
 
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [
+        ("http://gigachat.example/v1", True),
+        ("http://127.0.0.1:8090/v1", False),
+        ("http://[::1]/v1", False),
+        ("http://localhost/v1", False),
+        ("https://gigachat.example/v1", False),
+    ],
+)
+def test_an_address_without_tls_is_warned_of(logged: list[str], address: str, warned: bool) -> None:
+    """Plain HTTP to another machine is logged as a warning when the provider is made."""
+    GigaChat(GigaChatSettings(access_token="t", base_url=address))
+    assert any("no TLS" in line for line in logged) is warned
+
+
 def test_the_plugin_gives_a_provider_only_when_it_is_configured() -> None:
     """Without a credential the provider is absent; with one it is there, under its name."""
 

@@ -110,7 +110,7 @@ def test_any_bytes(api, body, path):
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=12))
 def test_any_path_and_header(api, text):
     """No path part and no header value lead to a server error."""
-    header = text.encode().hex() if not text.isprintable() else text
+    header = text.strip() if text.isprintable() else text.encode().hex()
     for path in (
         f"/models/{quote(text, safe='')}",
         f"/files/{quote(text, safe='')}",

@@ -7,8 +7,9 @@ from types import MappingProxyType
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
-from gatewaykit_gigachat.sandbox import B2B, CORP, PERS, SandboxSettings, running_sandbox
+from gatewaykit_gigachat.sandbox import B2B, CORP, PERS, SandboxSettings, create_sandbox, running_sandbox
 
 TOO_MANY = {"status": 429, "message": "Too many requests"}
 BODY = {"model": "GigaChat", "messages": [{"role": "user", "content": "hi"}]}
@@ -48,6 +49,29 @@ async def test_places(running, open_api, until, scope, places):
         await asyncio.to_thread(until, lambda: running.stats.parallel == 0)
         assert (await client.post("/chat/completions", json=BODY)).status_code == 200
     assert running.stats.peak_parallel >= places
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_place_is_free_with_the_last_byte(stream):
+    """A place is held until the last byte of an answer, and is free again when that byte is sent."""
+    app = create_sandbox(SandboxSettings(anonymous_scope=PERS))
+    stats = app.state.sandbox.stats
+    held: list[tuple[bool, int]] = []
+
+    async def spied(scope: Scope, receive: Receive, send: Send) -> None:
+        async def spying(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                held.append((message.get("more_body", False), stats.parallel))
+            await send(message)
+
+        await app(scope, receive, spying)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(spied), base_url="http://sandbox/v1") as client:
+        body = {**BODY, "stream": stream}
+        answer = await client.post("/chat/completions", json=body, headers={"x-sandbox-fault": "split=100"})
+    assert answer.status_code == 200
+    assert len(held) > 2
+    assert held == [(True, 1)] * (len(held) - 1) + [(False, 0)]
 
 
 def test_place_is_free_after_the_last_byte(running, open_api):

@@ -79,6 +79,13 @@ def test_client_certificates(tmp_path):
                 known.get(f"{running.base_url}/models", headers={"x-sandbox-fault": "drop=after:1"})
 
 
+def test_runs_alone():
+    """The sandbox needs nothing of the gateway."""
+    code = "import sys, gatewaykit_gigachat.sandbox; print([m for m in sys.modules if m.split('.')[0] == 'gatewaykit'])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_command():
     """The command prints address and key, serves, and ends quietly on an interrupt even with a stream open."""
     command = [sys.executable, "-m", "gatewaykit_gigachat.cli", "sandbox", "--port", "0"]

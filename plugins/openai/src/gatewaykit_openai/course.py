@@ -53,23 +53,23 @@ class Course:
         ``loosely``: it is enough when ``data`` is a JSON object, whatever the types of its members.
         """
         try:
-            chunk = _chunk(data, loosely)
+            chunk = read_chunk(data)
         except UNREADABLE as error:
-            self._error = ProviderBadAnswer(detail=f"a chunk cannot be read: {type(error).__name__}")
-            return None
+            known = _loose_chunk(data) if loosely and isinstance(error, msgspec.ValidationError) else None
+            if known is None:
+                self._error = ProviderBadAnswer(detail=f"a chunk cannot be read: {type(error).__name__}")
+                return None
+            chunk = known
         if chunk.error is not None:
             self._error = self._refusal(chunk.error)
             return None
-        self._follow(chunk)
-        return chunk
-
-    def _follow(self, chunk: Chunk) -> None:
         if chunk.usage is not None:
             self._usage = chunk.usage.usage() or self._usage
         for choice in chunk.choices or ():
             self.seen.add(choice.index)
             if choice.finish_reason:
                 self.finished.add(choice.index)
+        return chunk
 
     def end(self) -> Usage | None:
         """What the stream used, once it is over. Raises the error that ended it, or that it was broken off."""
@@ -82,13 +82,12 @@ class Course:
         return self._usage
 
 
-def _chunk(data: bytes, loosely: bool) -> Chunk:
+def _loose_chunk(data: bytes) -> Chunk | None:
+    """What can be known of a JSON object with members of other types than the format's."""
     try:
-        return read_chunk(data)
-    except msgspec.ValidationError:
-        if not loosely:
-            raise
-    document = msgspec.json.decode(data, type=dict[str, Any])
+        document = msgspec.json.decode(data, type=dict[str, Any])
+    except UNREADABLE:
+        return None
     choices = document.get("choices")
     return Chunk(
         error=document.get("error"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from gatewaykit.types import (
     Choice,
     Event,
@@ -22,7 +20,7 @@ from gatewaykit.types import (
 )
 
 from .course import Course
-from .wire import Answer, AnswerChoice, Chunk, ChunkChoice, Said, ToolCallPiece, arguments_text, whole
+from .wire import Answer, AnswerChoice, ChunkChoice, Said, ToolCallPiece, arguments_text, whole
 
 _REASONS: Mapping[str, FinishReason] = {
     "length": "length",
@@ -46,13 +44,22 @@ class Translation:
         """Whether the stream needs no further reading."""
         return self._course.over
 
-    def take(self, block: bytes) -> Iterator[Event]:
+    def take(self, block: bytes) -> list[Event]:
         """The events in ``block``, a number of whole frames."""
+        events: list[Event] = []
         for _, data in self._course.pieces(block):
             chunk = self._course.read(data)
             if chunk is None:
-                return
-            yield from self._events(chunk)
+                break
+            if not self._started:
+                self._started = True
+                events.append(Started(chunk.model or "", chunk.id or "", whole(chunk.created)))
+            for choice in chunk.choices or ():
+                if choice.delta is not None:
+                    self._say(choice.delta, choice, events)
+                if choice.finish_reason:
+                    events.append(Finished(_reason(choice.finish_reason), choice.index))
+        return events
 
     def end(self) -> Iterator[Event]:
         """What follows the last frame. Raises what made it the last."""
@@ -62,31 +69,17 @@ class Translation:
         if usage is not None:
             yield usage
 
-    def _events(self, chunk: Chunk) -> Iterator[Event]:
-        if not self._started:
-            self._started = True
-            yield Started(chunk.model or "", chunk.id or "", whole(chunk.created))
-        for choice in chunk.choices or ():
-            if choice.delta is not None:
-                yield from self._said(choice, choice.delta)
-            if choice.finish_reason:
-                yield Finished(_reason(choice.finish_reason), choice.index)
-
-    def _said(self, choice: ChunkChoice, said: Said) -> list[Event]:
-        index, events = choice.index, list[Event]()
+    def _say(self, said: Said, choice: ChunkChoice, events: list[Event]) -> None:
+        index, text = choice.index, said.content
         if reasoning := said.reasoning_content or said.reasoning:
             events.append(ReasoningDelta(reasoning, index))
-        text = said.content if isinstance(said.content, str) else _text(said.content)
-        if choice.logprobs is not None:
-            events.append(TextDelta(text, index, msgspec.json.decode(choice.logprobs)))
-        elif text:
-            events.append(TextDelta(text, index))
+        if text or choice.logprobs is not None:
+            events.append(TextDelta(_text(text), index, choice.logprobs))
         if said.refusal:
             events.append(RefusalDelta(said.refusal, index))
         if said.tool_calls:
             calls = self._calls.setdefault(index, _Calls())
             events.extend(calls.delta(piece, index) for piece in said.tool_calls)
-        return events
 
 
 class _Calls:

@@ -151,7 +151,7 @@ class OpenAICompatible(Provider):
 
     async def _check(self, answer: HttpStream, promised: str) -> None:
         """Raise unless the answer is a success of the promised content type."""
-        given = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        given = answer.content_type
         if answer.status == 200 and given == promised:
             return
         content = await _beginning(answer)

@@ -21,7 +21,7 @@ _OWN_HEADERS = frozenset({"accept", "connection", "content-length", "content-typ
 
 def _base_url(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
         raise ValueError("expected an address such as https://host/v1")
     if parts.username is not None or parts.query or parts.fragment or not url.isprintable() or " " in url:
         raise ValueError("an address without user, query and fragment is expected")

@@ -84,7 +84,7 @@ class ChunkChoice(Struct):
     index: int = 0
     delta: Said | None = None
     finish_reason: str | None = None
-    logprobs: msgspec.Raw | None = None
+    logprobs: Any = None
 
 
 class Chunk(Struct):

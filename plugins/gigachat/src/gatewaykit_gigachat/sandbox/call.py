@@ -98,6 +98,7 @@ class Call:
             async with self.wire.watch() as departure:
                 await departure.pause(fault.delay)
         if fault.drop_before:
+            self.place.leave()
             await self.wire.cut(flush=False)
         if fault.revoke_token and self.token is not None:
             self.sandbox.tokens.revoke(self.token)

@@ -49,15 +49,15 @@ async def _start(send: Send, headers: Mapping[str, str]) -> None:
 class _Writer:
     """Sends one body at the pace of ``interval`` seconds between its pieces.
 
-    ``before_last`` is called before the last byte of a regular body: a client that has read
-    everything must find its place free again.
+    ``before_end`` is called before the last byte of a regular body, and before the connection is cut: a
+    client that sees the end must find its place free again.
     """
 
     call: Call
     send: Send
     departure: Departure
     interval: float
-    before_last: Callable[[], None]
+    before_end: Callable[[], None]
 
     async def play(self, script: _Script) -> None:
         regular = script.ending is _Ending.REGULAR
@@ -66,6 +66,7 @@ class _Writer:
                 await self.departure.pause(self.interval)
             await self._write(piece, last=regular and number == len(script.pieces))
         if script.ending is _Ending.CUT:
+            self.before_end()
             await self.call.wire.cut(flush=True)
         elif script.ending is _Ending.STALL:
             await self.departure.forever()
@@ -75,7 +76,7 @@ class _Writer:
         for start in range(0, len(data), size):
             final = last and start + size >= len(data)
             if final:
-                self.before_last()
+                self.before_end()
             await self.send({"type": "http.response.body", "body": data[start : start + size], "more_body": not final})
             # Lets the server notice a client that left, and send each piece by itself.
             await asyncio.sleep(0)
@@ -122,18 +123,19 @@ class StreamReply:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, stats = self._call, self._call.sandbox.stats
+        script = _stream_script(self._events, call.fault)
         live = Place(stats.stream_begins())
 
-        def complete() -> None:
-            stats.finished_streams += 1
+        def end() -> None:
+            stats.finished_streams += 1 if script.ending is _Ending.REGULAR else 0
             live.leave()
             call.place.leave()
 
         try:
             async with call.wire.watch() as departure:
                 await _start(send, {**call.headers, "content-type": "text/event-stream"})
-                writer = _Writer(call, send, departure, self._interval, complete)
-                await writer.play(_stream_script(self._events, call.fault))
+                writer = _Writer(call, send, departure, self._interval, end)
+                await writer.play(script)
         except ClientLeft:
             stats.cancelled_streams += 0 if call.wire.severed else 1
         finally:

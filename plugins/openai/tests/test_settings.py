@@ -1,0 +1,124 @@
+"""The table ``[openai]`` and what the plugin makes of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import trustme
+from pydantic import ValidationError
+
+from gatewaykit.settings import load_settings
+from gatewaykit_openai import plugin
+from gatewaykit_openai.settings import OPENAI_BASE_URL, OpenAISettings, Upstream
+
+KEY = "sk-canary-5f0c9d2e7b1a48c6"
+
+
+def settings(**upstreams) -> OpenAISettings:
+    return OpenAISettings(upstreams=upstreams)
+
+
+def test_key_in_the_environment_is_enough():
+    """``OPENAI_API_KEY`` alone gives the provider ``openai`` at OpenAI's own address."""
+    loaded = load_settings({"openai": [OpenAISettings]}, file=None, environ={"OPENAI_API_KEY": KEY}).get(OpenAISettings)
+    assert list(loaded.upstreams) == ["openai"]
+    upstream = loaded.upstreams["openai"]
+    assert upstream.base_url == OPENAI_BASE_URL
+    assert upstream.request_headers == {"Authorization": f"Bearer {KEY}"}
+    assert upstream.length_field == "max_completion_tokens"
+
+
+def test_address_in_the_environment():
+    """``OPENAI_BASE_URL`` moves the provider ``openai`` to another address, and needs no key."""
+    environ = {"OPENAI_BASE_URL": "http://127.0.0.1:11434/v1"}
+    upstream = load_settings({"openai": [OpenAISettings]}, file=None, environ=environ).get(OpenAISettings).upstreams
+    assert upstream["openai"].base_url == environ["OPENAI_BASE_URL"]
+    assert upstream["openai"].request_headers == {}
+
+
+def test_no_configuration_no_provider():
+    """Installed and not configured, the plugin offers nothing."""
+    gateway = SimpleNamespace(settings=SimpleNamespace(get=lambda section: section()))
+    assert list(plugin.gateway_providers(gateway)) == []
+    assert list(plugin.gateway_settings()) == [OpenAISettings]
+
+
+async def test_each_upstream_is_a_provider():
+    """Every configured upstream becomes a provider of its name that passes OpenAI's bytes."""
+    made = settings(openai={"api_key": KEY}, vllm={"base_url": "http://127.0.0.1:8000/v1/"})
+    gateway = SimpleNamespace(settings=SimpleNamespace(get=lambda section: made))
+    providers = list(plugin.gateway_providers(gateway))
+    assert [provider.name for provider in providers] == ["openai", "vllm"]
+    assert all(provider.native_dialects == {"openai_chat"} for provider in providers)
+    assert made.upstreams["vllm"].base_url == "http://127.0.0.1:8000/v1"
+    assert made.upstreams["vllm"].length_field == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        {},
+        {"api_key": KEY},
+        {"base_url": "ftp://host/v1"},
+        {"base_url": "host/v1"},
+        {"base_url": "https://"},
+        {"base_url": "https://user:secret@host/v1"},
+        {"base_url": "https://host/v1?key=x"},
+        {"base_url": "https://host/v1#x"},
+        {"base_url": "https://host/v 1"},
+        {"base_url": "https://host:port/v1"},
+        {"base_url": "https://h/v1", "api_key": ""},
+        {"base_url": "https://h/v1", "api_key": "a\r\nX: y"},
+        {"base_url": "https://h/v1", "api_key": "ключ"},
+        {"base_url": "https://h/v1", "headers": {"X Y": "1"}},
+        {"base_url": "https://h/v1", "headers": {"Host": "other"}},
+        {"base_url": "https://h/v1", "headers": {"X": "a\nb"}},
+        {"base_url": "https://h/v1", "api_key": KEY, "headers": {"authorization": "Api-Key x"}},
+        {"base_url": "https://h/v1", "connect_timeout": 0},
+        {"base_url": "https://h/v1", "ca_bundle_file": "/no/such/file"},
+        {"base_url": "https://h/v1", "unknown": 1},
+    ],
+)
+def test_faults_are_found(upstream):
+    """What cannot work, or would send a key to a wrong place, is refused, and the message shows no key."""
+    with pytest.raises(ValidationError) as caught:
+        settings(other=upstream)
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "Big", "a/b", "a b", "-a", "x" * 65])
+def test_names(name):
+    """A provider's name is short and plain."""
+    with pytest.raises(ValidationError):
+        settings(**{name: {"base_url": "https://h/v1"}})
+
+
+def test_other_authorization_schemes():
+    """An upstream with another scheme than Bearer gets its own Authorization header."""
+    made = Upstream(base_url="https://h/v1", headers={"Authorization": f"Api-Key {KEY}"})
+    assert made.request_headers == {"Authorization": f"Api-Key {KEY}"}
+    assert made.secrets == (f"Api-Key {KEY}",)
+
+
+def test_secrets_do_not_show():
+    """No secret is in the text of the settings."""
+    made = settings(openai={"api_key": KEY, "organization": KEY, "project": KEY, "headers": {"X": KEY}})
+    assert KEY not in f"{made} {made!r} {made.model_dump_json()}"
+
+
+def test_bundle_is_trusted_besides_the_system(tmp_path):
+    """``ca_bundle_file`` adds authorities for this upstream and keeps verification on."""
+    bundle = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(bundle))
+    context = Upstream(base_url="https://h/v1", ca_bundle_file=bundle).ssl_context()
+    assert context is not None
+    assert context.check_hostname
+    assert any("trustme" in str(authority["subject"]) for authority in context.get_ca_certs())
+    assert Upstream(base_url="https://h/v1").ssl_context() is None
+
+
+def test_every_field_is_described():
+    """Each setting has a description for the reference."""
+    for model in (OpenAISettings, Upstream):
+        assert all(field.description for field in model.model_fields.values())

@@ -1,0 +1,88 @@
+"""What an object from a hook must look like, and what is wrong with one that does not."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from starlette.routing import BaseRoute
+
+from gatewaykit import protocols
+from gatewaykit.settings import Section
+
+KINDS: Mapping[str, type] = {
+    "gateway_authenticators": protocols.Authenticator,
+    "gateway_limiters": protocols.Limiter,
+    "gateway_dialects": protocols.Dialect,
+    "gateway_routers": protocols.Router,
+    "gateway_transforms": protocols.Transform,
+    "gateway_around_calls": protocols.AroundCall,
+    "gateway_providers": protocols.Provider,
+    "gateway_observers": protocols.Observer,
+}
+"""The hooks whose objects have names, and the protocol of each."""
+
+_OPTIONAL = {"flush"}
+
+
+def misshapen(hook: str, item: Any) -> str | None:
+    """What is wrong with an object from ``hook``, in words; ``None`` if nothing is."""
+    if hook == "gateway_settings":
+        return None if _is_section(item) else f"{item!r}; return subclasses of Section"
+    if hook == "gateway_routes":
+        return None if isinstance(item, BaseRoute) else f"{item!r}; return Starlette routes"
+    kind = KINDS.get(hook)
+    if kind is None:
+        return None
+    if inspect.isclass(item):
+        return f"the class {item.__name__}; return an instance"
+    what = f"a {type(item).__name__} object"
+    if not isinstance(getattr(item, "name", None), str) or not item.name:
+        return f"{what} without a name"
+    problem = _missing_methods(kind, item) or _bad_attribute(item)
+    return problem and f"{what} {problem}"
+
+
+def _is_section(item: Any) -> bool:
+    return inspect.isclass(item) and issubclass(item, Section)
+
+
+def _missing_methods(kind: type, item: Any) -> str | None:
+    known = [name for name, value in vars(kind).items() if inspect.isfunction(value) and not name.startswith("_")]
+    missing = [method for method in known if not callable(getattr(item, method, None))]
+    if kind is protocols.Transform:
+        return f"with none of {', '.join(known)}" if missing == known else None
+    needed = [method for method in missing if method not in _OPTIONAL]
+    return f"without {', '.join(needed)}; subclass {kind.__name__}" if needed else None
+
+
+def _bad_attribute(item: Any) -> str | None:
+    """The first attribute that would mean something else than its author expects."""
+    for attribute, (is_right, rule) in _ATTRIBUTES.items():
+        value = getattr(item, attribute, None)
+        if value is not None and not is_right(value):
+            return f"whose {attribute!r} {rule}"
+    return None
+
+
+def _are_names(value: Any) -> bool:
+    return not isinstance(value, str) and isinstance(value, Sequence) and all(isinstance(name, str) for name in value)
+
+
+def _are_routes(value: Any) -> bool:
+    return isinstance(value, Sequence) and all(_are_names(route) and len(route) == 2 for route in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+_ATTRIBUTES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "before": (_are_names, "is not a list of names"),
+    "after": (_are_names, "is not a list of names"),
+    "tier": (_is_number, "is not a number"),
+    "on_error": (lambda value: value in {"open", "closed"}, "is neither 'open' nor 'closed'"),
+    "deadline": (lambda value: _is_number(value) and value > 0, "is not a number of seconds"),
+    "routes": (_are_routes, "are not pairs of method and path"),
+}
