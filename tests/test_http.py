@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 import warnings
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 import aiohttp
 import httpx
@@ -21,6 +21,7 @@ from aiohttp import http_exceptions
 from gatewaykit.errors import (
     GatewayError,
     ProviderBadAnswer,
+    ProviderBusy,
     ProviderError,
     ProviderTimeout,
     ProviderUnavailable,
@@ -210,6 +211,62 @@ async def test_frames_come_as_they_arrive(pieces):
 
     async with serving(script) as server, HttpClient(server.url) as client, client.stream("GET", "/") as answer:
         assert await drained(answer) == stream.replace(b"\r\n", b"\n") + b"\n\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_lines_come_as_they_arrive(size):
+    """Newline-delimited JSON gives its lines whole and in order, in whatever pieces the network brings them."""
+    stream = b"\r\n".join(b'{"n":%d}' % number for number in range(40)) + b"\n\n"
+
+    async def script(wire, head):
+        await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for start in range(0, len(stream), size):
+            piece = stream[start : start + size]
+            await wire.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+        await wire.send(b"0\r\n\r\n")
+
+    async with serving(script) as server, HttpClient(server.url) as client:
+        async with client.stream("GET", "/") as answer:
+            assert [line async for line in answer.lines()] == stream.split()
+        async with client.stream("GET", "/") as answer:
+            assert [line async for line in answer.json_lines(dict)] == [{"n": number} for number in range(40)]
+
+
+async def test_a_last_line_without_its_end():
+    """What stands behind the last line end is a line too; blanks are none."""
+    content = b"a\n \nb"
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content)
+    async with serving(head + content) as server, HttpClient(server.url) as client, client.stream("GET", "/") as answer:
+        assert [line async for line in answer.lines()] == [b"a", b"b"]
+
+
+async def test_an_endless_line_is_given_up(monkeypatch):
+    """A line that grows beyond the limit is a bad answer."""
+    monkeypatch.setattr("gatewaykit.http.MAX_FRAME_BYTES", 1000)
+
+    async def script(wire, head):
+        await wire.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 2000)
+        await wire.gone()
+        return "close"
+
+    async with serving(script) as server, HttpClient(server.url) as client, client.stream("GET", "/") as answer:
+        with pytest.raises(ProviderBadAnswer):
+            await anext(answer.lines())
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(200, None), (307, ProviderBadAnswer), (429, ProviderBusy), (503, ProviderUnavailable)]
+)
+async def test_raise_for_status(status, kind):
+    """A status other than 200 raises what it means, with the wait that the server asks for."""
+    answer = b"HTTP/1.1 %d x\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n" % status
+    async with serving(answer) as server, HttpClient(server.url) as client:
+        whole = await client.request("GET", "/")
+        async with client.stream("GET", "/") as streamed:
+            for got in (whole, streamed):
+                with pytest.raises(kind) if kind else nullcontext() as caught:
+                    got.raise_for_status()
+                assert kind is None or caught.value.retry_after == 3
 
 
 async def test_compressed_answers_are_read():

@@ -15,7 +15,7 @@ from gatewaykit.assembly import Sources, assemble
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
 from gatewaykit.pipeline import Pipeline
-from gatewaykit.protocols import Provider
+from gatewaykit.protocols import Lifespan, Provider
 from gatewaykit.registry import PluginInfo
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,11 @@ class Gateway:
         self._registry = sources.load_plugins(plugins)
         self.settings = sources.load_settings(self._registry)
         self._providers: dict[str, Provider] = {}
+        self._running: dict[asyncio.AbstractEventLoop, _Run] = {}
         self._assembly = assemble(self._registry, self.settings, self, self._providers)
         if self._registry.faults:
             raise ConfigError(self._registry.faults)
         self._pipeline = Pipeline(self._assembly.parts)
-        self._running: dict[asyncio.AbstractEventLoop, _Run] = {}
 
     @property
     def providers(self) -> Mapping[str, Provider]:
@@ -67,8 +67,11 @@ class Gateway:
 
     @property
     def ready(self) -> bool:
-        """Whether all lifespans have been entered in the running event loop."""
-        run = self._running.get(asyncio.get_running_loop())
+        """Whether all lifespans have been entered in the running event loop; False where none runs."""
+        try:
+            run = self._running.get(asyncio.get_running_loop())
+        except RuntimeError:
+            return False
         return run is not None and run.ready
 
     def owns(self, path: str) -> bool:
@@ -87,36 +90,39 @@ class Gateway:
     async def start(self) -> None:
         """Enter the lifespans of all plugins, in the running event loop; harmless when that has been done."""
         loop = asyncio.get_running_loop()
-        for stale in [known for known in self._running if known.is_closed()]:
-            del self._running[stale]
+        for stale in [known for known in tuple(self._running) if known.is_closed()]:
+            self._running.pop(stale, None)
         run = self._running.get(loop)
         if run is None:
-            run = self._running[loop] = _Run()
-            run.starting = loop.create_task(self._enter(run))
-        await asyncio.shield(run.starting)
+            run = self._running[loop] = _Run(self._open())
+            run.task.add_done_callback(lambda _: self._forget(loop, run))
+        await run.entered()
 
     async def stop(self) -> None:
         """Leave the lifespans in reverse and close the providers."""
         run = self._running.pop(asyncio.get_running_loop(), None)
         if run is not None:
-            await run.stack.aclose()
+            await run.leave()
 
-    async def _enter(self, run: _Run) -> None:
-        try:
-            self._assembly.observers.start()
-            run.stack.push_async_callback(asyncio.to_thread, self._assembly.observers.stop)
+    def _forget(self, loop: asyncio.AbstractEventLoop, run: _Run) -> None:
+        if self._running.get(loop) is run:
+            del self._running[loop]
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        """All that lives as long as the gateway runs in this event loop."""
+        assembly = self._assembly
+        async with AsyncExitStack() as stack:
+            await asyncio.to_thread(assembly.observers.start)
+            stack.push_async_callback(asyncio.to_thread, assembly.observers.stop)
             for provider in self._providers.values():
-                run.stack.push_async_callback(provider.aclose)
+                stack.push_async_callback(provider.aclose)
             opened = [lifespan for _, lifespan in self._registry.collect("gateway_lifespan", gateway=self)]
-            for lifespan in [*opened, *(begin() for begin in self._assembly.lifespans)]:
-                await run.stack.enter_async_context(lifespan)
-            if self._registry.faults:
-                raise ConfigError(self._registry.faults)
-            run.ready = True
-        except BaseException:
-            self._running.pop(asyncio.get_running_loop(), None)
-            await run.stack.aclose()
-            raise
+            if faults := self._registry.take_faults():
+                raise ConfigError(faults)
+            for lifespan in [*opened, *(begin() for begin in assembly.lifespans)]:
+                await stack.enter_async_context(lifespan)
+            yield
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
@@ -162,18 +168,47 @@ class Gateway:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self.stop()
+        try:
+            await self.stop()
+        except Exception as error:
+            logger.error("the gateway could not stop", exc_info=error)
+            await send({"type": "lifespan.shutdown.failed", "message": type(error).__name__})
+            return
         await send({"type": "lifespan.shutdown.complete"})
 
 
 class _Run:
-    """The gateway in one event loop."""
+    """The gateway in one event loop: a task that enters ``lifespan``, waits and leaves it.
 
-    starting: asyncio.Task[None]
+    One task does both, for time limits and task groups demand it; when its event loop ends, it leaves as well.
+    """
 
-    def __init__(self) -> None:
-        self.stack = AsyncExitStack()
+    def __init__(self, lifespan: Lifespan) -> None:
         self.ready = False
+        self._tried = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self.task = asyncio.create_task(self._live(lifespan), name="gatewaykit")
+
+    async def entered(self) -> None:
+        """Wait until the lifespan is entered. Raises what kept it from that."""
+        await self._tried.wait()
+        if not self.ready:
+            await asyncio.shield(self.task)
+
+    async def leave(self) -> None:
+        """Leave the lifespan, entered or not yet. Raises what goes wrong with that."""
+        self._leaving.set()
+        await asyncio.shield(self.task)
+
+    async def _live(self, lifespan: Lifespan) -> None:
+        try:
+            async with lifespan:
+                self.ready = True
+                self._tried.set()
+                await self._leaving.wait()
+                self.ready = False
+        finally:
+            self._tried.set()
 
 
 def route_path(scope: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from gatewaykit.protocols import Observer
 from gatewaykit.types import CallRecord
@@ -81,8 +82,9 @@ class ObserverQueue:
 
     def _hand_out(self) -> None:
         batch: list[CallRecord] = []
-        while self._records:
-            batch.append(self._records.popleft())
+        with suppress(IndexError):
+            while True:
+                batch.append(self._records.popleft())
         for observer in self._observers if batch else ():
             for record in batch:
                 _call(observer, observer.record, record)

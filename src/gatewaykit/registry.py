@@ -153,6 +153,11 @@ class Registry:
                 found.append((name, item))
         return found
 
+    def take_faults(self) -> list[ConfigFault]:
+        """The faults until now, which are then forgotten: what fails at one start may succeed at the next."""
+        taken, self.faults = self.faults, []
+        return taken
+
     def _call(self, plugin: str, hook: str, arguments: Mapping[str, Any]) -> Iterable[Any]:
         caller = getattr(self._manager.hook, hook)
         mine = [implementation for implementation in caller.get_hookimpls() if implementation.plugin_name == plugin]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from gatewaykit_openai.provider import OpenAICompatible
-from gatewaykit_openai.settings import Upstream
 from pydantic import SecretStr
 
 from gatewaykit.protocols import Provider
 from gatewaykit.testing import ProviderContract, UpstreamAnswer, UpstreamRequest
 from gatewaykit.types import ToolCall
+from gatewaykit_openai.provider import OpenAICompatible
+from gatewaykit_openai.settings import Upstream
 
 HEAD = {"id": "chatcmpl-1", "created": 1_700_000_000, "model": "test-model"}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}

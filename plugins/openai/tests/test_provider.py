@@ -23,6 +23,7 @@ from gatewaykit.errors import (
     ProviderUnavailable,
 )
 from gatewaykit.folding import fold
+from gatewaykit.testing import gateway_client, make_gateway, plugin_of
 from gatewaykit.types import (
     AudioPart,
     ChatRequest,
@@ -530,6 +531,30 @@ async def test_body_that_never_ends_delays_little(provider, upstream, make_call,
     await until(lambda: upstream.closed == 1)
 
 
+@pytest.mark.parametrize("body", ODD_BODIES)
+async def test_bytes_pass_through_a_whole_gateway(body, provider, upstream):
+    """From the client's socket to the upstream's and back nothing is changed: the hashes are the same both ways."""
+    upstream.streams(WHOLE)
+    body = body.replace(b'"messages":[]', b'"messages":[{"role":"user","content":"x"}]')
+    async with gateway_client(make_gateway(plugin_of(providers=[provider]))) as client:
+        answer = await client.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200, answer.text
+    assert hashlib.sha256(upstream.received[-1].body).digest() == hashlib.sha256(body).digest()
+    assert hashlib.sha256(answer.content).digest() == hashlib.sha256(b"".join(WHOLE)).digest()
+
+
+async def test_error_in_mid_stream_through_a_whole_gateway(provider, upstream):
+    """A client hears of an upstream that dies in mid-stream by an error frame, and gets no false end mark."""
+    upstream.streams([chunk("H")], cut=True)
+    async with gateway_client(make_gateway(plugin_of(providers=[provider]))) as client:
+        body = {"model": "gpt", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+        answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200
+    assert answer.content.startswith(chunk("H"))
+    assert b'"error"' in answer.content
+    assert b"[DONE]" not in answer.content
+
+
 async def test_close_leaves_nothing(provider, upstream, make_call, target):
     """After ``aclose`` no connection is open and no task is left."""
     upstream.streams(WHOLE)
@@ -560,6 +585,12 @@ async def test_static_models(make_provider, upstream):
     """Configured models are the list, and the upstream is not asked."""
     assert await make_provider(models=("m",)).models() == (Model("m", "openai"),)
     assert upstream.received == []
+
+
+async def test_no_list(provider, upstream):
+    """An upstream without a list of models cannot tell, which is no error."""
+    upstream.answers(404, b"404 page not found")
+    assert await provider.models() == ()
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"data":[{}]}', b'{"data":[' + b" " * 5_000_000 + b"]}"])

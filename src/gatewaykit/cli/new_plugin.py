@@ -11,7 +11,7 @@ from string import Template
 import click
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_LONGEST = 40
+_LONGEST = 30
 _TEMPLATES = {
     "README.md": "README.md.in",
     "pyproject.toml": "pyproject.toml.in",

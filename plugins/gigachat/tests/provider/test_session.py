@@ -67,6 +67,13 @@ def test_names_are_uuids_and_boundaries_count(system: str, user: str, tenant: st
         assert named(Message("system", system + user), Message("user", ""), tenant=tenant or "t") != name
 
 
+def test_long_texts_are_told_apart_by_beginning_and_length() -> None:
+    """A picture of many megabytes costs no more than its first part, and another length is another conversation."""
+    long = "data:image/png;base64," + "A" * 200_000
+    names = {named(Message("user", (ImagePart(url),))) for url in (long, long + "A", long[:-2] + "BB", "B" + long)}
+    assert len(names) == 3
+
+
 def test_client_ids_belong_to_tenants() -> None:
     """A tenant has one id, others have others, and it does not tell the tenant."""
     assert client_id("one") == client_id("one") != client_id("two")

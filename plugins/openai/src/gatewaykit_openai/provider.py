@@ -31,6 +31,7 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_LIST_BYTES = 4 * 1024 * 1024
 MAX_MODELS = 10_000
 LIST_SECONDS = 30.0
+NO_LIST = 404
 
 Reader: TypeAlias = Passage | Translation
 
@@ -92,11 +93,13 @@ class OpenAICompatible(Provider):
         return reply_of(answer)
 
     async def models(self) -> Sequence[Model]:
-        """The models that the settings name, or those that the upstream lists."""
+        """The models that the settings name, or those that the upstream lists; none if it has no such list."""
         if self._upstream.models:
             return tuple(Model(name, self.name) for name in self._upstream.models)
         try:
             async with asyncio.timeout(LIST_SECONDS), self._client.stream("GET", "/models") as answer:
+                if answer.status == NO_LIST:
+                    return ()
                 await self._check(answer, JSON)
                 entries = read_models(await answer.read(MAX_LIST_BYTES)).data[:MAX_MODELS]
         except TimeoutError as error:

@@ -194,10 +194,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return min(seconds, MAX_RETRY_AFTER)
     try:
         date = parsedate_to_datetime(given or "")
-    except ValueError:
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return min(max(0.0, (date - datetime.now(UTC)).total_seconds()), MAX_RETRY_AFTER)
+    except (ValueError, OverflowError):
         return None
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return min(max(0.0, (date - datetime.now(UTC)).total_seconds()), MAX_RETRY_AFTER)
 
 
 def _number(text: str | None) -> float | None:
