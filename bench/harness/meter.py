@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from .processes import CORES, TICKS_PER_S, Group
+from .processes import TICKS_PER_S, Group
 
 
 class Meter:
@@ -26,7 +26,7 @@ class Meter:
         """The part of the machine's CPU, 0 to 1, that others took: a figure is worth less the larger it is."""
         subject, ours, machine = (now - before for now, before in zip(self._now(), self.before, strict=True))
         others = machine - subject - ours
-        return min(1.0, max(0.0, others / ((time.monotonic() - self.began) * len(CORES))))
+        return min(1.0, max(0.0, others / ((time.monotonic() - self.began) * (os.cpu_count() or 1))))
 
     def _now(self) -> tuple[float, float, float]:
         """CPU seconds so far of the subject, of the harness with mock and ended generators, and of the machine."""

@@ -15,7 +15,7 @@ from gatewaykit.assembly import Sources, assemble
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
 from gatewaykit.pipeline import Pipeline
-from gatewaykit.protocols import Lifespan, Provider
+from gatewaykit.protocols import Dialect, Lifespan, Provider
 from gatewaykit.registry import PluginInfo
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,11 @@ class Gateway:
         return MappingProxyType(self._providers)
 
     @property
+    def dialects(self) -> Sequence[Dialect]:
+        """All dialects, with their routes."""
+        return self._assembly.dialects.dialects
+
+    @property
     def plugins(self) -> Sequence[PluginInfo]:
         """Every plugin that is installed or was handed in, with its state."""
         return tuple(self._registry.report)
@@ -93,20 +98,15 @@ class Gateway:
         for stale in [known for known in tuple(self._running) if known.is_closed()]:
             self._running.pop(stale, None)
         run = self._running.get(loop)
-        if run is None:
+        if run is None or run.over:
             run = self._running[loop] = _Run(self._open())
-            run.task.add_done_callback(lambda _: self._forget(loop, run))
         await run.entered()
 
     async def stop(self) -> None:
         """Leave the lifespans in reverse and close the providers."""
         run = self._running.pop(asyncio.get_running_loop(), None)
-        if run is not None:
+        if run is not None and not run.over:
             await run.leave()
-
-    def _forget(self, loop: asyncio.AbstractEventLoop, run: _Run) -> None:
-        if self._running.get(loop) is run:
-            del self._running[loop]
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
@@ -187,18 +187,23 @@ class _Run:
         self.ready = False
         self._tried = asyncio.Event()
         self._leaving = asyncio.Event()
-        self.task = asyncio.create_task(self._live(lifespan), name="gatewaykit")
+        self._task = asyncio.create_task(self._live(lifespan), name="gatewaykit")
+
+    @property
+    def over(self) -> bool:
+        """Whether the lifespan has been left, or could not be entered."""
+        return self._task.done()
 
     async def entered(self) -> None:
         """Wait until the lifespan is entered. Raises what kept it from that."""
         await self._tried.wait()
         if not self.ready:
-            await asyncio.shield(self.task)
+            await asyncio.shield(self._task)
 
     async def leave(self) -> None:
         """Leave the lifespan, entered or not yet. Raises what goes wrong with that."""
         self._leaving.set()
-        await asyncio.shield(self.task)
+        await asyncio.shield(self._task)
 
     async def _live(self, lifespan: Lifespan) -> None:
         try:

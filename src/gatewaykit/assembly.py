@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewaykit.errors import ConfigError, ConfigFault, PluginError
-from gatewaykit.isolation import isolate, isolate_async
+from gatewaykit.isolation import isolate, isolate_async, isolate_limiter
 from gatewaykit.observing import ObserverQueue
 from gatewaykit.ordering import solve
 from gatewaykit.parts import DialectTable, Parts, TimeLimits
@@ -111,7 +111,7 @@ def assemble(
     timeouts = settings.get(TimeoutSettings)
     parts = Parts(
         authenticators=tuple(isolate_async(item, item.authenticate, timeouts.hook) for item in authenticators),
-        limiters=tuple(isolate_async(item, item.acquire, timeouts.hook) for item in limiters),
+        limiters=tuple(isolate_limiter(item, timeouts.hook) for item in limiters),
         routes=tuple(isolate(item, item.route, lambda call: ()) for item in routers),
         catalogues=tuple(isolate_async(item, item.models, timeouts.hook) for item in routers),
         on_request=_hooks(transforms, "on_request", lambda call: None),

@@ -8,12 +8,13 @@ decision and pass; anything else is its defect: it is logged with the plugin obj
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from gatewaykit.errors import GatewayError, InternalError, Unavailable
-from gatewaykit.protocols import Named
+from gatewaykit.protocols import Limiter, Named, Permit
 from gatewaykit.stepping import within
+from gatewaykit.types import Call, Usage
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,6 +45,43 @@ def isolate_async(
             raise Unavailable(detail=f"{owner.name} failed") from error
 
     return isolated
+
+
+def isolate_limiter(owner: Limiter, deadline: float) -> Callable[[Call], Awaitable[Permit | None]]:
+    """``owner.acquire`` with a deadline in seconds, which holds for leaving what it reserved, too."""
+    acquire = isolate_async(owner, owner.acquire, deadline)
+    seconds = getattr(owner, "deadline", None) or deadline
+
+    async def isolated(call: Call) -> Permit | None:
+        permit = await acquire(call)
+        return None if permit is None else _IsolatedPermit(owner, permit, seconds)
+
+    return isolated
+
+
+class _IsolatedPermit:
+    """A permit that cannot harm an answer: where leaving it fails, the log says whose it was."""
+
+    def __init__(self, owner: Limiter, permit: Permit, seconds: float) -> None:
+        self._owner = owner
+        self._permit = permit
+        self._seconds = seconds
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        return self._permit.headers
+
+    async def settle(self, usage: Usage | None) -> None:
+        await self._leave(self._permit.settle(usage))
+
+    async def release(self) -> None:
+        await self._leave(self._permit.release())
+
+    async def _leave(self, leaving: Coroutine[Any, Any, None]) -> None:
+        try:
+            await within(self._seconds, leaving)
+        except Exception as error:
+            _report(self._owner, error)
 
 
 def isolate(owner: Named, method: Callable[P, T], otherwise: Callable[P, T]) -> Callable[P, T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gatewaykit.app import Gateway, route_path
@@ -34,8 +35,7 @@ class GatewayMiddleware:
             await self._lifespan(scope, receive, send)
         elif scope["type"] == "http" and self._is_ours(path := route_path(scope)):
             root = scope.get("root_path", "")
-            full = scope["path"] if scope["path"].startswith(root) else root + path
-            await self._gateway({**scope, "root_path": root + self._prefix, "path": full}, receive, send)
+            await self._gateway({**scope, "root_path": root + self._prefix, "path": root + path}, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -45,9 +45,10 @@ class GatewayMiddleware:
         return path == self._prefix or path.startswith(self._prefix + "/")
 
     async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
-        """The host's lifespan, with the gateway started before it says that it is ready and stopped after it ends.
+        """The host's lifespan, with the gateway started before it says that it is ready and stopped before it says
+        that it is over.
 
-        A host that knows no lifespan raises at once; the gateway then has the events to itself.
+        A host that knows no lifespan raises, or does not answer; the gateway then has the events to itself.
         """
         host = _Host(self._gateway, receive, send)
         try:
@@ -56,9 +57,10 @@ class GatewayMiddleware:
             if host.answered:
                 raise
             logger.debug("the host application has no lifespan")
-            await self._gateway(scope, host.replay, send)
         finally:
             await self._gateway.stop()
+        if not host.answered:
+            await self._gateway(scope, host.replay, send)
 
 
 class _Host:
@@ -82,12 +84,22 @@ class _Host:
         return self._heard.pop(0) if self._heard else await self._receive()
 
     async def send(self, message: Any) -> None:
-        """Pass the host's answer on; its readiness waits for the gateway's."""
+        """Pass the host's answer on; when it is ready the gateway starts, and when it is over the gateway stops."""
+        kind = message["type"]
+        if not kind.startswith("lifespan."):
+            raise RuntimeError(f"{kind} is no answer to a lifespan event")
         self.answered = True
-        if message["type"] == "lifespan.startup.complete":
-            try:
-                await self._gateway.start()
-            except Exception as error:
-                logger.error("the gateway could not start", exc_info=error)
-                message = {"type": "lifespan.startup.failed", "message": f"gateway: {type(error).__name__}"}
+        if kind == "lifespan.startup.complete":
+            message = await self._failing("lifespan.startup.failed", self._gateway.start) or message
+        elif kind == "lifespan.shutdown.complete":
+            message = await self._failing("lifespan.shutdown.failed", self._gateway.stop) or message
         await self._send(message)
+
+    async def _failing(self, kind: str, step: Callable[[], Awaitable[None]]) -> dict[str, str] | None:
+        """Do ``step``; the message of this kind if it fails."""
+        try:
+            await step()
+        except Exception as error:
+            logger.error("the gateway failed with its host", exc_info=error)
+            return {"type": kind, "message": f"gateway: {type(error).__name__}"}
+        return None

@@ -42,6 +42,7 @@ class DialectTable:
     """Finds the dialect of a path: a dictionary look-up, then the few paths that end in ``/*``."""
 
     def __init__(self, dialects: Sequence[Dialect]) -> None:
+        self.dialects = tuple(dialects)
         self._exact: dict[str, dict[str, Dialect]] = {}
         self._below: list[tuple[str, dict[str, Dialect]]] = []
         for dialect in dialects:

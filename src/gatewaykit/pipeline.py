@@ -265,14 +265,13 @@ class _Permits:
 
     async def __aexit__(self, *_: object) -> None:
         if self._held:
-            await asyncio.shield(asyncio.ensure_future(self._leave(self._exchange.final_usage())))
+            await asyncio.shield(asyncio.ensure_future(self._leave()))
 
-    async def _leave(self, usage: Usage | None) -> None:
+    async def _leave(self) -> None:
+        answered = self._exchange.meter.first_event is not None
+        usage = self._exchange.final_usage()
         for permit in reversed(self._held):
-            try:
-                await (permit.release() if usage is None else permit.settle(usage))
-            except Exception as error:
-                logger.error("a permit was not settled: %s", type(error).__name__, exc_info=error)
+            await (permit.settle(usage) if answered else permit.release())
 
 
 def _blamed(cause: Exception, target: Target) -> GatewayError:

@@ -90,7 +90,7 @@ async def _bounded(seconds: float, inner: Generator[Any, Any, T], pending: Any) 
 
 @coroutine
 def _resumed(inner: Generator[Any, Any, T], pending: Any) -> Generator[Any, Any, T]:
-    return cast("T", (yield from _driven(inner, lambda: pending)))
+    return cast("T", (yield from _driven(inner, pending)))
 
 
 class closing(Generic[T]):  # noqa: N801 - named like contextlib.aclosing, which wants an AsyncGenerator

@@ -97,7 +97,7 @@ def test_an_observer_that_raises_harms_neither_the_others_nor_itself(caplog: pyt
 
 
 def test_a_slow_observer_costs_old_records_and_never_the_caller() -> None:
-    """The queue is bounded: while an observer hangs, recording goes on at once and the oldest are dropped and counted."""
+    """The queue is bounded: while an observer hangs, recording goes on and the oldest are dropped and counted."""
     held = Held()
     queue = ObserverQueue([held], capacity=10, pause=0.001)
     queue.start()

@@ -204,7 +204,7 @@ def test_errors_without_a_status(refusals, error, kind):
         ({"retry-after": "inf"}, 86400.0),
         ({"retry-after": "1e12"}, 86400.0),
         ({"retry-after": "soon"}, None),
-        ({"retry-after": "Mon, 01 Jan 0001 00:00:00 +2359"}, None),
+        ({"retry-after": "Mon, 01 Jan 0001 00:00:00 +2359"}, 0.0),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
         ({"retry-after": "Wed, 21 Oct 9999 07:28:00 -0000"}, 86400.0),
     ],

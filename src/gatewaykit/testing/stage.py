@@ -6,7 +6,7 @@ import enum
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from gatewaykit.testing.calls import make_call
 from gatewaykit.testing.upstream import Script, Step, Upstream, UpstreamRequest
 from gatewaykit.types import Call, Event, Reply, Target
 
+Way: TypeAlias = Literal["stream", "complete"]
 Plan: TypeAlias = Callable[[UpstreamRequest], Script]
 _HEAD_AND_END = 2
 _LEAST_PIECES = 3
@@ -56,13 +57,13 @@ class Stage:
         assert hasattr(events, "aclose"), "the stream has no aclose: write an 'async def' with 'yield'"
         return cast("AsyncGenerator[Event, None]", events)
 
-    async def answer(self, way: str, **request: Any) -> Reply:
+    async def answer(self, way: Way, **request: Any) -> Reply:
         """The answer by ``stream`` or ``complete``; a provider without the latter is streamed, as in a gateway."""
         call = self.call(stream=way == "stream", **request)
         reply = None if way == "stream" else await self.provider.complete(call, self.target)
         return await fold(self.stream(call)) if reply is None else reply
 
-    async def failure(self, way: str, **request: Any) -> GatewayError:
+    async def failure(self, way: Way, **request: Any) -> GatewayError:
         """The error in place of an answer; no event may come before it, or no other target could be tried."""
         with pytest.raises(GatewayError) as caught:
             await self._first(self.call(stream=way == "stream", **request))

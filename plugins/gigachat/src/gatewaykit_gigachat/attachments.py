@@ -8,17 +8,18 @@ while a call is using them.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
-from loguru import logger
-
 from gatewaykit.errors import BadRequest, GatewayError
 from gatewaykit.types import AudioPart, Call, ContentPart, FilePart, ImagePart, TextPart
 from gatewaykit_gigachat.media import File, Modality, audio_file, decoded, image_file, named_file, too_large
 from gatewaykit_gigachat.safe_fetch import FetchOptions, SafeFetcher
+
+logger = logging.getLogger(__name__)
 
 _MB = 1024 * 1024
 _SMALL = 64 * 1024
@@ -254,7 +255,7 @@ class Attachments:
         try:
             await self._store.delete(upload.task.result(), upload.key[0])
         except GatewayError as error:
-            logger.warning("an uploaded file could not be deleted: {}", error.code)
+            logger.warning("an uploaded file could not be deleted: %s", error.code)
 
 
 def _attached(call: Call) -> Iterator[tuple[ContentPart, str]]:

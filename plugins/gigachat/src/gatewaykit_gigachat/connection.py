@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 from importlib.metadata import version
 from urllib.parse import urlsplit
-
-from loguru import logger
 
 from gatewaykit.http import HttpClient
 
@@ -19,6 +18,8 @@ from .settings import GigaChatSettings, secret
 from .tls import make_context
 from .token import TokenKeeper
 
+logger = logging.getLogger(__name__)
+
 USER_AGENT = f"gatewaykit-gigachat/{version('gatewaykit-gigachat')}"
 """Always sent: without any, the public host answers 403."""
 
@@ -29,13 +30,13 @@ class Connection:
     def __init__(self, settings: GigaChatSettings) -> None:
         if not settings.verify_tls:
             logger.warning(
-                "gigachat.verify_tls is off: the server's certificate is NOT checked, and anybody on the way to {} can "
+                "gigachat.verify_tls is off: the server's certificate is NOT checked, and anybody on the way to %s can "
                 "read your key and every conversation. Set gigachat.ca_bundle_file and switch it on again.",
                 settings.base_url,
             )
         for address in (settings.base_url, settings.auth_url):
             if address.startswith("http:") and not _is_here(address):
-                logger.warning("{} has no TLS: keys and conversations can be read on the way to it.", address)
+                logger.warning("%s has no TLS: keys and conversations can be read on the way to it.", address)
         context = make_context(
             bundle=settings.ca_bundle_file,
             cert=settings.cert_file,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 
 import click
-from gatewaykit.serving import GatewayServer
 
 from gatewaykit import Gateway
+from gatewaykit.serving import GatewayServer
 
 from .sandbox import B2B, running_sandbox
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 import msgspec
-from loguru import logger
 
 from gatewaykit.errors import BadRequest, ProviderBadAnswer, ProviderTimeout
 from gatewaykit.http import HttpStream
 from gatewaykit.protocols import Provider
-from gatewaykit.types import Call, ContentPart, Event, Model, Reply, Target
+from gatewaykit.types import Call, ChatRequest, ContentPart, Event, Model, Reply, Target
 
 from .api import authorization_header, json_object
 from .attachments import Attachments
@@ -27,9 +27,12 @@ from .session import Sessions, client_id
 from .settings import GigaChatSettings
 from .streaming import event_batches
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Send: TypeAlias = Callable[["Prepared", Mapping[str, str]], Awaitable[T]]
 
+NO_FILES: Mapping[ContentPart, str] = {}
 _CHAT = "/chat/completions"
 _DELETIONS_END = 10.0
 """Seconds that the deletion of uploads may hold up the gateway's stop."""
@@ -87,6 +90,8 @@ class GigaChat(Provider):
 
     async def complete(self, call: Call, target: Target) -> Reply:
         """The answer in one piece."""
+        if _is_text(call.chat):
+            return await self._attempt(call, target, NO_FILES, self._whole, streamed=False)
         async with self._files(call) as files:
             return await self._attempt(call, target, files, self._whole, streamed=False)
 
@@ -173,6 +178,7 @@ class GigaChat(Provider):
         """Sends the request and waits for the first events of a stream."""
         async with AsyncExitStack() as stack:
             answer = await stack.enter_async_context(self._post(prepared, headers))
+            await _accepted(answer)
             if not answer.is_event_stream:
                 raise ProviderBadAnswer(detail="a stream was asked for, and something else came")
             blocks = await stack.enter_async_context(aclosing(answer.frames()))
@@ -183,16 +189,23 @@ class GigaChat(Provider):
     async def _whole(self, prepared: Prepared, headers: Mapping[str, str]) -> Reply:
         """Sends the request and reads the answer."""
         async with self._post(prepared, headers) as answer:
+            await _accepted(answer)
             body = await answer.read()
         return AnswerReader(prepared.translation).reply(json_object(body))
 
-    @asynccontextmanager
-    async def _post(self, prepared: Prepared, headers: Mapping[str, str]) -> AsyncIterator[HttpStream]:
-        """An answer with status 200. Raises what any other status means."""
-        async with self._connection.http.stream("POST", _CHAT, body=prepared.body, headers=headers) as answer:
-            if answer.status != 200:
-                raise api_refusal(answer.status, answer.headers, await answer.read(MAX_ERROR_BYTES))
-            yield answer
+    def _post(self, prepared: Prepared, headers: Mapping[str, str]) -> AbstractAsyncContextManager[HttpStream]:
+        return self._connection.http.stream("POST", _CHAT, body=prepared.body, headers=headers)
+
+
+async def _accepted(answer: HttpStream) -> None:
+    """Raise what any status but 200 means."""
+    if answer.status != 200:
+        raise api_refusal(answer.status, answer.headers, await answer.read(MAX_ERROR_BYTES))
+
+
+def _is_text(request: ChatRequest) -> bool:
+    """Whether there is nothing to upload: then no call need be kept track of."""
+    return all(isinstance(message.content, str) for message in request.messages)
 
 
 def _carries_state(translation: Translation) -> bool:

@@ -7,7 +7,6 @@ guards files: what one tenant uploaded, another cannot read (GigaChat REST API, 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
@@ -20,7 +19,10 @@ _ENOUGH = 64 * 1024
 
 
 class Sessions:
-    """Derives the names; ``secret`` keeps them from being guessed and must be the same in all workers."""
+    """Derives the names by keyed BLAKE2b (RFC 7693), which is a message authentication code like HMAC, only quicker.
+
+    ``secret``, at most 64 bytes, keeps the names from being guessed and must be the same in all workers.
+    """
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
@@ -33,8 +35,8 @@ class Sessions:
         return self._name(["derived", tenant, *_beginning(chat)])
 
     def _name(self, parts: Iterable[str]) -> str:
-        told = b"".join(_told(part) for part in parts)
-        code = hmac.digest(self._secret, told, "sha256").hex()
+        told = b"".join(map(_told, parts))
+        code = hashlib.blake2b(told, key=self._secret, digest_size=16).hexdigest()
         return f"{code[:8]}-{code[8:12]}-4{code[13:16]}-a{code[17:20]}-{code[20:32]}"
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit.errors import BadRequest
 from gatewaykit_gigachat.media import audio_file, decoded, image_file, named_file
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 PNG = b"\x89PNG\r\n\x1a\n"
 ZIP, OLE, WAV = b"PK\x03\x04x", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1x", b"RIFF\0\0\0\0WAVEfmt "
@@ -98,6 +100,7 @@ def test_other_files_are_refused(data: bytes, mime: str, name: str | None) -> No
         named_file(data, mime, name, "p")
 
 
+@CALM
 @given(st.text(max_size=200))
 def test_any_name_becomes_a_plain_one(name: str) -> None:
     """Whatever a client calls a file, what is sent is short and has no path, quote or control character."""
@@ -110,6 +113,7 @@ def test_any_name_becomes_a_plain_one(name: str) -> None:
 # data
 
 
+@CALM
 @given(st.binary(max_size=100))
 def test_data_comes_back(data: bytes) -> None:
     """Plain base64 and data URLs, with base64 or percent-encoding, give the bytes."""

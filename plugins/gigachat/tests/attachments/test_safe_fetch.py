@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import trustme
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit.errors import BadRequest
 from gatewaykit_gigachat.safe_fetch import Address, FetchOptions, SafeFetcher, is_public
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 LIMIT = 10_000
 UNREACHABLE = "The file could not be fetched from its address."
@@ -79,6 +81,7 @@ def test_public_addresses_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
+@CALM
 @given(st.ip_addresses(v=4))
 def test_disguises_are_judged_by_what_is_inside(address: ipaddress.IPv4Address) -> None:
     """Mapped, translated and tunnelled addresses are as public as the IPv4 address in them, and no more."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit.errors import GatewayError, ProviderBadAnswer, ProviderUnavailable
@@ -26,6 +26,8 @@ from gatewaykit.types import (
     Usage,
 )
 from gatewaykit_gigachat.convert import AnswerReader, ConvertOptions, Translation, translate
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 STATE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 CALL = {"name": "look", "arguments": {"city": "Омск"}}
@@ -352,6 +354,7 @@ def test_half_an_answer_is_an_error(document: dict[str, Any]) -> None:
 texts = st.text("ab<think>/ END", max_size=12)
 
 
+@CALM
 @given(
     st.lists(texts, min_size=1, max_size=6),
     st.text(max_size=6),
@@ -418,6 +421,7 @@ documents = garbage | st.fixed_dictionaries(
 )
 
 
+@CALM
 @given(st.lists(documents, max_size=4), st.booleans())
 def test_garbage_is_a_bad_answer(found: list[Any], strange: bool) -> None:
     """Whatever the service sends, there are events or an error of the provider's, and never a defect of ours."""
@@ -438,6 +442,7 @@ def test_garbage_is_a_bad_answer(found: list[Any], strange: bool) -> None:
         assert failure is None or isinstance(failure, ProviderBadAnswer | ProviderUnavailable)
 
 
+@CALM
 @given(documents)
 def test_the_short_way_agrees_with_the_long_one(document: Any) -> None:
     """The quick path for text gives what the general path gives."""

@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit.errors import BadRequest
 from gatewaykit.types import AudioPart, ChatRequest, FilePart, ImagePart, Message, TextPart, ToolCall
 from gatewaykit_gigachat.convert import ConvertOptions, translate
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 STATE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 CAT, DOG = ImagePart("https://example.org/cat.png"), ImagePart("https://example.org/dog.png")
@@ -289,12 +291,14 @@ anything = st.lists(
 )
 
 
+@CALM
 @given(whole)
 def test_whole_conversations_obey_the_order(messages: list[Message]) -> None:
     """Any conversation whose calls have results is sent, in the service's order."""
     check_order(converted(Message("user", "x"), *messages))
 
 
+@CALM
 @given(anything)
 def test_arbitrary_conversations_obey_the_order_or_are_refused(messages: list[Message]) -> None:
     """Whatever a client sends is either refused as its error or sent in the service's order."""

@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit.errors import BadRequest
 from gatewaykit.types import ChatRequest, Message, ResponseFormat, Tool
 from gatewaykit_gigachat.convert import ConvertOptions, Translation, translate
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SCHEMA = {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}
 INLINED = {"type": "object", "properties": {"n": {"type": "integer"}}}
@@ -243,6 +245,7 @@ values = st.recursive(
 )
 
 
+@CALM
 @given(st.dictionaries(st.sampled_from(words), values))
 def test_unknown_fields_never_reach_the_service(extra: dict[str, Any]) -> None:
     """Whatever a client adds, the service gets only fields that it knows, and never another model."""

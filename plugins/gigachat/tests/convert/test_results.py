@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit_gigachat.convert.results import arguments_object, result_document
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -41,6 +43,7 @@ def test_results_become_one_document(text: str, document: str) -> None:
     assert result_document(text) == document
 
 
+@CALM
 @given(
     st.one_of(
         st.text(), json_values.map(json.dumps), json_values.map(lambda value: json.dumps(value, ensure_ascii=False))
@@ -74,6 +77,7 @@ def test_arguments_become_an_object(text: str, arguments: dict[str, Any]) -> Non
     assert arguments_object(text) == arguments
 
 
+@CALM
 @given(st.text())
 def test_any_arguments_become_an_object(text: str) -> None:
     """No text of arguments fails."""

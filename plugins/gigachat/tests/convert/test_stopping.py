@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit_gigachat.convert.stopping import StopCutter
 from gatewaykit_gigachat.convert.thinking import ThinkSplitter
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 letters = st.text("abc", max_size=5)
 
@@ -23,6 +25,7 @@ def cut_by_definition(text: str, stops: list[str]) -> str:
     return text
 
 
+@CALM
 @given(st.lists(letters, max_size=12), st.lists(letters, max_size=4))
 @example(["a", "b", "ab", "c"], ["abab", "bc"])
 def test_cutting_pieces_equals_cutting_the_whole(pieces: list[str], stops: list[str]) -> None:
@@ -34,6 +37,7 @@ def test_cutting_pieces_equals_cutting_the_whole(pieces: list[str], stops: list[
     assert cutter.stopped == (passed != whole or any(stop and whole.endswith(stop) for stop in stops))
 
 
+@CALM
 @given(st.lists(letters, max_size=12), st.lists(st.text("abc", min_size=1, max_size=5), min_size=1, max_size=4))
 def test_no_more_is_held_back_than_could_begin_a_stop(pieces: list[str], stops: list[str]) -> None:
     """Text is late only while it may still turn out to be a stop sequence."""
@@ -59,6 +63,7 @@ def test_no_more_is_held_back_than_could_begin_a_stop(pieces: list[str], stops: 
         ("<think>a</b</think>", "a</b", ""),
     ],
 )
+@CALM
 @given(cuts=st.lists(st.integers(0, 40)))
 def test_thinking_is_told_from_the_answer(text: str, reasoning: str, answer: str, cuts: list[int]) -> None:
     """Leading think tags become reasoning, in any pieces; later ones are text."""

@@ -6,13 +6,15 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit.errors import BadRequest
 from gatewaykit.types import ChatRequest, Message, NamedTool, Tool, ToolCall, ToolChoice
 from gatewaykit_gigachat.convert import AnswerReader, ConvertOptions, Translation, translate
 from gatewaykit_gigachat.convert.tools import BUILT_IN, ToolNames
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SAFE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 SCHEMA = {"type": "object", "properties": {"q": {"type": "string"}}}
@@ -42,6 +44,7 @@ def test_an_alias_leads_back(name: str) -> None:
     assert reader.reply(document).choices[0].tool_calls[0].name == name
 
 
+@CALM
 @given(
     st.lists(st.one_of(st.text(max_size=90), st.sampled_from(NAMES), st.from_regex(SAFE, fullmatch=True)), max_size=12)
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from loguru import logger
 
+from gatewaykit.logs import Intercept
 from gatewaykit.types import Call, ChatRequest, Event, Incoming, Message, Principal, Target
 from gatewaykit_gigachat.provider import GigaChat
 from gatewaykit_gigachat.sandbox import B2B, RunningSandbox, SandboxSettings, TlsFiles, running_sandbox
@@ -98,5 +100,8 @@ def logged() -> Iterator[list[str]]:
     """What is logged while the test runs, tracebacks and local variables included."""
     lines: list[str] = []
     sink = logger.add(lambda line: lines.append(str(line)), level=0, backtrace=True, diagnose=True)
+    handler = Intercept()
+    logging.getLogger().addHandler(handler)
     yield lines
+    logging.getLogger().removeHandler(handler)
     logger.remove(sink)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from loguru import logger
 from pydantic import ValidationError
 
 from gatewaykit.settings import load_settings
@@ -176,7 +176,7 @@ def test_the_plugin_gives_a_provider_only_when_it_is_configured() -> None:
     """Without a credential the provider is absent; with one it is there, under its name."""
 
     def providers(settings: GigaChatSettings) -> list[Any]:
-        gateway: Any = SimpleNamespace(settings=SimpleNamespace(get=lambda _: settings), logger=logger)
+        gateway: Any = SimpleNamespace(settings=SimpleNamespace(get=lambda _: settings), logger=logging.getLogger())
         return list(plugin.gateway_providers(gateway))
 
     assert list(plugin.gateway_settings()) == [GigaChatSettings]

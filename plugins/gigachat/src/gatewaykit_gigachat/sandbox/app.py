@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from . import account, catalogue, chat, control, embeddings, files, functions, oauth
+from . import account, chat, control, embeddings, files, functions, models, oauth
 from .call import WIRE, Endpoint, Handler, refuse_http
 from .refusals import html_refusal
 from .settings import SandboxSettings
@@ -23,8 +23,8 @@ NEW_PREFIX = "/v1"
 OAUTH_PATH = "/api/v2/oauth"
 
 _ENDPOINTS: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "/models", catalogue.list_models),
-    ("GET", "/models/{id}", catalogue.get_model),
+    ("GET", "/models", models.list_models),
+    ("GET", "/models/{id}", models.get_model),
     ("POST", "/chat/completions", chat.chat),
     ("POST", "/embeddings", embeddings.embeddings),
     ("GET", "/files", files.list_files),

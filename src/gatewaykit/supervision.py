@@ -1,0 +1,158 @@
+"""Several worker processes that share one socket: forked when the gateway is put together, replaced when they die.
+
+A worker is a copy of the process that made the gateway, so all know the same settings and keys, and share the memory of
+what was loaded. Parent and worker are joined by a pair of sockets: the worker writes a byte when it accepts; the end of
+the stream tells either that the other one is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn, TypeAlias
+
+READY = b"r"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+Work: TypeAlias = Callable[[socket.socket], None]
+logger = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Keeps ``count`` workers running ``work`` until SIGTERM or SIGINT; a second signal kills them.
+
+    ``work`` gets the worker's end of the pair: it writes :data:`READY` when it serves, returns at SIGTERM, and should
+    also return when the stream ends. SIGINT, which a terminal sends to all processes at once, is the parent's alone.
+    """
+
+    def __init__(self, count: int, work: Work) -> None:
+        self._count = count
+        self._work = work
+        self._pids: dict[socket.socket, int] = {}
+        self._ready: set[socket.socket] = set()
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+        self._failed = False
+
+    def run(self, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
+        """Return when all workers have ended. ``on_ready`` is called once, when all of them serve for the first time;
+        ``on_stop`` before they are asked to stop. Raises :class:`SystemExit` when a worker could not start.
+        """
+        with _signals() as signals, self._selector:
+            self._selector.register(signals, selectors.EVENT_READ)
+            for _ in range(self._count):
+                self._start()
+            greeted = False
+            while self._pids:
+                for key, _ in self._selector.select():
+                    self._heed(signals, on_stop) if key.fileobj is signals else self._hear(key.fileobj, on_stop)
+                if not greeted and len(self._ready) == self._count:
+                    greeted = True
+                    on_ready()
+        if self._failed:
+            raise SystemExit(1)
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            self._become_worker(theirs)
+        theirs.close()
+        self._pids[ours] = pid
+        self._selector.register(ours, selectors.EVENT_READ)
+
+    def _become_worker(self, link: socket.socket) -> NoReturn:
+        """Forget the parent's life, work, and end without its clean-up."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            self._selector.close()
+            for other in self._pids:
+                other.close()
+            self._work(link)
+            status = 0
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
+        except BaseException as error:
+            logger.error("worker %d failed: %s", os.getpid(), type(error).__name__, exc_info=error)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _heed(self, signals: socket.socket, on_stop: Callable[[], None]) -> None:
+        signals.recv(64)
+        if self._stopping:
+            self._tell_all(signal.SIGKILL)
+        else:
+            self._stop(on_stop)
+
+    def _hear(self, link: object, on_stop: Callable[[], None]) -> None:
+        """A worker serves, or is gone: then another takes its place, unless it never served."""
+        if not isinstance(link, socket.socket):
+            return
+        if _receive(link):
+            self._ready.add(link)
+            return
+        self._selector.unregister(link)
+        link.close()
+        pid = self._pids.pop(link)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if self._stopping:
+            return
+        if link in self._ready:
+            self._ready.discard(link)
+            logger.error("worker %d ended with %s; another takes its place", pid, _in_words(status))
+            self._start()
+        else:
+            logger.error("worker %d could not start (%s)", pid, _in_words(status))
+            self._failed = True
+            self._stop(on_stop)
+
+    def _stop(self, on_stop: Callable[[], None]) -> None:
+        self._stopping = True
+        on_stop()
+        self._tell_all(signal.SIGTERM)
+
+    def _tell_all(self, number: signal.Signals) -> None:
+        for pid in self._pids.values():
+            os.kill(pid, number)
+
+
+@contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """A socket that becomes readable at a stop signal; while forking, workers must not take it for their own."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
+    wakeup = signal.set_wakeup_fd(writer.fileno())
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        reader.close()
+        writer.close()
+
+
+def _receive(link: socket.socket) -> bytes:
+    try:
+        return link.recv(1)
+    except ConnectionError:
+        return b""
+
+
+def _in_words(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
