@@ -1,4 +1,4 @@
-"""Writes the pages of this folder that are made from the code: ``configuration.md`` and ``plugins.md``.
+"""Writes the pages of this folder that are made from the code: ``configuration.md``, ``plugins.md`` and ``cli.md``.
 
 ``make docs`` writes them; a test fails when they differ from what this program would write.
 """
@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+
 from gatewaykit import Gateway, hookspecs, protocols
+from gatewaykit.cli import main
 from gatewaykit.settings import document
 
 HERE = Path(__file__).resolve().parent
@@ -68,6 +71,25 @@ a section in the configuration; else it is reported and left out.
 
 """
 
+COMMANDS = """# Command line
+
+*This page is generated from the commands' own help: `make docs`.*
+
+Plugins may add commands of their own; `demo` comes with the package `gatewaykit-gigachat`.
+
+**Exit codes.** 0: done. 1: the configuration has faults, or what was asked for failed; each fault is one line on
+standard error, with its place. 2: the command line itself is wrong.
+
+**Output.** What programs may read goes to standard output, as JSON where `--json` is there; notices for people and faults
+go to standard error. `gatewaykit serve` logs to standard output: text on a terminal, one JSON object a line elsewhere.
+Colours are used on terminals only, and not where `NO_COLOR` is set.
+
+**Signals.** SIGTERM and SIGINT (Ctrl-C) end `serve` and `demo` with exit code 0: no more connections are accepted, and
+running calls get `server.graceful_shutdown` seconds to finish. With several workers a second signal kills them.
+
+"""
+_HELP_WIDTH = 100
+
 
 def configuration() -> str:
     """The page of all settings, core and shipped plugins."""
@@ -79,10 +101,32 @@ def plugins() -> str:
     """The page of all hooks and protocols."""
     parts = [PLUGINS, "## Order, failure, deadline, lifespan\n\n", _relations(), "\n\n"]
     for name, hook in _hooks():
-        parts.append(f"## {name}\n\n```python\n{name}{_signature(hook)}\n```\n\n{_markdown(inspect.getdoc(hook) or '')}\n\n")
+        parts.append(
+            f"## {name}\n\n```python\n{name}{_signature(hook)}\n```\n\n{_markdown(inspect.getdoc(hook) or '')}\n\n"
+        )
         if name in KINDS:
             parts.append(_protocol(KINDS[name]))
     return "".join(parts).strip() + "\n"
+
+
+def cli() -> str:
+    """The page of all commands."""
+    return (
+        COMMANDS
+        + "\n".join(_help(main, click.Context(main, info_name="gatewaykit", **main.context_settings))).strip()
+        + "\n"
+    )
+
+
+def _help(command: click.Command, context: click.Context) -> Iterator[str]:
+    """The help of a command, and of all below it."""
+    context.terminal_width = _HELP_WIDTH
+    yield f"## {context.command_path}\n\n```text\n{click.unstyle(command.get_help(context)).strip()}\n```\n"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None:
+                yield from _help(child, click.Context(child, parent=context, info_name=name))
 
 
 def _hooks() -> Iterator[tuple[str, Any]]:
@@ -146,7 +190,7 @@ def _inline(text: str) -> str:
     return text.replace("``", "`")
 
 
-PAGES = {"configuration.md": configuration, "plugins.md": plugins}
+PAGES = {"configuration.md": configuration, "plugins.md": plugins, "cli.md": cli}
 
 
 if __name__ == "__main__":

@@ -455,6 +455,30 @@ async def test_mid_stream_death_gives_what_came_first():
             await anext(blocks)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_broken_framing_in_mid_stream(streamed, at_once):
+    """A body whose framing breaks behind its beginning is not waited for, whole or streamed, and nothing is kept."""
+    begun = asyncio.Event()
+
+    async def script(wire, head):
+        await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n")
+        if not at_once:
+            await begun.wait()
+        await wire.send(b"zz\r\nnonsense\r\n")
+        await wire.gone()
+
+    async def read(client):
+        async with client.stream("GET", "/") as answer:
+            begun.set()
+            await (drained(answer) if streamed else answer.read())
+
+    async with asyncio.timeout(5), serving(script) as server, HttpClient(server.url) as client:
+        with pytest.raises(ProviderError):
+            await read(client)
+        await until(lambda: server.closed == server.opened)
+
+
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "nonsense", "http://", "http://[::1"])
 async def test_impossible_addresses(url):
     """An address that cannot be asked is an error of ours, not a crash."""

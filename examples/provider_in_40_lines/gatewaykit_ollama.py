@@ -22,7 +22,7 @@ class OllamaSettings(gk.Section):
 class Line(msgspec.Struct):
     """One line of an answer; the last one is ``done``, and says why and at what cost."""
 
-    message: dict[str, object] = {}
+    message: dict[str, object]
     done: bool = False
     done_reason: str = ""
     prompt_eval_count: int = 0

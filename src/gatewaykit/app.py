@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from gatewaykit.assembly import Sources, assemble
+from gatewaykit.assembly import Sources, assemble, find_storage
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
 from gatewaykit.pipeline import Pipeline
@@ -45,9 +45,8 @@ class Gateway:
         self.settings = sources.load_settings(self._registry)
         self._providers: dict[str, Provider] = {}
         self._running: dict[asyncio.AbstractEventLoop, _Run] = {}
+        self.storage = find_storage(self._registry, self.settings)
         self._assembly = assemble(self._registry, self.settings, self, self._providers)
-        if self._registry.faults:
-            raise ConfigError(self._registry.faults)
         self._pipeline = Pipeline(self._assembly.parts)
 
     @property
@@ -113,6 +112,8 @@ class Gateway:
         """All that lives as long as the gateway runs in this event loop."""
         assembly = self._assembly
         async with AsyncExitStack() as stack:
+            if self.storage is not None:
+                await stack.enter_async_context(self.storage.lifespan())
             await asyncio.to_thread(assembly.observers.start)
             stack.push_async_callback(asyncio.to_thread, assembly.observers.stop)
             for provider in self._providers.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatewaykit.errors import ConfigError, ConfigFault, PluginError
 from gatewaykit.isolation import isolate, isolate_async, isolate_limiter
@@ -17,14 +17,20 @@ from gatewaykit.registry import Registry
 from gatewaykit.relay import fused
 from gatewaykit.routes import RouteTable
 from gatewaykit.settings import (
+    COMMAND_LINE,
     CORE_SECTIONS,
+    DEFAULT,
+    DatabaseSettings,
     PluginsSettings,
     Section,
     ServerSettings,
     Settings,
     TimeoutSettings,
-    load_settings,
+    read_settings,
 )
+
+if TYPE_CHECKING:
+    from gatewaykit.storage import Storage
 
 
 class Sources:
@@ -39,9 +45,13 @@ class Sources:
         self._overrides = {**given, **overrides}
 
     def load_plugins(self, plugins: Iterable[object]) -> Registry:
-        """The registry with all plugins that take part; reads ``[plugins]`` alone."""
-        core = {"gatewaykit": [PluginsSettings]}
-        wanted = self._load(core, partial=True)
+        """The registry with all plugins that take part.
+
+        Raises when ``[plugins]`` has faults, with those of the core's other sections: then nobody knows which to load.
+        """
+        wanted, faults = self._read({"gatewaykit": CORE_SECTIONS}, partial=True)
+        if PluginsSettings.section in wanted.faulty:
+            raise ConfigError(faults)
         settings = wanted.get(PluginsSettings)
         registry = Registry()
         registry.discover(required=settings.required, blocked=settings.blocked, configured=wanted.configured)
@@ -50,18 +60,42 @@ class Sources:
         return registry
 
     def load_settings(self, registry: Registry) -> Settings:
-        """All sections, those of the plugins too. Raises with the faults of the registry beside its own."""
+        """All sections, those of the plugins too; faults are added to ``registry.faults``."""
         owned: dict[str, list[type[Section]]] = {"gatewaykit": list(CORE_SECTIONS)}
         for plugin, section in registry.collect("gateway_settings"):
             owned.setdefault(plugin, []).append(section)
-        idle = [info.name.replace("-", "_") for info in registry.report if info.status != "active"]
-        try:
-            return self._load(owned, ignored=idle)
-        except ConfigError as error:
-            raise ConfigError([*registry.faults, *error.faults]) from None
+        blamed = {fault.where for fault in registry.faults}
+        idle = [
+            info.name.replace("-", "_")
+            for info in registry.report
+            if info.status != "active" or f"plugin {info.name}" in blamed
+        ]
+        settings, faults = self._read(owned, ignored=idle)
+        registry.faults.extend(faults)
+        return settings
 
-    def _load(self, sections: Mapping[str, Iterable[type[Section]]], **options: Any) -> Settings:
-        return load_settings(sections, file=self._file, environ=self._environ, overrides=self._overrides, **options)
+    def _read(
+        self, sections: Mapping[str, Iterable[type[Section]]], **options: Any
+    ) -> tuple[Settings, list[ConfigFault]]:
+        return read_settings(sections, file=self._file, environ=self._environ, overrides=self._overrides, **options)
+
+
+def find_storage(registry: Registry, settings: Settings) -> Storage | None:
+    """The database of ``[database]``, not opened yet, with the plugins' migrations; None without a URL.
+
+    Problems are added to ``registry.faults``.
+    """
+    sources = [source for _, source in registry.collect("gateway_migrations")]
+    try:
+        database = settings.get(DatabaseSettings)
+        if database.url is None:
+            return None
+        from gatewaykit.storage import Storage
+
+        return Storage(database, sources)
+    except ConfigError as error:
+        registry.faults.extend(error.faults)
+        return None
 
 
 @dataclass(frozen=True)
@@ -84,9 +118,9 @@ def assemble(
 ) -> Assembly:
     """Call every hook once and order what they return. Fills ``providers`` first, for the others may ask for them.
 
-    Problems are added to ``registry.faults``.
+    Raises :class:`~gatewaykit.errors.ConfigError` with the faults of the registry and those found here.
     """
-
+    registry.settled = not registry.faults
     lifespans: list[Callable[[], Lifespan]] = []
 
     def collect(hook: str) -> tuple[Any, ...]:
@@ -107,7 +141,10 @@ def assemble(
     authenticators, limiters, routers = (
         collect(f"gateway_{kind}") for kind in ("authenticators", "limiters", "routers")
     )
-    transforms = collect("gateway_transforms")
+    transforms, arounds = collect("gateway_transforms"), collect("gateway_around_calls")
+    routes = [route for _, route in registry.collect("gateway_routes", gateway=gateway)]
+    if registry.faults:
+        raise ConfigError([_located(fault, settings) for fault in registry.take_faults()])
     timeouts = settings.get(TimeoutSettings)
     parts = Parts(
         authenticators=tuple(isolate_async(item, item.authenticate, timeouts.hook) for item in authenticators),
@@ -117,7 +154,7 @@ def assemble(
         on_request=_hooks(transforms, "on_request", lambda call: None),
         on_event=fused(_hooks(transforms, "on_event", lambda call, event: event)),
         on_reply=_hooks(transforms, "on_reply", lambda call, reply: reply),
-        around=_chain(collect("gateway_around_calls")),
+        around=_chain(arounds),
         providers=providers,
         observe=observers.record,
         limits=TimeLimits(
@@ -125,8 +162,17 @@ def assemble(
         ),
         max_body_bytes=settings.get(ServerSettings).max_body_bytes,
     )
-    routes = RouteTable([route for _, route in registry.collect("gateway_routes", gateway=gateway)], dialects)
-    return Assembly(parts, DialectTable(dialects), routes, observers, tuple(lifespans), guarded=bool(authenticators))
+    table = RouteTable(routes, dialects)
+    return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), guarded=bool(authenticators))
+
+
+def _located(fault: ConfigFault, settings: Settings) -> ConfigFault:
+    """Where ``fault.where`` is a setting: the same fault at the file and line, or variable, that gave its value."""
+    path = fault.where
+    for known, origin in settings.origins.items():
+        if (known == path or known.startswith(f"{path}.")) and origin not in (DEFAULT, COMMAND_LINE):
+            return ConfigFault(f"{path}: {fault.message}", origin)
+    return fault
 
 
 def _shared_routes(dialects: Sequence[Dialect]) -> Iterator[ConfigFault]:

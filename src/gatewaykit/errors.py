@@ -5,6 +5,7 @@
     GatewayKitError
     ├── ConfigError                     the configuration has faults; the gateway does not start
     ├── PluginError                     a plugin is missing, broken or in conflict; the gateway does not start
+    ├── StorageError                    the database cannot be used as it is; the gateway does not start
     └── GatewayError                    answered to a client         status  code                     retry  fallback
         ├── BadRequest                  the client's request         400     invalid_request            no     no
         │   ├── BodyTooLarge            more bytes than allowed      413     body_too_large             no     no
@@ -76,6 +77,10 @@ class PluginError(GatewayKitError):
         self.plugin = plugin
         self.message = message
         super().__init__(f"plugin {plugin}: {message}")
+
+
+class StorageError(GatewayKitError):
+    """The database cannot be used as it is: not to be reached, a migration failed, or its schema is too new."""
 
 
 class GatewayError(GatewayKitError):
@@ -309,5 +314,6 @@ __all__ = [
     "ProviderUnpaid",
     "QuotaExhausted",
     "RateLimited",
+    "StorageError",
     "Unavailable",
 ]

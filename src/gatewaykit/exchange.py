@@ -24,6 +24,10 @@ from gatewaykit.types import Call, CallRecord, ChatRequest, Incoming, Outcome, P
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _bits = random.Random().getrandbits  # ids have to differ, not to be secret
+_INVISIBLE = re.compile(rb"[^ -~]")
+_LONGEST = 1024
+_YEAR = 365 * 86_400
+_CHALLENGE = ("www-authenticate", 'Bearer realm="gatewaykit"')
 _JSON = (b"content-type", b"application/json")
 _STAGES = {stage: stage.encode() for stage in ("auth", "decode", "limit", "route", "provider")}
 _STREAM = (
@@ -176,7 +180,9 @@ class Exchange:
 
 def _error_headers(error: GatewayError) -> list[tuple[str, str]]:
     headers = list(error.headers)
-    if error.retry_after is not None:
+    if error.status == 401 and not any(name.lower() == _CHALLENGE[0] for name, _ in headers):
+        headers.append(_CHALLENGE)
+    if error.retry_after is not None and error.retry_after < _YEAR:
         headers.append(("retry-after", str(max(1, math.ceil(error.retry_after)))))
     if error.code == "insufficient_quota":
         headers.append(("x-should-retry", "false"))
@@ -184,9 +190,9 @@ def _error_headers(error: GatewayError) -> list[tuple[str, str]]:
 
 
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
-    """A header that cannot break out of its line, whatever a model is called."""
-    safe = value.encode("ascii", "backslashreplace").replace(b"\r", b" ").replace(b"\n", b" ").replace(b"\0", b" ")
-    return name.lower().encode("ascii"), safe
+    """A header that cannot break out of its line nor grow without end, whatever a model or a parameter is called."""
+    visible = _INVISIBLE.sub(b" ", value[:_LONGEST].encode("ascii", "backslashreplace"))
+    return name.lower().encode("ascii"), visible[:_LONGEST]
 
 
 def _outcome(error: GatewayError | None) -> Outcome:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         GatewayContext,
         Lifespan,
         Limiter,
+        MigrationSource,
         Observer,
         Provider,
         Router,
@@ -48,6 +49,19 @@ def gateway_settings() -> Iterable[type[Section]]:
         @hookimpl
         def gateway_settings():
             return [EchoSettings]
+    """
+    return ()
+
+
+@hookspec
+def gateway_migrations() -> Iterable[MigrationSource]:
+    """Where the plugin's Alembic revisions are. The gateway applies them before it starts, the core's first.
+
+    ::
+
+        @hookimpl
+        def gateway_migrations():
+            return [MigrationSource("acme", "gatewaykit_acme.migrations", "gatewaykit_acme.tables:metadata")]
     """
     return ()
 
@@ -140,7 +154,7 @@ def gateway_routers(gateway: GatewayContext) -> Iterable[Router]:
             def route(self, call):
                 return [Target("echo", "nightly")] if call.chat.model == "nightly" else []
 
-            def models(self, call):
+            async def models(self, call):
                 return [Model("nightly")]
 
         @hookimpl

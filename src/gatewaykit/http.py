@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import aiohttp
 import httpx
@@ -222,7 +223,7 @@ class HttpClient:
 class _Exchange(AbstractAsyncContextManager[HttpStream]):
     """One request and its answer."""
 
-    __slots__ = ("_body", "_client", "_headers", "_method", "_response", "_url")
+    __slots__ = ("_body", "_client", "_headers", "_method", "_response", "_url", "_watched")
 
     def __init__(
         self, client: HttpClient, method: str, url: str, body: bytes, headers: Mapping[str, str] | None
@@ -239,15 +240,60 @@ class _Exchange(AbstractAsyncContextManager[HttpStream]):
             self._response = await session.request(
                 self._method, self._url, data=_payload(self._body), headers=self._headers, allow_redirects=False
             )
+        self._watched = _bodies.begin(self._response)
         return HttpStream(self._response)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _bodies.end(self._watched)
         if self._response.content.at_eof():
             self._response.release()
         else:
             self._response.close()
+
+
+class _Bodies:
+    """Ends a body with an error when its connection is closed.
+
+    aiohttp's parser forgets a body whose framing broke in the middle; whoever reads it would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._open: WeakKeyDictionary[Any, aiohttp.StreamReader | None] = WeakKeyDictionary()
+
+    def begin(self, response: aiohttp.ClientResponse) -> object:
+        """The body of ``response`` is going to be read. Returns what :meth:`end` wants; ``None`` if all of it came."""
+        connection = response.connection
+        if connection is None or (protocol := connection.protocol) is None:
+            return None
+        if protocol not in self._open:
+            closed = protocol.closed
+            if closed is None:
+                _break_off(response.content)
+                return None
+            closed.add_done_callback(lambda done: self._closed(protocol, done))
+        self._open[protocol] = response.content
+        return protocol
+
+    def end(self, protocol: object) -> None:
+        """Nobody reads the body any more."""
+        if protocol in self._open:
+            self._open[protocol] = None
+
+    def _closed(self, protocol: Any, done: asyncio.Future[None]) -> None:
+        done.exception()
+        body = self._open.pop(protocol, None)
+        if body is not None:
+            _break_off(body)
+
+
+_bodies = _Bodies()
+
+
+def _break_off(body: aiohttp.StreamReader) -> None:
+    if not body.is_eof() and body.exception() is None:
+        body.set_exception(aiohttp.ClientPayloadError("the connection is closed"))
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO | None:

@@ -80,7 +80,7 @@ class _IsolatedPermit:
     async def _leave(self, leaving: Coroutine[Any, Any, None]) -> None:
         try:
             await within(self._seconds, leaving)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the client has its answer, whatever this is
             _report(self._owner, error)
 
 

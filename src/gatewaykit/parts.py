@@ -39,7 +39,7 @@ class Parts:
 
 
 class DialectTable:
-    """Finds the dialect of a path: a dictionary look-up, then the few paths that end in ``/*``."""
+    """Finds the dialect of a path: a dictionary look-up, then the few paths that end in ``/*``, the longest first."""
 
     def __init__(self, dialects: Sequence[Dialect]) -> None:
         self.dialects = tuple(dialects)
@@ -48,6 +48,7 @@ class DialectTable:
         for dialect in dialects:
             for method, path in dialect.routes:
                 self._methods(path)[method] = dialect
+        self._below.sort(key=lambda below: len(below[0]), reverse=True)
 
     def _methods(self, path: str) -> dict[str, Dialect]:
         if not path.endswith("/*"):

@@ -32,14 +32,13 @@ from gatewaykit.parts import Parts
 from gatewaykit.protocols import Dialect, Permit
 from gatewaykit.relay import StreamRelay, fold_metered
 from gatewaykit.stepping import closing
-from gatewaykit.types import Attempt, Call, Event, Model, ModelList, ModelsRequest, Principal, Reply, Target, Usage
+from gatewaykit.types import Attempt, Call, Event, Model, ModelList, ModelsRequest, Principal, Reply, Target
 from gatewaykit.watch import Receive, Watch
 
 T = TypeVar("T")
 Acquire = Callable[[Call], Awaitable[Permit | None]]
 logger = logging.getLogger(__name__)
 _DISCARD_FACTOR = 8
-_CHALLENGE = ("www-authenticate", 'Bearer realm="gatewaykit"')
 
 
 class Pipeline:
@@ -92,7 +91,7 @@ class Pipeline:
                 exchange.principal = principal
                 return principal
         given = {"authorization", "x-api-key"} & exchange.incoming.headers.keys()
-        raise AuthFailed("This API key is not valid." if given else None, headers=[_CHALLENGE])
+        raise AuthFailed("This API key is not valid." if given else None)
 
     async def _read(self, exchange: Exchange, receive: Receive) -> bytes:
         """The request's body. One that is too large is read on and thrown away, so that the client hears the answer."""
@@ -109,8 +108,10 @@ class Pipeline:
             size += len(piece)
             if size <= limit:
                 pieces.append(piece)
-            if not message.get("more_body", False) or size > limit * _DISCARD_FACTOR:
+            if not message.get("more_body", False):
                 break
+            if size > limit * _DISCARD_FACTOR:
+                raise BodyTooLarge(headers=[("connection", "close")])
         if size > limit:
             raise BodyTooLarge(f"The request body has more than {limit} bytes.")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -161,6 +162,8 @@ class Pipeline:
                 async with closing(self._proceed(call)) as events:
                     reply = await fold_metered(call, events, exchange.meter, self._parts.on_event)
             watch.end()
+        if reply.usage is None and reply.choices:
+            reply.usage = exchange.final_usage()
         for hook in self._parts.on_reply:
             reply = hook(call, reply)
         await exchange.reply(exchange.dialect.encode_reply(call, reply))
@@ -200,6 +203,9 @@ class Pipeline:
             try:
                 async with asyncio.timeout(self._parts.limits.first_event):
                     opened = await open_(call, target)
+            except asyncio.CancelledError:
+                call.attempts.append(Attempt(target, time.monotonic() - began, "cancelled"))
+                raise
             except Exception as cause:
                 error = _blamed(cause, target)
                 call.attempts.append(Attempt(target, time.monotonic() - began, error.code))

@@ -19,9 +19,11 @@ its kind. All of them may declare, as class or instance attributes:
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from gatewaykit.errors import GatewayError
 from gatewaykit.types import (
@@ -36,6 +38,9 @@ from gatewaykit.types import (
     Target,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from gatewaykit.storage import Storage
 
 OnError: TypeAlias = Literal["closed", "open"]
 Proceed: TypeAlias = Callable[[Call], AsyncIterator[Event]]
@@ -85,6 +90,7 @@ class Provider(Named, Protocol):
 
     async def aclose(self) -> None:
         """Release connections; called once when the gateway stops."""
+        return
 
 
 class Authenticator(Named, Protocol):
@@ -187,6 +193,7 @@ class Transform(Named, Protocol):
 
     def on_request(self, call: Call) -> None:
         """May replace ``call.request`` (with :func:`dataclasses.replace`) or raise an error for the client."""
+        return
 
     def on_event(self, call: Call, event: Event) -> Event | None:
         """The event to pass on, changed or not; ``None`` drops it. Called for each event: be quick."""
@@ -217,6 +224,28 @@ class Observer(Named, Protocol):
 
     def flush(self) -> None:
         """A batch of records is over; called after one or more :meth:`record`."""
+        return
+
+
+_LABEL = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationSource:
+    """Alembic revisions of one owner of tables.
+
+    ``label`` (lower-case letters, digits, underscores) names its version table, ``alembic_version_<label>``, and must
+    never change. ``package`` is an importable package with a folder ``versions``. ``metadata`` says as
+    ``module:attribute`` where the tables are declared, so that ``gatewaykit db check`` can compare.
+    """
+
+    label: str
+    package: str
+    metadata: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _LABEL.fullmatch(self.label):
+            raise ValueError(f"the label {self.label!r} of a MigrationSource does not match {_LABEL.pattern}")
 
 
 class Settings(Protocol):
@@ -238,6 +267,11 @@ class GatewayContext(Protocol):
     @property
     def providers(self) -> Mapping[str, Provider]:
         """All providers by name; complete in every hook but ``gateway_providers``."""
+        ...
+
+    @property
+    def storage(self) -> Storage | None:
+        """The database of ``[database]``, open while the gateway runs; None without one."""
         ...
 
     @property

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import pluggy
 
 from gatewaykit import hookspecs
-from gatewaykit.errors import ConfigFault, GatewayKitError, PluginError
+from gatewaykit.errors import ConfigError, ConfigFault, GatewayKitError, PluginError
 from gatewaykit.hookspecs import PROJECT
 from gatewaykit.shapes import KINDS, misshapen
 
@@ -27,6 +27,7 @@ BUILTIN: Mapping[str, str] = {
     "model-router": "gatewaykit.builtin.model_router",
     "access-log": "gatewaykit.builtin.access_log",
     "health": "gatewaykit.builtin.health",
+    "call-records": "gatewaykit.builtin.call_records",
 }
 """The default plugins, by name; they are loaded first and use nothing that a third party could not."""
 
@@ -47,11 +48,15 @@ class PluginInfo:
 
 
 class Registry:
-    """The loaded plugins; ``report`` lists the others too, and ``faults`` what must not be passed over."""
+    """The loaded plugins; ``report`` lists the others too, and ``faults`` what must not be passed over.
+
+    Not ``settled``: faults are known, and what a hook finds wrong with the configuration may only follow from them.
+    """
 
     def __init__(self) -> None:
         self.report: list[PluginInfo] = []
         self.faults: list[ConfigFault] = []
+        self.settled = True
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
 
@@ -164,6 +169,8 @@ class Registry:
         try:
             results = [one.function(*(arguments[name] for name in one.argnames)) for one in mine]
             return [item for result in results for item in (() if result is None else result)]
+        except ConfigError as error:
+            self.faults.extend(error.faults if self.settled else ())
         except GatewayKitError as error:
             self._fault(plugin, str(error))
         except Exception as error:

@@ -14,7 +14,7 @@ from gatewaykit.errors import GatewayError, ProviderBadAnswer
 from gatewaykit.folding import Folder
 from gatewaykit.protocols import Encoder
 from gatewaykit.responding import HeaderList, Responder
-from gatewaykit.stepping import before_wait
+from gatewaykit.stepping import waited
 from gatewaykit.types import (
     Call,
     Event,
@@ -75,7 +75,9 @@ class Meter:
         """Take note of an answer in one piece."""
         self.first_event = time.monotonic()
         self.ignored, self.usage = reply.ignored, reply.usage
-        self.characters = sum(len(choice.text) + len(choice.reasoning) for choice in reply.choices)
+        for choice in reply.choices:
+            self.characters += len(choice.text) + len(choice.reasoning)
+            self.characters += sum(len(call.arguments) for call in choice.tool_calls)
 
     def final_usage(self, body: bytes) -> Usage | None:
         """What the call used, estimated from ``body`` and the text if the provider does not say; ``None`` if
@@ -122,10 +124,7 @@ async def fold_metered(call: Call, events: AsyncIterator[Event], meter: Meter, o
         if passed is not None:
             folder.add(passed)
     meter.check_whole()
-    reply = folder.reply()
-    if reply.usage is None and reply.choices:
-        reply.usage = meter.final_usage(call.body)
-    return reply
+    return folder.reply()
 
 
 class StreamRelay:
@@ -154,8 +153,11 @@ class StreamRelay:
         call, on_event, gathered, meter = self._call, self._on_event, self._gathered, self._meter
         encode, see, step = self._encoder.encode, meter.see, events.__anext__
         while True:
+            awaiting = step().__await__()
             try:
-                event = await before_wait(step(), self._flush)
+                event = await waited(awaiting, next(awaiting), self._flush)
+            except StopIteration as at_hand:
+                event = at_hand.value
             except StopAsyncIteration:
                 break
             see(event)

@@ -47,7 +47,8 @@ class RouteTable:
             await send(message)
 
         try:
-            await self._app({**scope, "gatewaykit.path": path}, receive, watched)
+            # Starlette's routes raise for a wrong method only where an application will tell of it.
+            await self._app({"app": self._app, **scope, "gatewaykit.path": path}, receive, watched)
         except Exception as error:
             logger.error("route %s failed", path, exc_info=error)
             if started:

@@ -2,56 +2,81 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import gc
 import ipaddress
-import os
+import signal
 import socket
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.supervisors import Multiprocess
 
 from gatewaykit.app import Gateway
 from gatewaykit.errors import ConfigError, ConfigFault
-from gatewaykit.logs import configure_logs
-from gatewaykit.settings import ServerSettings, find_config
+from gatewaykit.settings import DEFAULT, ServerSettings, Settings
+from gatewaykit.supervision import READY, STOP_SIGNALS, Supervisor
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 
 
-def limited_protocol(max_header_bytes: int) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, with a bound on the request head that the parser below it does not have (RFC 6585, 5)."""
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with a bound on the request head that the parser below it does not have (RFC 6585, 5).
 
-    class LimitedProtocol(HttpToolsProtocol):
-        _head_bytes = 0
-        _in_body = False
+    ``max_header_bytes`` counts the target and all names and values of headers. What comes without end and is no body
+    (a head, trailers, extensions of chunks) is refused at the latest when one read more than that has come.
+    """
 
-        def data_received(self, data: bytes) -> None:
-            if not self._in_body:
-                self._head_bytes += len(data)
-                if self._head_bytes > max_header_bytes and b"\r\n\r\n" not in data:
-                    self.transport.write(_TOO_LARGE)
-                    self.transport.close()
-                    return
-            super().data_received(data)
+    def __init__(self, *args: Any, max_header_bytes: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._max_header_bytes = max_header_bytes
+        self._loose_bytes = 0
 
-        def on_headers_complete(self) -> None:
-            self._head_bytes = 0
-            self._in_body = True
-            if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > max_header_bytes:
+    def data_received(self, data: bytes) -> None:
+        self._loose_bytes += len(data)
+        super().data_received(data)
+        if self._loose_bytes > self._max_header_bytes:
+            self._refuse()
+
+    def on_message_begin(self) -> None:
+        self._loose_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._loose_bytes = 0
+        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > self._max_header_bytes:
+            self._refuse()
+            raise ValueError("request head too large")
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._loose_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._loose_bytes = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def _refuse(self) -> None:
+        if not self.transport.is_closing():
+            if not getattr(self.cycle, "response_started", False) or self.cycle.response_complete:
                 self.transport.write(_TOO_LARGE)
-                self.transport.close()
-                raise ValueError("request head too large")
-            super().on_headers_complete()
+            self.transport.close()
 
-        def on_message_complete(self) -> None:
-            self._in_body = False
-            super().on_message_complete()
 
-    return LimitedProtocol
+def limited_protocol(max_header_bytes: int) -> functools.partial[LimitedProtocol]:
+    """What uvicorn takes as ``http``: :class:`LimitedProtocol` with this bound."""
+    return functools.partial(LimitedProtocol, max_header_bytes=max_header_bytes)
 
 
 def is_loopback(host: str) -> bool:
@@ -70,52 +95,103 @@ def require_keys(gateway: Gateway) -> None:
             f"{server.host} can be reached from other machines, and there are no keys. Add some under "
             "[static_keys.keys], or say server.allow_anonymous = true to let everybody in."
         )
-        raise ConfigError([ConfigFault(message, "server.host")])
+        raise _fault(gateway.settings, "host", message)
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """TLS with the certificate of the settings; None without one. Raises :class:`~gatewaykit.errors.ConfigError`."""
+    server = settings.get(ServerSettings)
+    if server.tls_certfile is None:
+        return None
+    secret = server.tls_keyfile_password
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # Without a password given here OpenSSL would ask the terminal for one.
+        context.load_cert_chain(
+            server.tls_certfile, server.tls_keyfile, lambda: secret.get_secret_value() if secret else ""
+        )
+    except (ssl.SSLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+        problem = f"certificate and key cannot be used: {str(reason).replace('_', ' ').lower()}"
+        raise _fault(settings, "tls_certfile", problem) from None
+    return context
 
 
 class GatewayServer:
-    """A bound socket and the server that will accept on it.
+    """A bound socket and the server that will accept on it. ``address`` is known before :meth:`run`, also for port 0.
 
-    ``environ`` holds what worker processes need to build the same gateway (see :func:`create`); with one worker
-    ``gateway`` itself serves. ``address`` is known before :meth:`run`, also for port 0.
+    Raises :class:`~gatewaykit.errors.ConfigError` when the address or the certificate cannot be used.
     """
 
-    def __init__(self, gateway: Gateway, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         server = gateway.settings.get(ServerSettings)
-        self._environ = environ or {}
         self._workers = server.workers
         self._config = _uvicorn_config(gateway, server)
-        self._socket = _bind(server.host, server.port)
+        if gateway.storage is not None:
+            gateway.storage.migrate()  # a database that cannot be used keeps the port shut
+        self._socket = _bind(gateway.settings)
         scheme = "https" if server.tls_certfile else "http"
         host, port = self._socket.getsockname()[:2]
         self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
-    def run(self, on_ready: Callable[[], None] | None = None) -> None:
-        """Serve until SIGINT or SIGTERM; calls in flight get ``server.graceful_shutdown`` seconds to end."""
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until SIGINT or SIGTERM; calls in flight get ``server.graceful_shutdown`` seconds to end.
+
+        Raises :class:`SystemExit` when the gateway's own start fails, which is in the log then.
+        """
+        settle_memory()
         try:
             if self._workers > 1:
-                os.environ.update(self._environ)
-                if on_ready is not None:
-                    on_ready()
-                Multiprocess(self._config, sockets=[self._socket]).run()
+                Supervisor(self._workers, self._work).run(on_ready, on_stop=self._socket.close)
             else:
-                _Server(self._config, on_ready).run(sockets=[self._socket])
+                _Server(self._config, STOP_SIGNALS, on_ready).run(sockets=[self._socket])
         finally:
             self._socket.close()
 
+    def _work(self, link: socket.socket) -> None:
+        """One of several workers, joined to its parent by ``link``."""
+        server = _Server(self._config, (signal.SIGTERM,), lambda: link.sendall(READY), link)
+        server.run(sockets=[self._socket])
+
 
 class _Server(uvicorn.Server):
-    """Says when it accepts."""
+    """Says when it accepts, and takes a stop signal as a word, not as a death: the process ends with 0."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        signals: tuple[signal.Signals, ...],
+        on_ready: Callable[[], None],
+        parent: socket.socket | None = None,
+    ) -> None:
         super().__init__(config)
+        self._signals = signals
         self._on_ready = on_ready
+        self._parent = parent
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in self._signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            raise SystemExit(1) from None
         settle_memory()
-        if self.started and self._on_ready is not None:
-            self._on_ready()
+        if self._parent is not None:
+            asyncio.get_running_loop().add_reader(self._parent, self._orphaned, self._parent)
+        self._on_ready()
+
+    def _orphaned(self, parent: socket.socket) -> None:
+        """The parent died without a word: end as if it had said so."""
+        asyncio.get_running_loop().remove_reader(parent)
+        self.should_exit = True
 
 
 def settle_memory() -> None:
@@ -128,21 +204,9 @@ def settle_memory() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-def create() -> Gateway:
-    """The gateway of a worker process, from the environment alone."""
-    gateway = Gateway(find_config(None, os.environ))
-    configure_logs(gateway.settings.log)
-    return gateway
-
-
 def _uvicorn_config(gateway: Gateway, server: ServerSettings) -> uvicorn.Config:
-    password = server.tls_keyfile_password
+    context = tls_context(gateway.settings)
     options: dict[str, Any] = {
-        "app": gateway if server.workers == 1 else "gatewaykit.serving:create",
-        "factory": server.workers > 1,
-        "host": server.host,
-        "port": server.port,
-        "workers": server.workers,
         "http": limited_protocol(server.max_header_bytes),
         "ws": "none",
         "lifespan": "on",
@@ -153,22 +217,29 @@ def _uvicorn_config(gateway: Gateway, server: ServerSettings) -> uvicorn.Config:
         "forwarded_allow_ips": list(server.trusted_proxies),
         "root_path": server.root_path,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
-        "timeout_graceful_shutdown": int(server.graceful_shutdown),
-        "ssl_certfile": server.tls_certfile,
-        "ssl_keyfile": server.tls_keyfile,
-        "ssl_keyfile_password": password.get_secret_value() if password else None,
+        "timeout_graceful_shutdown": server.graceful_shutdown,
+        "ssl_context_factory": (lambda *_: context) if context is not None else None,
     }
-    return uvicorn.Config(**options)
+    return uvicorn.Config(gateway, **options)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _bind(settings: Settings) -> socket.socket:
+    server = settings.get(ServerSettings)
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     bound = socket.socket(family)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((host, port))
+        bound.bind((server.host, server.port))
+        bound.listen(_BACKLOG)
     except OSError as error:
         bound.close()
-        raise ConfigError([ConfigFault(f"cannot listen on {host}:{port}: {error.strerror}", "server.port")]) from None
-    bound.set_inheritable(True)
+        where = f"[{server.host}]" if ":" in server.host else server.host
+        raise _fault(settings, "port", f"cannot listen on {where}:{server.port}: {error.strerror or error}") from None
     return bound
+
+
+def _fault(settings: Settings, field: str, problem: str) -> ConfigError:
+    """A fault of ``[server]``, at the place where its value was given."""
+    origin = settings.origins.get(f"server.{field}", DEFAULT)
+    where = "section [server]" if origin == DEFAULT else origin
+    return ConfigError([ConfigFault(f"server.{field}: {problem}", where)])

@@ -30,6 +30,8 @@ def misshapen(hook: str, item: Any) -> str | None:
     """What is wrong with an object from ``hook``, in words; ``None`` if nothing is."""
     if hook == "gateway_settings":
         return None if _is_section(item) else f"{item!r}; return subclasses of Section"
+    if hook == "gateway_migrations":
+        return None if isinstance(item, protocols.MigrationSource) else f"{item!r}; return MigrationSource objects"
     if hook == "gateway_routes":
         return None if isinstance(item, BaseRoute) else f"{item!r}; return Starlette routes"
     kind = KINDS.get(hook)

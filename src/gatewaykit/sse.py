@@ -9,6 +9,7 @@ from __future__ import annotations
 from gatewaykit.errors import ProviderBadAnswer
 
 DONE = b"[DONE]"
+DONE_FRAME = b"data: [DONE]\n\n"
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 _BORDER = b"\n\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -88,3 +89,15 @@ def payloads(block: bytes) -> list[bytes]:
 
 def _value(line: bytes) -> bytes:
     return line[5:].removeprefix(b" ")
+
+
+def as_array(block: bytes) -> bytes | None:
+    """The data of all frames of ``block`` as one JSON array, to be decoded in one go.
+
+    ``None`` if a frame is anything else than one line of data with an object. What a frame holds is not looked at:
+    there are as many objects as frames only if the decoded array has ``block.count(b"\\n\\n")`` items.
+    """
+    listed = block[6:-2].replace(b"\n\ndata: ", b",")
+    if not block.startswith(b"data: {") or not block.endswith(b"\n\n") or b"\n" in listed:
+        return None
+    return b"[" + listed + b"]"

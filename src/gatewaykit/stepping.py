@@ -23,6 +23,11 @@ def _stepped(awaitable: Awaitable[T], then: Callable[[], Awaitable[None]]) -> Ge
         pending = next(inner)
     except StopIteration as done:
         return cast("T", done.value)
+    return (yield from _waited(inner, pending, then))
+
+
+@coroutine
+def _waited(inner: Generator[Any, Any, T], pending: Any, then: Callable[[], Awaitable[None]]) -> Generator[Any, Any, T]:
     try:
         yield from then().__await__()
     except GeneratorExit:
@@ -66,6 +71,14 @@ def before_wait(awaitable: Awaitable[T], then: Callable[[], Awaitable[None]]) ->
     An error of ``then`` is raised after ``awaitable`` was cancelled.
     """
     return cast("Awaitable[T]", _stepped(awaitable, then))
+
+
+def waited(inner: Generator[Any, Any, T], pending: Any, then: Callable[[], Awaitable[None]]) -> Awaitable[T]:
+    """The rest of what :func:`before_wait` does, for a caller that took the first step itself, to save a coroutine.
+
+    ``inner`` is ``awaitable.__await__()`` and ``pending`` what its first ``next`` gave.
+    """
+    return cast("Awaitable[T]", _waited(inner, pending, then))
 
 
 def within(seconds: float, awaitable: Coroutine[Any, Any, T]) -> Awaitable[T]:

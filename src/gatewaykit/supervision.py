@@ -61,16 +61,18 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         pid = os.fork()
         if pid == 0:
             ours.close()
             self._become_worker(theirs)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         theirs.close()
         self._pids[ours] = pid
         self._selector.register(ours, selectors.EVENT_READ)
 
     def _become_worker(self, link: socket.socket) -> NoReturn:
-        """Forget the parent's life, work, and end without its clean-up."""
+        """Forget the parent's signals and sockets, work, and end without the parent's clean-up."""
         status = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -113,7 +115,7 @@ class Supervisor:
             return
         if link in self._ready:
             self._ready.discard(link)
-            logger.error("worker %d ended with %s; another takes its place", pid, _in_words(status))
+            logger.error("worker %d ended (%s); another takes its place", pid, _in_words(status))
             self._start()
         else:
             logger.error("worker %d could not start (%s)", pid, _in_words(status))
@@ -132,7 +134,7 @@ class Supervisor:
 
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """A socket that becomes readable at a stop signal; while forking, workers must not take it for their own."""
+    """A socket that becomes readable at a stop signal."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     before = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
@@ -155,4 +157,4 @@ def _receive(link: socket.socket) -> bytes:
 
 
 def _in_words(status: int) -> str:
-    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
+    return f"signal {-status}, {signal.strsignal(-status)}" if status < 0 else f"exit code {status}"

@@ -54,8 +54,9 @@ class Watch:
         if task is None:
             raise RuntimeError("a Watch needs a running task")
         self._task = task
+        self._cancelling = task.cancelling()
         self._began = self._loop.time()
-        self._timer = self._loop.call_at(self._began + min(LISTEN_AFTER, self._whole), self._tick)
+        self._timer: asyncio.Handle = self._loop.call_at(self._began + min(LISTEN_AFTER, self._whole), self._tick)
         return self
 
     async def __aexit__(
@@ -64,8 +65,8 @@ class Watch:
         self.end()
         if self._reason is None:
             return
-        self._task.uncancel()
-        if error is not None:
+        # A cancellation by somebody else, at the same time, goes before.
+        if self._task.uncancel() <= self._cancelling and error is not None:
             raise self._reason from None
 
     def flow(self) -> None:
@@ -73,7 +74,8 @@ class Watch:
         self._flowing = True
         self.last_event = self.last_sent = self._loop.time()
         self._timer.cancel()
-        self._tick()
+        # Not at once: a task that cancels itself would not hear of it before its next wait.
+        self._timer = self._loop.call_soon(self._tick)
 
     def touch(self) -> None:
         """An event has come."""
@@ -122,8 +124,8 @@ class Watch:
     async def _send_comment(self, idle: Callable[[], Awaitable[None]]) -> None:
         try:
             await idle()
-        except OSError:
-            self._cut(ClientGone())
+        except ClientGone as gone:
+            self._cut(gone)
 
     def _cut(self, reason: GatewayError) -> None:
         if not self._ended and self._reason is None:

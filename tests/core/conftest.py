@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from gatewaykit import Gateway
+from gatewaykit import Call, CallRecord, Gateway, Limiter, Observer, Permit, Usage
+from gatewaykit.testing import KEY
 
 Install = Callable[..., Path]
 
@@ -58,3 +61,159 @@ def assemble() -> Callable[..., Gateway]:
         return Gateway(given, plugins=plugins, environ={})
 
     return make
+
+
+class Wire:
+    """One request as an ASGI server speaks it, for tests that must see each message.
+
+    ``hang_up`` is the client leaving; after it ``send`` does nothing, or raises if the server is of the newer kind that
+    does. ``sent`` are the messages.
+    """
+
+    def __init__(self, gateway: Gateway, path: str = "/v1/chat/completions", method: str = "POST") -> None:
+        self._gateway = gateway
+        self._gone = asyncio.Event()
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"authorization", f"Bearer {KEY}".encode())],
+            "client": ("127.0.0.1", 4711),
+        }
+        self.pieces: list[bytes] = [b""]
+        self.more_to_come = False
+        self.raises = False
+        self.sent: list[dict[str, Any]] = []
+        self.on_send: Callable[[], Any] = lambda: None
+
+    def ask(self, *, model: str = "m", stream: bool = False, **fields: Any) -> Wire:
+        """Make it a chat request."""
+        body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": "hi"}], **fields}
+        self.pieces = [json.dumps(body).encode()]
+        return self
+
+    async def run(self) -> Wire:
+        """Serve the request to its end."""
+        await self._gateway(self.scope, self._receive, self._send)
+        return self
+
+    def hang_up(self) -> None:
+        """The client leaves."""
+        self._gone.set()
+
+    async def _receive(self) -> dict[str, Any]:
+        if self.pieces:
+            piece = self.pieces.pop(0)
+            return {"type": "http.request", "body": piece, "more_body": bool(self.pieces) or self.more_to_come}
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if self._gone.is_set():
+            if self.raises:
+                raise OSError("the client is gone")
+            return
+        self.sent.append(message)
+        await asyncio.sleep(0)
+        self.on_send()
+
+    @property
+    def status(self) -> int:
+        (start,) = [message for message in self.sent if message["type"] == "http.response.start"]
+        return int(start["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
+
+    @property
+    def writes(self) -> list[bytes]:
+        """What was written, send by send."""
+        return [message["body"] for message in self.sent if message["type"] == "http.response.body"]
+
+    @property
+    def text(self) -> str:
+        return b"".join(self.writes).decode()
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error of an answer in one piece, or of the last frame of a stream."""
+        last = self.text.strip().rpartition("data: ")[2]
+        return dict(json.loads(last)["error"])
+
+    @property
+    def ended(self) -> bool:
+        """Whether the body was closed, once and last."""
+        return [message.get("more_body", True) for message in self.sent].count(False) == 1 and not self.sent[-1][
+            "more_body"
+        ]
+
+
+@pytest.fixture
+def wire() -> type[Wire]:
+    """An ASGI server's side of one request."""
+    return Wire
+
+
+class Records(Observer):
+    """Keeps what it sees."""
+
+    name = "records"
+
+    def __init__(self) -> None:
+        self.seen: list[CallRecord] = []
+
+    def record(self, record: CallRecord) -> None:
+        self.seen.append(record)
+
+    @property
+    def only(self) -> CallRecord:
+        """The one record."""
+        (record,) = self.seen
+        return record
+
+
+@pytest.fixture
+def records() -> Records:
+    """An observer to put into a gateway; it has seen everything when the gateway has stopped."""
+    return Records()
+
+
+class Bookkeeper(Limiter):
+    """Notes in ``book`` what becomes of its permits; ``refuses`` is what it raises instead of giving one."""
+
+    def __init__(self, name: str, book: list[Any], refuses: BaseException | None = None) -> None:
+        self.name = name
+        self._book = book
+        self._refuses = refuses
+
+    async def acquire(self, call: Call) -> Permit:
+        if self._refuses is not None:
+            raise self._refuses
+        self._book.append((self.name, "acquired"))
+        return _Noted(self.name, self._book)
+
+
+class _Noted:
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __init__(self, name: str, book: list[Any]) -> None:
+        self._name = name
+        self._book = book
+
+    async def settle(self, usage: Usage | None) -> None:
+        self._book.append((self._name, "settled", usage))
+
+    async def release(self) -> None:
+        self._book.append((self._name, "released"))
+
+
+@pytest.fixture
+def limiter() -> type[Bookkeeper]:
+    """A limiter that keeps a book."""
+    return Bookkeeper

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
 from typing import Any, NamedTuple
 
 import httpx
@@ -45,6 +44,7 @@ from gatewaykit import (
     Transform,
     Usage,
 )
+from gatewaykit.stepping import closing
 from gatewaykit.testing import make_gateway, plugin_of
 
 ALWAYS = {
@@ -58,102 +58,138 @@ ALWAYS = {
 }
 
 
+Note = Callable[[str], None]
+
+
+class Door(Authenticator):
+    name = "probe-door"
+    tier = -1000
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+
+    async def authenticate(self, incoming: Incoming) -> Principal:
+        self._note("authenticate")
+        return Principal("probe")
+
+
+class Held:
+    headers = (("x-probe-limit", "here"),)
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+
+    async def settle(self, usage: Usage | None) -> None:
+        self._note("settle")
+
+    async def release(self) -> None:
+        self._note("release")
+
+
+class Limit(Limiter):
+    name = "probe-limit"
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+
+    async def acquire(self, call: Call) -> Held:
+        self._note("acquire")
+        return Held(self._note)
+
+
+class Map(Router):
+    name = "probe-map"
+    before = ("models",)
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+
+    def route(self, call: Call) -> list[Target]:
+        self._note("route")
+        return [Target("probe", "m")]
+
+    async def models(self, call: Call) -> list[Model]:
+        self._note("models")
+        return [Model("m")]
+
+
+class Change(Transform):
+    name = "probe-change"
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+
+    def on_request(self, call: Call) -> None:
+        self._note("on_request")
+
+    def on_event(self, call: Call, event: Event) -> Event:
+        self._note("on_event")
+        return event
+
+    def on_reply(self, call: Call, reply: Reply) -> Reply:
+        self._note("on_reply")
+        return reply
+
+
+class Wrap(AroundCall):
+    name = "probe-wrap"
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+
+    async def around(self, call: Call, proceed: Proceed) -> AsyncIterator[Event]:
+        self._note("around")
+        async with closing(proceed(call)) as events:
+            async for event in events:
+                yield event
+
+
+class Source(Provider):
+    name = "probe"
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+
+    async def stream(self, call: Call, target: Target) -> AsyncIterator[Event]:
+        self._note("stream")
+        yield TextDelta("hello")
+        yield Finished()
+
+
+class Watcher(Observer):
+    name = "probe-watcher"
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+        self.records: list[CallRecord] = []
+
+    def record(self, record: CallRecord) -> None:
+        self._note("record")
+        self.records.append(record)
+
+
 class Probe:
     """One object for each hook; ``called`` is who was, ``refusing`` which of them refuses."""
 
     def __init__(self, refusing: str = "") -> None:
         self.called: list[str] = []
-        self.records: list[CallRecord] = []
-        probe = self
-
-        def note(hook: str) -> None:
-            probe.called.append(hook)
-            if hook == refusing:
-                raise {"authenticate": AuthFailed, "acquire": RateLimited}[hook]
-
-        class Door(Authenticator):
-            name = "probe-door"
-            tier = -1000
-
-            async def authenticate(self, incoming: Incoming) -> Principal:
-                note("authenticate")
-                return Principal("probe")
-
-        class Held:
-            headers = (("x-probe-limit", "here"),)
-
-            async def settle(self, usage: Usage | None) -> None:
-                note("settle")
-
-            async def release(self) -> None:
-                note("release")
-
-        class Limit(Limiter):
-            name = "probe-limit"
-
-            async def acquire(self, call: Call) -> Held:
-                note("acquire")
-                return Held()
-
-        class Map(Router):
-            name = "probe-map"
-            before = ("models",)
-
-            def route(self, call: Call) -> list[Target]:
-                note("route")
-                return [Target("probe", "m")]
-
-            async def models(self, call: Call) -> list[Model]:
-                note("models")
-                return [Model("m")]
-
-        class Change(Transform):
-            name = "probe-change"
-
-            def on_request(self, call: Call) -> None:
-                note("on_request")
-
-            def on_event(self, call: Call, event: Event) -> Event:
-                note("on_event")
-                return event
-
-            def on_reply(self, call: Call, reply: Reply) -> Reply:
-                note("on_reply")
-                return reply
-
-        class Wrap(AroundCall):
-            name = "probe-wrap"
-
-            async def around(self, call: Call, proceed: Proceed) -> AsyncIterator[Event]:
-                note("around")
-                async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
-                    async for event in events:
-                        yield event
-
-        class Source(Provider):
-            name = "probe"
-
-            async def stream(self, call: Call, target: Target) -> AsyncIterator[Event]:
-                note("stream")
-                yield TextDelta("hello")
-                yield Finished()
-
-        class Watcher(Observer):
-            name = "probe-watcher"
-
-            def record(self, record: CallRecord) -> None:
-                note("record")
-                probe.records.append(record)
-
+        self._refusing = refusing
+        watcher = Watcher(self._note)
+        self.records = watcher.records
         self.plugin = plugin_of(
-            authenticators=[Door()],
-            limiters=[Limit()],
-            routers=[Map()],
-            transforms=[Change()],
-            around_calls=[Wrap()],
-            providers=[Source()],
-            observers=[Watcher()],
+            authenticators=[Door(self._note)],
+            limiters=[Limit(self._note)],
+            routers=[Map(self._note)],
+            transforms=[Change(self._note)],
+            around_calls=[Wrap(self._note)],
+            providers=[Source(self._note)],
+            observers=[watcher],
         )
+
+    def _note(self, hook: str) -> None:
+        self.called.append(hook)
+        if hook == self._refusing:
+            raise {"authenticate": AuthFailed, "acquire": RateLimited}[hook]
 
 
 class Telegraph(Dialect):
@@ -292,6 +328,8 @@ def test_every_dialect_route_is_among_the_cases() -> None:
     """The list is the gateway's own, so that no route can be forgotten here."""
     known = {(param.values[0].method, param.values[0].path) for param in cases()}
     gateway = gateway_of(Probe())
-    assert {(method, path.replace("*", "m")) for dialect in gateway.dialects for method, path in dialect.routes} == known
+    assert {
+        (method, path.replace("*", "m")) for dialect in gateway.dialects for method, path in dialect.routes
+    } == known
     assert ("POST", "/v1/chat/completions") in known
     assert ("PUT", "/telegraph/m") in known

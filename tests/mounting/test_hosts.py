@@ -157,7 +157,7 @@ async def test_the_gateway_lives_as_long_as_its_host(host: Any, stage: Any) -> N
 
 
 async def test_the_server_hears_of_the_end_when_everything_is_closed(stage: Any, starlette_host: Any) -> None:
-    """A server may end the event loop at once when it hears that the shutdown is complete: nothing may be left to do."""
+    """A server may end the event loop at once when it hears that the shutdown is complete: nothing may be left."""
     app = GatewayMiddleware(starlette_host(stage.seen), stage.gateway, prefix="/llm")
     messages = iter(["lifespan.startup", "lifespan.shutdown"])
     at_answer: dict[str, list[str]] = {}

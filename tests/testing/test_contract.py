@@ -129,7 +129,11 @@ FAULTS: dict[str, tuple[type[Provider], Callable[[ProviderContract], None], str]
 
 def contract_of(provider: type[Provider]) -> ProviderContract:
     """The contract for this provider."""
-    return type("Contract", (wire.TinyContract,), {"subject": provider})()
+
+    class Contract(wire.TinyContract):
+        subject = provider
+
+    return Contract()
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +29,15 @@ def hello() -> Starlette:
         return PlainTextResponse("hello")
 
     return Starlette(routes=[Route("/", answer)])
+
+
+async def first_lines(answer: httpx.Response, word: str) -> AsyncIterator[str]:
+    """The lines of a stream up to the first that has ``word``, which must come."""
+    async for line in answer.aiter_lines():
+        yield line
+        if word in line:
+            return
+    pytest.fail(f"no {word!r} in the stream")
 
 
 class Shout(Transform):
@@ -111,9 +120,6 @@ async def test_any_application_is_served() -> None:
 async def test_gateway_that_does_not_start_is_told() -> None:
     """A gateway whose lifespan fails raises instead of leaving the test to wait."""
 
-    class Broken(FakeProvider):
-        pass
-
     class Lifespan:
         async def __aenter__(self) -> None:
             raise ProviderUnavailable
@@ -150,7 +156,7 @@ async def test_fake_provider_counts() -> None:
     gateway = make_gateway(plugin_of(providers=[fake]))
     async with gateway_client(gateway) as client:
         async with client.stream("POST", "/v1/chat/completions", json={**QUESTION, "stream": True}) as answer:
-            assert "one" in await anext(answer.aiter_lines())
+            assert [line async for line in first_lines(answer, "one")]
             assert (fake.opened, fake.closed) == (1, 0)
         await until(lambda: fake.closed == 1)
         assert fake.cancelled == 1

@@ -63,14 +63,14 @@ async def test_held_answer_sees_the_client_leave() -> None:
         await until(lambda: upstream.held == 0 and upstream.live == 0)
 
 
+@pytest.mark.parametrize("sent", [0, 2])
 @pytest.mark.parametrize("how", [Step.CLOSE, Step.RESET])
-async def test_broken_connections_are_broken(how: Step) -> None:
-    """Before the first byte and in mid-stream, by end and by reset."""
-    head, piece, *_ = UpstreamAnswer.of_json({}).script()
-    for script in ([how], [head, piece, how]):
-        async with Upstream(lambda request, script=script: script) as upstream, HttpClient(upstream.url) as client:
-            with pytest.raises(ProviderUnavailable):
-                await client.request("POST", "/", body=b"{}")
+async def test_broken_connections_are_broken(how: Step, sent: int) -> None:
+    """Before the first byte and behind the first piece, by end and by reset."""
+    script = [*UpstreamAnswer.of_json({}).script()[:sent], how]
+    async with Upstream(lambda request: script) as upstream, HttpClient(upstream.url) as client:
+        with pytest.raises(ProviderUnavailable):
+            await client.request("POST", "/", body=b"{}")
 
 
 async def test_same_port_serves_again_in_another_loop() -> None:
@@ -86,10 +86,14 @@ async def test_same_port_serves_again_in_another_loop() -> None:
 
 async def test_failing_handler_fails_the_test() -> None:
     """An error of the test's own handler is not taken for the upstream's mood."""
-    with pytest.raises(ZeroDivisionError):
+
+    async def ask() -> None:
         async with Upstream(lambda request: [b"x" * (1 // 0)]) as upstream, HttpClient(upstream.url) as client:
             with pytest.raises(ProviderUnavailable):
                 await client.request("GET", "/")
+
+    with pytest.raises(ZeroDivisionError):
+        await ask()
 
 
 async def test_refusing_address_refuses() -> None:
@@ -117,7 +121,7 @@ async def test_success_is_no_refusal() -> None:
 
 
 async def test_lines_are_whole_however_they_arrive() -> None:
-    """Lines are put together from any pieces; empty ones are left out, a last one needs no end, a huge one is refused."""
+    """Lines are put together from any pieces, without empty ones; the last needs no end, a huge one is refused."""
     pieces = (b'{"a"', b":1}\r\n\n{", b'"a":2}\n{"a":3}\n{"a"', b":4}")
     huge = (b"x" * (1024 * 1024),) * 9
     answers = {"/good": UpstreamAnswer(pieces), "/huge": UpstreamAnswer(huge)}
@@ -127,7 +131,6 @@ async def test_lines_are_whole_however_they_arrive() -> None:
     ):
         async with client.stream("GET", "/good") as stream:
             assert [line async for line in stream.lines()] == [b'{"a":1}', b'{"a":2}', b'{"a":3}', b'{"a":4}']
-        with pytest.raises(ProviderBadAnswer):
-            async with client.stream("GET", "/huge") as stream:
-                async for _ in stream.lines():
-                    pytest.fail("a line of 9 MB")
+        async with client.stream("GET", "/huge") as stream:
+            with pytest.raises(ProviderBadAnswer):
+                await anext(stream.lines())

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gatewaykit.testing import Upstream, UpstreamAnswer
+from gatewaykit.testing import Step, Upstream, UpstreamAnswer, UpstreamRequest
 
 
 @pytest.fixture
 async def ollama_address() -> AsyncIterator[str]:
-    def answer(request):
+    def answer(request: UpstreamRequest) -> list[bytes | Step]:
         line = {"message": {"content": f"Hello from {request.json()['model']}"}, "done": True, "done_reason": "stop"}
         return UpstreamAnswer.of_lines([line]).script()
 

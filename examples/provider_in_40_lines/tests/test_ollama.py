@@ -1,34 +1,18 @@
-"""The example passes what every provider has to pass, and has no more lines than it promises."""
+"""The example is a plugin that can be configured, and has no more lines than it promises."""
 
 from __future__ import annotations
 
 import ast
 import io
 import tokenize
-from collections.abc import Sequence
 from pathlib import Path
 
 import gatewaykit_ollama
-from gatewaykit_ollama import Ollama
 
-from gatewaykit.testing import ProviderContract, UpstreamAnswer, UpstreamRequest, gateway_client, make_gateway
+from gatewaykit.testing import gateway_client, make_gateway
 
 MOST_LINES = 40
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-
-
-class TestOllama(ProviderContract):
-    """Over sockets, in Ollama's wire format."""
-
-    without_tools = "the example leaves tools out, and says so to the client"
-
-    def provider(self, base_url: str) -> Ollama:
-        return Ollama(base_url)
-
-    def upstream_text(self, pieces: Sequence[str], request: UpstreamRequest) -> UpstreamAnswer:
-        lines = [{"message": {"role": "assistant", "content": piece}, "done": False} for piece in pieces]
-        end = {"message": {"content": ""}, "done": True, "done_reason": "stop", "prompt_eval_count": 9, "eval_count": 6}
-        return UpstreamAnswer.of_lines([*lines, end])
 
 
 async def test_plugin_reads_its_address_from_the_configuration(ollama_address: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import msgspec
 
 from gatewaykit.hookspecs import hookimpl
+from gatewaykit.logs import WholeLines
 from gatewaykit.protocols import GatewayContext, Observer
 from gatewaykit.settings import LogSettings
 from gatewaykit.types import CallRecord
@@ -55,7 +56,14 @@ def as_text(record: CallRecord) -> str:
     what = str(record.target or record.model or "")
     columns = [what, tokens, first, record.error or "", record.principal or "-", record.request_id]
     head = f"{when}  {record.status}  {record.seconds * 1000:8.1f} ms  {record.method} {record.path}"
-    return "  ".join([head, *(column for column in columns if column)])
+    return _visible("  ".join([head, *(column for column in columns if column)]))
+
+
+def _visible(line: str) -> str:
+    """``line`` with nothing in it that would move a cursor or begin another line: paths and models are the client's."""
+    if line.isprintable():
+        return line
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 class AccessLog(Observer):
@@ -63,7 +71,7 @@ class AccessLog(Observer):
 
     name = "access-log"
 
-    def __init__(self, stream: TextIO, *, as_json: bool) -> None:
+    def __init__(self, stream: TextIO | WholeLines, *, as_json: bool) -> None:
         self._stream = stream
         self._format: Callable[[CallRecord], str] = _as_json if as_json else as_text
 
@@ -96,4 +104,4 @@ def gateway_observers(gateway: GatewayContext) -> Iterable[Observer]:
     if not settings.access:
         return []
     as_json = settings.format == "json" or (settings.format == "auto" and not sys.stdout.isatty())
-    return [AccessLog(sys.stdout, as_json=as_json)]
+    return [AccessLog(WholeLines(sys.stdout), as_json=as_json)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from gatewaykit.cli.main import config_option
+from gatewaykit.cli.main import config_option, json_option
+from gatewaykit.cli.output import note, print_json, print_table
 
 
 @click.group()
@@ -20,19 +20,20 @@ def config() -> None:
 @config.command()
 @config_option
 @click.option("--all", "everything", is_flag=True, help="Show defaults too.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def show(config: Path | None, everything: bool, as_json: bool) -> None:
-    """Print each setting with its value and where it comes from. Secrets are masked."""
+    """Print each setting with its value and where it comes from.
+
+    Secrets are masked.
+    """
     from gatewaykit.app import Gateway
     from gatewaykit.settings import describe, find_config
 
     gateway = Gateway(find_config(config, os.environ))
     rows = [row for row in describe(gateway.settings) if everything or row.origin != "default"]
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], ensure_ascii=False, indent=2))
+        print_json([asdict(row) for row in rows])
         return
-    width = max((len(row.path) for row in rows), default=0)
-    for row in rows:
-        click.echo(f"{row.path:{width}}  {row.value}  {click.style(f'({row.origin})', dim=True)}")
+    print_table([(row.path, row.value, click.style(f"({row.origin})", dim=True)) for row in rows], padded=1)
     if not rows:
-        click.echo("Everything has its default; --all shows it.")
+        note("Everything has its default; --all shows it.")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as version_of
-
 import click
+
+from gatewaykit.cli.main import json_option
+from gatewaykit.cli.output import print_json
 
 
 @click.command()
-def version() -> None:
+@json_option
+def version(as_json: bool) -> None:
     """Print the version."""
-    click.echo(f"gatewaykit {version_of('gatewaykit')}")
+    from importlib.metadata import version as version_of
+    from platform import python_version
+
+    own = version_of("gatewaykit")
+    if as_json:
+        print_json({"gatewaykit": own, "python": python_version()})
+    else:
+        click.echo(f"gatewaykit {own}")

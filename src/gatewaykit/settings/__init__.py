@@ -5,10 +5,11 @@ files and ``gatewaykit.toml``, in this order of strength, with every fault repor
 from __future__ import annotations
 
 from gatewaykit.settings.files import CONFIG_NAME, CONFIG_VARIABLE, find_config
-from gatewaykit.settings.loading import load_settings
+from gatewaykit.settings.loading import COMMAND_LINE, load_settings, read_settings
 from gatewaykit.settings.reference import FieldRow, document, fields
 from gatewaykit.settings.sections import (
     CORE_SECTIONS,
+    DatabaseSettings,
     LogSettings,
     PluginsSettings,
     ReadableFile,
@@ -18,13 +19,16 @@ from gatewaykit.settings.sections import (
     Table,
     TimeoutSettings,
 )
-from gatewaykit.settings.values import MASK, Row, Settings, describe
+from gatewaykit.settings.values import DEFAULT, MASK, Row, Settings, describe
 
 __all__ = [
+    "COMMAND_LINE",
     "CONFIG_NAME",
     "CONFIG_VARIABLE",
     "CORE_SECTIONS",
+    "DEFAULT",
     "MASK",
+    "DatabaseSettings",
     "FieldRow",
     "LogSettings",
     "PluginsSettings",
@@ -41,4 +45,5 @@ __all__ = [
     "fields",
     "find_config",
     "load_settings",
+    "read_settings",
 ]

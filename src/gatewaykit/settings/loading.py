@@ -38,7 +38,27 @@ def load_settings(
     partial: bool = False,
     ignored: Collection[str] = (),
 ) -> Settings:
-    """Validated settings of all ``sections``, which are given by the name of the plugin that owns them.
+    """Validated settings; arguments as of :func:`read_settings`. Raises :class:`~gatewaykit.errors.ConfigError` with
+    every fault found.
+    """
+    settings, faults = read_settings(
+        sections, file=file, environ=environ, overrides=overrides, partial=partial, ignored=ignored
+    )
+    if faults:
+        raise ConfigError(faults)
+    return settings
+
+
+def read_settings(
+    sections: Mapping[str, Iterable[type[Section]]],
+    *,
+    file: Path | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
+    partial: bool = False,
+    ignored: Collection[str] = (),
+) -> tuple[Settings, list[ConfigFault]]:
+    """Settings of all ``sections``, which are given by the name of the plugin that owns them, and every fault found.
 
     ``overrides`` maps dotted paths (``server.port``) to values; None counts as not given. ``file`` must be readable;
     None reads none (see :func:`find_config`). For each key the strongest source counts: ``overrides``,
@@ -46,8 +66,8 @@ def load_settings(
     by key, lists are replaced whole.
 
     ``partial`` leaves all other sections and variables alone: for reading ``[plugins]`` before the plugins are known.
-    ``ignored`` does so for the sections named, such as those of blocked plugins. Raises
-    :class:`~gatewaykit.errors.ConfigError` with every fault found.
+    ``ignored`` does so for the sections named, such as those of blocked plugins. Sections with faults, and all when
+    the file cannot be read, are missing from the settings.
     """
     faults: list[ConfigFault] = []
     root = Root(_declared(sections, faults))
@@ -62,10 +82,10 @@ def load_settings(
     check = _Check(root, filled, config.places, config.usable, faults)
     check.refuse_unknown_sections(elsewhere)
     instances = dict(check.instances())
-    if faults:
-        raise ConfigError(faults)
+    known = instances if config.usable else {}
     origins, masked = _provenance(instances, filled)
-    return Settings(instances, origins, masked, frozenset(tree))
+    faulty = frozenset(root.sections) - frozenset(known)
+    return Settings(known, origins, masked, frozenset(tree), faulty), faults
 
 
 def _declared(owned: Mapping[str, Iterable[type[Section]]], faults: list[ConfigFault]) -> Iterator[type[Section]]:

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 
 class Table(BaseModel):
@@ -55,6 +64,10 @@ ReadableFile = Annotated[Path, AfterValidator(_readable)]
 
 Seconds = Annotated[float, Field(gt=0)]
 """A length of time, more than 0."""
+
+
+DATABASE_SCHEMES = ("sqlite", "postgresql", "postgres")
+"""How a database URL may begin."""
 
 
 class ServerSettings(Section):
@@ -152,4 +165,42 @@ class LogSettings(Section):
     access: bool = Field(True, description="Log one line for each request.")
 
 
-CORE_SECTIONS: tuple[type[Section], ...] = (ServerSettings, PluginsSettings, TimeoutSettings, LogSettings)
+class DatabaseSettings(Section):
+    """Where the gateway keeps what has to outlive it. Without a `url` it keeps nothing."""
+
+    section = "database"
+
+    url: SecretStr | None = Field(
+        None,
+        description="`sqlite:///file.db` (four slashes for an absolute path) or "
+        "`postgresql://user:password@host/name`; unset for no database.",
+    )
+    pool_size: int = Field(4, ge=1, le=64, description="Threads that work with the database, in each process.")
+    queue_size: int = Field(
+        256, ge=1, description="Pieces of work that may wait for a thread; what comes on top is refused with 503."
+    )
+    timeout: Seconds = Field(
+        10.0, description="Longest that a request waits for the database, the queue included, before a 503."
+    )
+    busy_timeout: Seconds = Field(5.0, description="Longest wait for a lock that another process holds.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        scheme, mark, rest = url.get_secret_value().partition("://")
+        if not mark or scheme not in DATABASE_SCHEMES:
+            raise ValueError(f"must be a URL that starts with {' or '.join(f'{name}://' for name in DATABASE_SCHEMES)}")
+        if rest.partition("?")[0].count("@") > 1:
+            raise ValueError("has more than one '@': in user and password write it as %40, ':' as %3A and '/' as %2F")
+        return url
+
+
+CORE_SECTIONS: tuple[type[Section], ...] = (
+    ServerSettings,
+    PluginsSettings,
+    TimeoutSettings,
+    LogSettings,
+    DatabaseSettings,
+)

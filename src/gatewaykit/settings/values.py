@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
+from gatewaykit.errors import ConfigError
 from gatewaykit.settings.lines import KeyPath
 from gatewaykit.settings.sections import LogSettings, PluginsSettings, Section, ServerSettings, TimeoutSettings
 from gatewaykit.settings.tree import dotted
@@ -26,13 +27,14 @@ class Settings:
     ``origins`` tells for each dotted path where its value comes from: ``gatewaykit.toml:12``, ``environment NAME``,
     ``secret file /run/secrets/x``, ``command line`` or ``default``. ``masked`` are the paths whose values came from a
     secret file or by ``${NAME}``: they are not shown, whatever their type. ``configured`` are the sections that any
-    source speaks of, ignored ones too.
+    source speaks of, ignored ones too; ``faulty`` those that are missing here because of faults.
     """
 
     sections: Mapping[str, Section]
     origins: Mapping[str, str] = field(repr=False)
     masked: frozenset[str] = field(default=frozenset(), repr=False)
     configured: frozenset[str] = field(default=frozenset(), repr=False)
+    faulty: frozenset[str] = field(default=frozenset(), repr=False)
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(self.sections)})"
@@ -41,8 +43,14 @@ class Settings:
         return self.sections[name]
 
     def get(self, section: type[SectionT]) -> SectionT:
-        """The settings of this section's class; KeyError if it was not declared."""
-        found = self.sections.get(getattr(section, "section", ""))
+        """The settings of this section's class; KeyError if it was not declared.
+
+        Raises :class:`~gatewaykit.errors.ConfigError`, which adds no fault, if the section has some.
+        """
+        name = getattr(section, "section", "")
+        if name in self.faulty:
+            raise ConfigError(())
+        found = self.sections.get(name)
         if not isinstance(found, section):
             raise KeyError(section.__name__)
         return found

@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatewaykit import Gateway
-from gatewaykit.serving import GatewayServer
-
-from .sandbox import B2B, running_sandbox
+if TYPE_CHECKING:
+    from .sandbox import RunningSandbox
 
 MODEL = "GigaChat-2"
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; without it a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Port to listen on; without it a free one."
+)
 def demo(port: int) -> None:
-    """Start a gateway and a local GigaChat, and print an address, a key and a curl line.
+    """Start a gateway and a local GigaChat to try it with.
 
-    Nothing is kept, and nothing leaves this machine.
+    Prints an address, a key and a curl line. Nothing is kept, and nothing leaves this machine.
     """
+    from gatewaykit import Gateway
+    from gatewaykit.logs import configure_logs
+    from gatewaykit.serving import GatewayServer
+
+    from .sandbox import running_sandbox
+
     key = f"gk_demo_{secrets.token_urlsafe(24)}"
     with running_sandbox() as sandbox:
-        gateway = Gateway(
-            {
-                "server": {"port": port},
-                "static_keys": {"keys": {"demo": key}},
-                "gigachat": {
-                    "base_url": sandbox.base_url,
-                    "auth_url": sandbox.auth_url,
-                    "credentials": sandbox.key(B2B),
-                    "scope": B2B,
-                },
-                "log": {"level": "warning"},
-            },
-            environ={},
-        )
+        gateway = Gateway(configuration(sandbox, port, key), environ={})
         server = GatewayServer(gateway)
+        configure_logs(gateway.settings.log)
         server.run(on_ready=lambda: click.echo(greeting(server.address, key)))
+
+
+def configuration(sandbox: RunningSandbox, port: int, key: str) -> dict[str, Any]:
+    """All that the gateway is told; nothing of this machine's configuration."""
+    from .sandbox import B2B
+
+    return {
+        "server": {"port": port},
+        "static_keys": {"keys": {"demo": key}},
+        "gigachat": {
+            "base_url": sandbox.base_url,
+            "auth_url": sandbox.auth_url,
+            "credentials": sandbox.key(B2B),
+            "scope": B2B,
+        },
+        "log": {"level": "warning"},
+    }
 
 
 def greeting(address: str, key: str) -> str:

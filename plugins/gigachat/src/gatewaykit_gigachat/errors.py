@@ -157,7 +157,7 @@ def _missing(message: str, detail: str, page: bool) -> GatewayError:
         return BadRequest(f"GigaChat refused the request: {message}", param="tools", detail=detail)
     if "file" in lowered:
         return NotFound("There is no such file.", detail=detail)
-    return ModelNotFound(detail=detail)
+    return ModelNotFound(detail=detail, param="model")
 
 
 def _document(body: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from gatewaykit.hookspecs import hookimpl
 from gatewaykit.protocols import GatewayContext, Provider
@@ -10,6 +11,9 @@ from gatewaykit.settings import Section
 
 from .provider import GigaChat
 from .settings import GigaChatSettings
+
+if TYPE_CHECKING:
+    import click
 
 
 @hookimpl
@@ -26,3 +30,11 @@ def gateway_providers(gateway: GatewayContext) -> Iterable[Provider]:
         gateway.logger.debug("gigachat is not configured: no credentials, token, user or certificate")
         return []
     return [GigaChat(settings)]
+
+
+@hookimpl
+def gateway_commands(cli: click.Group) -> None:
+    """``gatewaykit demo``."""
+    from .demo import demo
+
+    cli.add_command(demo)

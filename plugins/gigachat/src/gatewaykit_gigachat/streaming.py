@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from gatewaykit.errors import GatewayError, ProviderBadAnswer
-from gatewaykit.sse import DONE, payloads
+from gatewaykit.sse import DONE, DONE_FRAME, as_array, payloads
 from gatewaykit.types import Event
 
 _decode = msgspec.json.Decoder().decode
+_decode_all = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 _LAST_BYTES = 0.25
 """Seconds that the end of the body may take behind the last event; with it the connection can be used again."""
@@ -49,7 +50,7 @@ async def event_batches(blocks: AsyncIterator[bytes], reader: Reader) -> AsyncGe
     """
     async for block in blocks:
         events: list[Event] = []
-        done, fault, halved = _read(payloads(block), reader, events)
+        done, fault, halved = _read(block, reader, events)
         if events:
             yield events
         if done:
@@ -63,20 +64,46 @@ async def event_batches(blocks: AsyncIterator[bytes], reader: Reader) -> AsyncGe
         yield events
 
 
-def _read(found: list[bytes], reader: Reader, events: list[Event]) -> _Read:
-    """Reads what was ``found`` and appends to ``events``."""
+def _read(block: bytes, reader: Reader, events: list[Event]) -> _Read:
+    """Reads the frames of ``block`` and appends to ``events``."""
     try:
-        for number, data in enumerate(found, 1):
-            if data == DONE:
-                events += reader.end(done=True)
-                return _Read(done=True)
-            document = _object(data)
-            if document is None:
-                fault = ProviderBadAnswer(detail="an event of the stream is no JSON object")
-                return _Read(fault=fault, halved=number == len(found))
+        body = block.removesuffix(DONE_FRAME)
+        documents = _documents(body)
+        if documents is None:
+            return _read_singly(payloads(block), reader, events)
+        for document in documents:
             events += reader.read(document)
+        if done := body is not block:
+            events += reader.end(done=True)
+        return _Read(done=done)
     except GatewayError as error:
         return _Read(fault=error)
+
+
+def _documents(block: bytes) -> list[dict[str, Any]] | None:
+    """What all frames hold, if each holds a JSON object and nothing else, as most blocks do."""
+    if not block:
+        return []
+    array = as_array(block)
+    if array is None:
+        return None
+    try:
+        documents = _decode_all(array)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return documents if len(documents) == block.count(b"\n\n") else None
+
+
+def _read_singly(found: list[bytes], reader: Reader, events: list[Event]) -> _Read:
+    for number, data in enumerate(found, 1):
+        if data == DONE:
+            events += reader.end(done=True)
+            return _Read(done=True)
+        document = _object(data)
+        if document is None:
+            fault = ProviderBadAnswer(detail="an event of the stream is no JSON object")
+            return _Read(fault=fault, halved=number == len(found))
+        events += reader.read(document)
     return _Read()
 
 

@@ -47,6 +47,21 @@ class Course:
             if self.over:
                 return
 
+    def done(self) -> None:
+        """The end mark has come."""
+        self._done = True
+
+    def probe(self, data: bytes) -> Chunk | None:
+        """As :meth:`read`, for data that may be read again if it is ``None``: then nothing is noted."""
+        try:
+            chunk = read_chunk(data)
+        except UNREADABLE:
+            return None
+        if chunk.error is not None:
+            return None
+        self._note(chunk)
+        return chunk
+
     def read(self, data: bytes, *, loosely: bool = False) -> Chunk | None:
         """The chunk in ``data``. ``None`` ends the stream: an error, or what is no JSON of this format.
 
@@ -63,13 +78,16 @@ class Course:
         if chunk.error is not None:
             self._error = self._refusal(chunk.error)
             return None
+        self._note(chunk)
+        return chunk
+
+    def _note(self, chunk: Chunk) -> None:
         if chunk.usage is not None:
             self._usage = chunk.usage.usage() or self._usage
         for choice in chunk.choices or ():
             self.seen.add(choice.index)
             if choice.finish_reason:
                 self.finished.add(choice.index)
-        return chunk
 
     def end(self) -> Usage | None:
         """What the stream used, once it is over. Raises the error that ended it, or that it was broken off."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from gatewaykit.sse import DONE_FRAME, as_array
 from gatewaykit.types import Event, Raw
 
 from .course import Course
-from .wire import UNREADABLE, Chunk, Said, arguments_text, read_glance
+from .wire import UNREADABLE, Chunk, Glance, Said, arguments_text, read_glances
 
 
 class Passage:
@@ -24,13 +25,20 @@ class Passage:
 
     def take(self, block: bytes) -> Iterable[Event]:
         """What ``block``, a number of whole frames, gives to the client."""
-        characters = 0
-        for frame in block.removesuffix(b"\n\n").split(b"\n\n"):
-            text = self._usual(frame)
-            if not text:
+        body = block.removesuffix(DONE_FRAME)
+        chunks = _glance(body)
+        if chunks is None:
+            return self._take_apart(block)
+        texts = [self._usual(chunk) for chunk in chunks]
+        characters = sum(map(len, texts))
+        if "" in texts:
+            extra = self._act_upon(body, chunks, texts)
+            if extra is None:
                 return self._take_apart(block)
-            characters += len(text)
-        return (Raw(block, characters),)
+            characters += extra
+        if body is not block:
+            self._course.done()
+        return (Raw(body, characters),) if body else ()
 
     def end(self) -> Iterable[Event]:
         """What follows the last frame. Raises what made it the last."""
@@ -49,26 +57,49 @@ class Passage:
                 characters += _characters(chunk)
         return (Raw(b"".join(passed), characters),) if passed else ()
 
-    def _usual(self, frame: bytes) -> str:
-        """The text of a frame that brings a piece of text and nothing to act upon, as most do; else none."""
-        if not frame.startswith(b"data: {") or b"\n" in frame:
+    def _usual(self, chunk: Glance) -> str:
+        """The text of a chunk that brings a piece of text and nothing to act upon, as most do; else none."""
+        choices = chunk.choices
+        if not choices or len(choices) > 1 or chunk.usage is not None or chunk.error is not None:
             return ""
-        try:
-            chunk = read_glance(frame[6:])
-        except UNREADABLE:
-            return ""
-        if not chunk.choices or chunk.usage is not None or chunk.error is not None:
-            return ""
-        choice = chunk.choices[0]
-        if len(chunk.choices) > 1 or choice.finish_reason is not None or choice.delta is None:
+        choice = choices[0]
+        delta = choice.delta
+        if delta is None or choice.finish_reason is not None:
             return ""
         self._course.seen.add(choice.index)
-        delta = choice.delta
         text = delta.content or delta.reasoning_content or delta.reasoning
         return text if isinstance(text, str) else ""
 
+    def _act_upon(self, body: bytes, chunks: Sequence[Glance], texts: Sequence[str]) -> int | None:
+        """Read those frames that are not usual. How much text they bring; ``None`` when one must not pass."""
+        if self._hide_usage or any(chunk.error is not None for chunk in chunks):
+            return None
+        frames = body.split(b"\n\n")
+        characters = 0
+        for frame, text in zip(frames, texts, strict=False):
+            if not text:
+                chunk = self._course.probe(frame[6:])
+                if chunk is None:
+                    return None
+                characters += _characters(chunk)
+        return characters
+
     def _is_hidden(self, chunk: Chunk) -> bool:
         return self._hide_usage and chunk.usage is not None and not chunk.choices
+
+
+def _glance(body: bytes) -> Sequence[Glance] | None:
+    """The chunks of ``body`` if each is one line of data with an object, decoded together; else ``None``."""
+    if not body:
+        return ()
+    array = as_array(body)
+    if array is None:
+        return None
+    try:
+        chunks = read_glances(array)
+    except UNREADABLE:
+        return None
+    return chunks if len(chunks) == body.count(b"\n\n") else None
 
 
 def _characters(chunk: Chunk) -> int:

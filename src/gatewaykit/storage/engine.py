@@ -1,0 +1,183 @@
+"""From the settings to engines: what SQLite and Postgres each need to be safe, behind one way to use both."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import time
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from gatewaykit.errors import ConfigError, ConfigFault, StorageError
+from gatewaykit.settings import DatabaseSettings
+
+BEGIN = "gatewaykit_begin"
+"""Execution option: how a transaction begins on SQLite. ``DEFERRED`` also forbids to write."""
+
+WRITING = {BEGIN: "IMMEDIATE"}
+READING = {BEGIN: "DEFERRED", "postgresql_readonly": True}
+MIGRATING = {BEGIN: "EXCLUSIVE"}
+PATIENCE = 60.0
+"""Seconds that a start waits for other processes that migrate."""
+
+_OUTSIDE_THREADS = 2
+_PAUSE = 0.02
+_to_json = msgspec.json.Encoder().encode
+
+
+class Database:
+    """A database that can be opened. ``address`` names it without user and password.
+
+    Raises :class:`~gatewaykit.errors.ConfigError` for a URL that cannot be used; opens nothing.
+    """
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        if settings.url is None:
+            raise _fault("is not set")
+        self._settings = settings
+        self._url = _parse(settings.url.get_secret_value())
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self.file = Path(self._url.database or "").absolute() if self.is_sqlite else None
+        self.address = f"SQLite {self.file}" if self.is_sqlite else _postgres_address(self._url)
+
+    def __repr__(self) -> str:
+        return f"Database({self.address})"
+
+    def prepare(self) -> None:
+        """Make the file of an SQLite database, readable for its owner alone, and switch it to write-ahead logging.
+
+        That switch lasts; it is made here, because SQLite does not wait for other processes when it is due.
+        """
+        if self.file is None:
+            return
+        _make_file(self.file)
+        _use_wal(self.file)
+
+    def engine(self) -> Engine:
+        """The engine for work: as many connections as threads, and some for those who bring a thread of their own."""
+        engine = self._create(
+            self._settings.busy_timeout,
+            self._settings.timeout,
+            pool_size=self._settings.pool_size,
+            max_overflow=_OUTSIDE_THREADS,
+            pool_timeout=self._settings.timeout,
+            pool_pre_ping=not self.is_sqlite,
+        )
+        if self.is_sqlite:
+            event.listen(engine, "connect", _enforce_foreign_keys)
+        return engine
+
+    def migration_engine(self) -> Engine:
+        """The engine for migrations: patient, and on SQLite without foreign keys, for tables are rebuilt under them."""
+        return self._create(PATIENCE, None, poolclass=NullPool)
+
+    def _create(self, lock: float, statement: float | None, **options: Any) -> Engine:
+        """``lock`` and ``statement`` are time limits in seconds; SQLite has none for the latter."""
+        arguments = {"timeout": lock} if self.is_sqlite else _postgres_arguments(self._url, lock, statement)
+        engine = create_engine(
+            self._url,
+            hide_parameters=True,
+            connect_args=arguments,
+            json_serializer=lambda value: _to_json(value).decode(),
+            json_deserializer=msgspec.json.decode,
+            **options,
+        )
+        if self.is_sqlite:
+            event.listen(engine, "connect", _leave_transactions_to_us)
+            event.listen(engine, "begin", _begin)
+        return engine
+
+
+def _parse(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except (SQLAlchemyError, ValueError):
+        raise _fault("is not a URL that can be read") from None
+    if url.get_backend_name() == "sqlite":
+        if not url.database or url.database.startswith((":memory:", "file:")) or url.query or url.host:
+            raise _fault("must name a file and nothing else, as sqlite:///file.db or sqlite:////absolute/file.db do")
+        return url
+    if find_spec("psycopg") is None:
+        raise _fault("needs a driver that is not installed: pip install 'gatewaykit[postgres]'")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _fault(message: str) -> ConfigError:
+    return ConfigError([ConfigFault(message, "database.url")])
+
+
+def _postgres_address(url: URL) -> str:
+    """Of a URL that was mistyped, no part of a password must show: what is no plain name is left out."""
+    host = url.host or url.query.get("host")
+    plain = [part for part in (url.database, host) if isinstance(part, str) and re.fullmatch(r"[\w./:-]+", part)]
+    return " at ".join(["Postgres", *plain]).replace("Postgres at", "Postgres", 1)
+
+
+def _postgres_arguments(url: URL, lock: float, statement: float | None) -> dict[str, Any]:
+    """Time limits, and a dead network is noticed (libpq, 32.1.2 Parameter Key Words)."""
+    given = url.query.get("options", "")
+    options = [f"-c lock_timeout={_milliseconds(lock)}"]
+    if statement is not None:
+        options.append(f"-c statement_timeout={_milliseconds(statement)}")
+    options.extend([given] if isinstance(given, str) else given)
+    return {
+        "options": " ".join(options).strip(),
+        "connect_timeout": 5,
+        "tcp_user_timeout": _milliseconds(max(statement or lock, 5)),
+        "keepalives_idle": 30,
+        "application_name": "gatewaykit",
+    }
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
+
+
+def _make_file(file: Path) -> None:
+    if not file.parent.is_dir():
+        raise _fault(f"the folder {file.parent} does not exist")
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise _fault(f"{file} cannot be written: {error.strerror}") from None
+
+
+def _use_wal(file: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with closing(sqlite3.connect(file, timeout=PATIENCE)) as connection:
+                (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+                name = getattr(error, "sqlite_errorname", type(error).__name__)
+                raise StorageError(f"SQLite {file} cannot be used: {name}") from None
+            time.sleep(_PAUSE)
+            continue
+        if mode != "wal":
+            raise StorageError(f"SQLite {file} cannot be used: its file system does not allow write-ahead logging")
+        return
+
+
+def _leave_transactions_to_us(connection: sqlite3.Connection, record: object) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _enforce_foreign_keys(connection: sqlite3.Connection, record: object) -> None:
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin(connection: Connection) -> None:
+    """Take the lock for writing at once: one that is asked for after a read may be refused without any waiting."""
+    mode = connection.get_execution_options().get(BEGIN, "IMMEDIATE")
+    connection.exec_driver_sql(f"PRAGMA query_only={'ON' if mode == 'DEFERRED' else 'OFF'}")
+    connection.exec_driver_sql(f"BEGIN {mode}")

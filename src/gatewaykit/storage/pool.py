@@ -1,0 +1,86 @@
+"""Blocking work in a few threads, seen from the event loop: a bounded queue, a time limit, no doubt about a commit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from gatewaykit.errors import Unavailable
+
+T = TypeVar("T")
+_RETRY_AFTER = 1.0
+
+
+class Decision:
+    """Who comes first: the thread that is about to commit, or the caller who will not wait any longer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """True for the first who asks, and for nobody else."""
+        return self._lock.acquire(blocking=False)
+
+
+class WorkPool:
+    """``threads`` threads, and room for ``queue`` pieces of work that wait for one.
+
+    ``timeout`` is how many seconds a caller waits, the queue included.
+    """
+
+    def __init__(self, threads: int, queue: int, timeout: float) -> None:
+        self._timeout = timeout
+        self._places = threading.BoundedSemaphore(threads + queue)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="gatewaykit-storage")
+
+    async def run(self, work: Callable[[Decision], T]) -> T:
+        """Do ``work`` in a thread. It takes the decision it is given before it makes anything permanent.
+
+        Raises :class:`~gatewaykit.errors.Unavailable` when there is no room or the time is over, and then ``work``
+        has made and will make nothing permanent; the same holds when the caller is cancelled before that decision.
+        """
+        decision = Decision()
+        future = self._submit(work, decision)
+        waiting = asyncio.wrap_future(future)
+        waiting.add_done_callback(_notice)
+        try:
+            await asyncio.wait([waiting], timeout=self._timeout)
+        except asyncio.CancelledError:
+            if decision.take():
+                future.cancel()
+            raise
+        if not waiting.done() and decision.take():
+            future.cancel()
+            raise Unavailable(retry_after=_RETRY_AFTER, detail=f"database: no answer in {self._timeout:g} s")
+        await asyncio.wait([waiting])
+        if waiting.cancelled():
+            raise _closed()
+        return waiting.result()
+
+    def close(self) -> None:
+        """Finish what is under way, and refuse the rest. Blocks."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def _submit(self, work: Callable[[Decision], T], decision: Decision) -> Future[T]:
+        if not self._places.acquire(blocking=False):
+            raise Unavailable(retry_after=_RETRY_AFTER, detail="database: too much work is waiting")
+        try:
+            future = self._threads.submit(work, decision)
+        except RuntimeError:
+            self._places.release()
+            raise _closed() from None
+        future.add_done_callback(lambda _: self._places.release())
+        return future
+
+
+def _closed() -> Unavailable:
+    return Unavailable(retry_after=_RETRY_AFTER, detail="database: it is closed")
+
+
+def _notice(future: asyncio.Future[Any]) -> None:
+    """Nobody may be left to ask for the error: then it must not be reported as forgotten."""
+    if not future.cancelled():
+        future.exception()

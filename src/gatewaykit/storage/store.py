@@ -1,0 +1,159 @@
+"""The gateway's database: transactions for threads that may wait, and for the event loop, which may not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from gatewaykit.errors import Unavailable
+from gatewaykit.protocols import MigrationSource
+from gatewaykit.settings import DatabaseSettings
+from gatewaykit.storage.engine import READING, WRITING, Database
+from gatewaykit.storage.faults import translated
+from gatewaykit.storage.migrate import Applied, SchemaState, inspect, ordered, upgrade
+from gatewaykit.storage.pool import Decision, WorkPool
+
+T = TypeVar("T")
+
+
+class Storage:
+    """A database with its migrations.
+
+    ``sources`` are the plugins' migrations; the core's come before them. Constructing it opens nothing: it is open
+    while at least one :meth:`lifespan` or :meth:`opened` is entered, and anything but migrating needs it open. Raises
+    :class:`~gatewaykit.errors.ConfigError` for a URL that cannot be used.
+    """
+
+    def __init__(self, settings: DatabaseSettings, sources: Sequence[MigrationSource] = ()) -> None:
+        self._settings = settings
+        self._database = Database(settings)
+        self.sources = ordered(sources)
+        self._turn = threading.Lock()
+        self._users = 0
+        self._open: _Open | None = None
+
+    @property
+    def address(self) -> str:
+        """What and where the database is, without user and password."""
+        return self._database.address
+
+    def __repr__(self) -> str:
+        return f"Storage({self.address})"
+
+    # For the event loop
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        """What ``work`` returns, which runs in a thread, in a transaction that cannot write.
+
+        Raises :class:`~gatewaykit.errors.Unavailable` when the database is down, too busy or too slow.
+        """
+        return await self._opened().pool.run(lambda decision: self._work(work, write=False, decision=decision))
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """As :meth:`read`, in a transaction that may write, and that is committed when ``work`` returns.
+
+        On SQLite there is one such transaction at a time; on Postgres they run side by side (READ COMMITTED), and
+        ``work`` locks the rows on which it decides. After :class:`~gatewaykit.errors.Unavailable` nothing is written,
+        unless the connection broke during the commit itself.
+        """
+        return await self._opened().pool.run(lambda decision: self._work(work, write=True, decision=decision))
+
+    # For threads
+
+    @contextmanager
+    def transaction(self, *, write: bool = True) -> Iterator[Session]:
+        """A transaction in this thread, committed at the end of the block. Blocks; not for the event loop's thread."""
+        with translated(), self._session(write=write) as session:
+            yield session
+            if write:
+                session.commit()
+
+    def _work(self, work: Callable[[Session], T], *, write: bool, decision: Decision) -> T:
+        with translated(), self._session(write=write) as session:
+            result = work(session)
+            if write:
+                if not decision.take():
+                    raise _closed()
+                session.commit()
+            return result
+
+    def _session(self, *, write: bool) -> Session:
+        opened = self._opened()
+        return Session(opened.writing if write else opened.reading, expire_on_commit=False)
+
+    # Migrating
+
+    def migrate(self) -> list[Applied]:
+        """Bring the schema up to date. Raises :class:`~gatewaykit.errors.StorageError`; then nothing has changed.
+
+        Processes that do this at the same time wait for each other.
+        """
+        return upgrade(self._database, self.sources)
+
+    def check(self) -> list[SchemaState]:
+        """How the schema of each source stands; changes nothing."""
+        return inspect(self._database, self.sources)
+
+    # Opening
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Migrate and open; close at the end, when everybody else has left too."""
+        await asyncio.to_thread(self._enter)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._leave)
+
+    @contextmanager
+    def opened(self) -> Iterator[Storage]:
+        """The same for programs without an event loop."""
+        self._enter()
+        try:
+            yield self
+        finally:
+            self._leave()
+
+    def _enter(self) -> None:
+        with self._turn:
+            if self._open is None:
+                self.migrate()
+                self._open = _Open(self._database.engine(), self._settings)
+            self._users += 1
+
+    def _leave(self) -> None:
+        with self._turn:
+            self._users -= 1
+            if self._users == 0 and self._open is not None:
+                opened, self._open = self._open, None
+                opened.close()
+
+    def _opened(self) -> _Open:
+        if self._open is None:
+            raise _closed()
+        return self._open
+
+
+class _Open:
+    """What an open database needs."""
+
+    def __init__(self, engine: Engine, settings: DatabaseSettings) -> None:
+        self._engine = engine
+        self.writing = engine.execution_options(**WRITING)
+        self.reading = engine.execution_options(**READING)
+        self.pool = WorkPool(settings.pool_size, settings.queue_size, settings.timeout)
+
+    def close(self) -> None:
+        """Finish what is under way and close the connections. Blocks."""
+        self.pool.close()
+        self._engine.dispose()
+
+
+def _closed() -> Unavailable:
+    return Unavailable(retry_after=1.0, detail="database: it is closed")

@@ -1,0 +1,70 @@
+"""One line for each request, whatever the client called things, and nothing of what was said."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewaykit import CallRecord, Target, Usage
+from gatewaykit.builtin.access_log import AccessLog, as_text
+from gatewaykit.testing import FakeProvider, make_gateway, plugin_of
+
+
+def record(**fields: Any) -> CallRecord:
+    known: dict[str, Any] = {"path": "/v1/chat/completions", "model": "m", **fields}
+    return CallRecord("id-1", 0.0, "POST", dialect="openai_chat", status=200, outcome="done", seconds=0.1, **known)
+
+
+@given(path=st.text(), model=st.text())
+def test_a_record_is_one_line_of_text(path: str, model: str) -> None:
+    """A newline or an escape sequence in a path or a model's name is shown, and not obeyed."""
+    for target in (None, Target("p", model)):
+        line = as_text(record(path=path, model=model, target=target))
+        assert line.isprintable()
+        assert len(line.splitlines()) == 1
+
+
+@given(path=st.text(), model=st.text())
+def test_a_record_is_one_line_of_json(path: str, model: str) -> None:
+    """What a machine reads is what the client sent."""
+    out = StringIO()
+    log = AccessLog(out, as_json=True)
+    log.record(record(path=path, model=model))
+    log.flush()
+    (line, rest) = out.getvalue().split("\n")
+    assert rest == ""
+    document = json.loads(line)
+    assert (document["path"], document["model"], document["ms"]) == (path, model, 100.0)
+
+
+def test_the_text_says_what_a_person_asks() -> None:
+    """When, how it went, how long, what, by whom, which target, how many tokens, and the id to ask for."""
+    line = as_text(
+        record(target=Target("p", "m"), usage=Usage(3, 2), stream=True, first_event_seconds=0.05, principal="static:me")
+    )
+    for word in (
+        "200",
+        "100.0 ms",
+        "POST /v1/chat/completions",
+        "p/m",
+        "3→2 tokens",
+        "first 50 ms",
+        "static:me",
+        "id-1",
+    ):
+        assert word in line
+
+
+async def test_neither_prompts_nor_answers_nor_keys_are_logged(wire: Any, records: Any) -> None:
+    """The record that observers get has nothing of them, so that no log can."""
+    gateway = make_gateway(plugin_of(providers=[FakeProvider()], observers=[records]))
+    async with gateway:
+        await wire(gateway).ask(messages=[{"role": "user", "content": "a private question"}], user="alice").run()
+    text = repr(records.only)
+    assert "private" not in text
+    assert "Hello" not in text
+    assert "gk_test" not in text

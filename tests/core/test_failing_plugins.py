@@ -1,0 +1,249 @@
+"""A plugin's defect is not the gateway's: it is named in the log, and costs what the plugin said it should cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gatewaykit import (
+    AroundCall,
+    AuthFailed,
+    Call,
+    Event,
+    Incoming,
+    Model,
+    PermissionDenied,
+    Permit,
+    Principal,
+    Reply,
+    Target,
+    TextDelta,
+    Transform,
+)
+from gatewaykit.testing import FakeProvider, make_gateway, plugin_of
+
+WAYS = ["raises", "hangs"]
+
+
+class Failing:
+    """A defect, in each asynchronous hook: it raises what nobody expects, or never comes back."""
+
+    name = "failing"
+    tier = -10
+    deadline = 0.02
+
+    def __init__(self, way: str, on_error: str) -> None:
+        self._way = way
+        self.on_error = on_error
+
+    async def _fail(self) -> None:
+        if self._way == "hangs":
+            await asyncio.Event().wait()
+        raise LookupError("private detail")
+
+
+class Door(Failing):
+    async def authenticate(self, incoming: Incoming) -> Principal | None:
+        await self._fail()
+        return None
+
+
+class Gate(Failing):
+    async def acquire(self, call: Call) -> Permit | None:
+        await self._fail()
+        return None
+
+
+class Shelf(Failing):
+    def route(self, call: Call) -> list[Target]:
+        return []
+
+    async def models(self, call: Call) -> list[Model]:
+        await self._fail()
+        return []
+
+
+def plugin(kind: str, item: object, **others: Any) -> object:
+    return plugin_of(providers=[FakeProvider(models=["fake-model"])], **{kind: [item]}, **others)
+
+
+HOOKS = {"authenticators": Door, "limiters": Gate, "routers": Shelf}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", HOOKS)
+async def test_a_closed_hook_that_fails_refuses_the_request(
+    wire: Any, records: Any, caplog: pytest.LogCaptureFixture, kind: str, way: str
+) -> None:
+    """Nobody gets past a broken door: 503, without a word of why, and the log names the object."""
+    gateway = make_gateway(plugin(kind, HOOKS[kind](way, "closed"), observers=[records]))
+    async with gateway:
+        done = await wire(gateway, "/v1/models", "GET").run()
+    assert (done.status, done.error["code"]) == (503, "unavailable")
+    assert "private" not in done.text
+    assert records.only.outcome == "refused"
+    assert any("failing" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", HOOKS)
+async def test_an_open_hook_that_fails_is_passed_over(
+    wire: Any, caplog: pytest.LogCaptureFixture, kind: str, way: str
+) -> None:
+    """The request goes on as if it were not there; the log names the object all the same."""
+    gateway = make_gateway(plugin(kind, HOOKS[kind](way, "open")))
+    async with gateway:
+        done = await wire(gateway, "/v1/models", "GET").run()
+    assert done.status == 200
+    assert "fake-model" in done.text
+    assert any("failing" in record.getMessage() for record in caplog.records)
+
+
+async def test_the_setting_is_the_deadline_of_those_that_declare_none(wire: Any) -> None:
+    """``timeouts.hook`` holds for every asynchronous hook."""
+    door = Door("hangs", "closed")
+    door.deadline = None  # type: ignore[assignment]
+    gateway = make_gateway(plugin("authenticators", door), timeouts={"hook": 0.02})
+    async with gateway:
+        assert (await wire(gateway).ask().run()).status == 503
+
+
+async def test_what_a_plugin_decides_is_no_defect(wire: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An error of the gateway's own tree reaches the client as it is, also from a hook that is open."""
+
+    class Strict(Failing):
+        async def acquire(self, call: Call) -> Permit | None:
+            raise PermissionDenied("Not on Sundays.")
+
+    gateway = make_gateway(plugin("limiters", Strict("raises", "open")))
+    async with gateway:
+        done = await wire(gateway).ask().run()
+    assert (done.status, done.error["message"]) == (403, "Not on Sundays.")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_an_authenticator_that_refuses_ends_the_asking_with_a_challenge(wire: Any) -> None:
+    """Credentials of its kind that are bad are bad: no later authenticator is asked. Every 401 says what to send."""
+    asked: list[str] = []
+
+    class Refusing:
+        def __init__(self, name: str, **raised: Any) -> None:
+            self.name = name
+            self._raised = raised
+
+        async def authenticate(self, incoming: Incoming) -> Principal | None:
+            asked.append(self.name)
+            raise AuthFailed("This token has expired.", **self._raised)
+
+    for raised, challenge in (
+        ({}, 'Bearer realm="gatewaykit"'),
+        ({"headers": [("WWW-Authenticate", 'Bearer error="invalid_token"')]}, 'Bearer error="invalid_token"'),
+    ):
+        asked.clear()
+        doors = [Refusing("first", **raised), Refusing("second")]
+        gateway = make_gateway(plugin_of(authenticators=doors), static_keys={})
+        async with gateway:
+            done = await wire(gateway).ask().run()
+        assert (done.status, done.error["message"]) == (401, "This token has expired.")
+        names = [name.decode().lower() for name, _ in done.sent[0]["headers"]]
+        assert names.count("www-authenticate") == 1
+        assert done.headers["www-authenticate"] == challenge
+        assert asked == ["first"]
+
+
+# Transforms and routers, which may not wait
+
+
+class Broken(Transform):
+    name = "broken"
+
+    def __init__(self, on_error: str) -> None:
+        self.on_error = on_error  # type: ignore[assignment]
+
+
+class BrokenRequest(Broken):
+    def on_request(self, call: Call) -> None:
+        raise LookupError("private detail")
+
+
+class BrokenEvent(Broken):
+    def on_event(self, call: Call, event: Event) -> Event | None:
+        raise LookupError("private detail")
+
+
+class BrokenReply(Broken):
+    def on_reply(self, call: Call, reply: Reply) -> Reply:
+        raise LookupError("private detail")
+
+
+@pytest.mark.parametrize("kind", [BrokenRequest, BrokenEvent, BrokenReply])
+async def test_a_transform_that_fails_costs_what_it_says(wire: Any, records: Any, kind: Any) -> None:
+    """Closed: a 500 without a word of why. Open: the answer as it would be without it."""
+    for on_error, status, outcome in (("closed", 500, "failed"), ("open", 200, "done")):
+        gateway = make_gateway(plugin("transforms", kind(on_error), observers=[records]))
+        async with gateway:
+            done = await wire(gateway).ask().run()
+        assert done.status == status
+        assert "private" not in done.text
+        assert "Hello!" in done.text or on_error == "closed"
+        assert records.seen[-1].outcome == outcome
+
+
+async def test_a_transform_that_fails_in_mid_stream_ends_the_stream_with_an_error(wire: Any, records: Any) -> None:
+    """The client hears of it in the stream, the provider is closed."""
+
+    class Late(Transform):
+        name = "late"
+
+        def on_event(self, call: Call, event: Event) -> Event | None:
+            if event == TextDelta("two"):
+                raise LookupError("private detail")
+            return event
+
+    gate = asyncio.Event()
+    provider = FakeProvider(TextDelta("one"), gate, TextDelta("two"), asyncio.Event())
+    gateway = make_gateway(plugin_of(providers=[provider], transforms=[Late()], observers=[records]))
+    async with gateway:
+        request = wire(gateway).ask(stream=True)
+        request.on_send = gate.set
+        done = await request.run()
+    assert (done.status, done.error["code"]) == (200, "internal_error")
+    assert "private" not in done.text
+    assert "[DONE]" not in done.text
+    assert provider.closed == 1
+    assert (records.only.outcome, records.only.status) == ("failed", 200)
+
+
+@pytest.mark.parametrize(("on_error", "status"), [("closed", 500), ("open", 200)])
+async def test_a_router_that_fails_costs_what_it_says(wire: Any, on_error: str, status: int) -> None:
+    """Open: the next router is asked."""
+
+    class Astray(Shelf):
+        def route(self, call: Call) -> list[Target]:
+            raise LookupError("private detail")
+
+    gateway = make_gateway(plugin("routers", Astray("raises", on_error)))
+    async with gateway:
+        assert (await wire(gateway).ask().run()).status == status
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_around_that_fails_is_a_500(wire: Any, records: Any, stream: bool) -> None:
+    """It holds the whole call in its hands, so nothing can go on without it."""
+
+    class Shaky(AroundCall):
+        name = "shaky"
+
+        async def around(self, call: Call, proceed: Any) -> AsyncIterator[Event]:
+            raise LookupError("private detail")
+            yield
+
+    gateway = make_gateway(plugin("around_calls", Shaky(), observers=[records]))
+    async with gateway:
+        done = await wire(gateway).ask(stream=stream).run()
+    assert (done.status, done.error["code"]) == (500, "internal_error")
+    assert "private" not in done.text
+    assert records.only.outcome == "failed"
