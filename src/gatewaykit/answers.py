@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,6 +27,7 @@ from gatewaykit.errors import (
 
 T = TypeVar("T")
 _LONGEST_WAIT = 86_400.0
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 _KINDS: Mapping[int, type[GatewayError]] = {
     400: BadRequest,
     401: ProviderAuthFailed,
@@ -54,14 +56,26 @@ def refusal(status: int, headers: Mapping[str, str]) -> GatewayError:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds by ``Retry-After``, a number or a date (RFC 9110, 10.2.3), at most a day; ``None`` without one."""
-    given = headers.get("retry-after", "").strip()
-    if given.isascii() and given.isdigit():
-        return min(float(given), _LONGEST_WAIT)
+    """Seconds to wait, at most a day: ``retry-after-ms``, or ``Retry-After`` as a number or a date (RFC 9110, 10.2.3).
+
+    ``None`` if there is none that can be used. Fractions are no part of the RFC, and some servers send them.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    seconds = _number(headers.get("retry-after")) if milliseconds is None else milliseconds / 1000
+    if seconds is None:
+        seconds = _until(headers.get("retry-after", ""))
+    return None if seconds is None else min(seconds, _LONGEST_WAIT)
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else None
+
+
+def _until(text: str) -> float | None:
     try:
-        date = parsedate_to_datetime(given)
+        date = parsedate_to_datetime(text)
         date = date if date.tzinfo else date.replace(tzinfo=UTC)
-        return min(max(0.0, (date - datetime.now(UTC)).total_seconds()), _LONGEST_WAIT)
+        return max(0.0, (date - datetime.now(UTC)).total_seconds())
     except (ValueError, OverflowError):
         return None
 

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 _TEXT = "<green>{time:HH:mm:ss}</green>  <level>{level: <7}</level>  {message}  <dim>{extra[module]}</dim>\n{exception}"
 _JSON = "{exception}"
-_LIBRARY_LEVELS = {"uvicorn.error": logging.WARNING, "httpx": logging.WARNING, "httpcore": logging.WARNING}
+_LIBRARY_LEVELS = {
+    "uvicorn.error": logging.WARNING,
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "stamina": logging.ERROR,
+}
 _ATOMIC = 4096
 """Bytes that the system writes to a pipe in one piece (POSIX, write: PIPE_BUF; Linux has this value)."""
 
@@ -42,7 +47,7 @@ class HeldLogs(logging.Handler):
 
 
 def hold_logs() -> HeldLogs:
-    """Hold back all that the standard ``logging`` gets from now on, unless a program around this one has its own way."""
+    """Hold back all that the standard ``logging`` gets from now on, unless handlers of another program are there."""
     held = HeldLogs()
     logging.basicConfig(handlers=[held], level=logging.INFO)
     return held

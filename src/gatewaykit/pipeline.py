@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from gatewaykit.errors import (
     AuthFailed,
+    BadRequest,
     BodyTooLarge,
     ClientGone,
     GatewayError,
@@ -31,7 +32,7 @@ from gatewaykit.folding import fold, unfold
 from gatewaykit.parts import Parts
 from gatewaykit.protocols import Dialect, Permit
 from gatewaykit.relay import StreamRelay, fold_metered
-from gatewaykit.stepping import closing
+from gatewaykit.stepping import closing, within
 from gatewaykit.types import Attempt, Call, Event, Model, ModelList, ModelsRequest, Principal, Reply, Target
 from gatewaykit.watch import Receive, Watch
 
@@ -39,6 +40,7 @@ T = TypeVar("T")
 Acquire = Callable[[Call], Awaitable[Permit | None]]
 logger = logging.getLogger(__name__)
 _DISCARD_FACTOR = 8
+_CLOSE = ("connection", "close")  # the rest of the body is not read
 
 
 class Pipeline:
@@ -72,7 +74,7 @@ class Pipeline:
     async def _answer(self, exchange: Exchange, receive: Receive) -> None:
         principal = await self._authenticate(exchange)
         exchange.lap("auth")
-        body = await self._read(exchange, receive)
+        body = await self._receive(exchange, receive)
         call = exchange.accept(principal, body)
         async with _Permits(self._parts.limiters, call, exchange):
             exchange.lap("limit")
@@ -93,6 +95,12 @@ class Pipeline:
         given = {"authorization", "x-api-key"} & exchange.incoming.headers.keys()
         raise AuthFailed("This API key is not valid." if given else None)
 
+    async def _receive(self, exchange: Exchange, receive: Receive) -> bytes:
+        try:
+            return await within(self._parts.limits.whole_call, self._read(exchange, receive))
+        except TimeoutError as error:
+            raise BadRequest("The body of the request did not come in time.", headers=[_CLOSE]) from error
+
     async def _read(self, exchange: Exchange, receive: Receive) -> bytes:
         """The request's body. One that is too large is read on and thrown away, so that the client hears the answer."""
         if exchange.incoming.method in {"GET", "HEAD", "DELETE"}:
@@ -111,7 +119,7 @@ class Pipeline:
             if not message.get("more_body", False):
                 break
             if size > limit * _DISCARD_FACTOR:
-                raise BodyTooLarge(headers=[("connection", "close")])
+                raise BodyTooLarge(headers=[_CLOSE])
         if size > limit:
             raise BodyTooLarge(f"The request body has more than {limit} bytes.")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -13,7 +13,7 @@ import sysconfig
 import termios
 import textwrap
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -193,6 +193,3 @@ class Running:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
-
-
-Wait = Callable[[Callable[[], bool]], None]

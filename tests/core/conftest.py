@@ -67,7 +67,7 @@ class Wire:
     """One request as an ASGI server speaks it, for tests that must see each message.
 
     ``hang_up`` is the client leaving; after it ``send`` does nothing, or raises if the server is of the newer kind that
-    does. ``sent`` are the messages.
+    does. ``sent`` are the messages. ``listened_to`` says that the application waits for the client to leave.
     """
 
     def __init__(self, gateway: Gateway, path: str = "/v1/chat/completions", method: str = "POST") -> None:
@@ -87,6 +87,7 @@ class Wire:
         }
         self.pieces: list[bytes] = [b""]
         self.more_to_come = False
+        self.listened_to = False
         self.raises = False
         self.sent: list[dict[str, Any]] = []
         self.on_send: Callable[[], Any] = lambda: None
@@ -110,6 +111,7 @@ class Wire:
         if self.pieces:
             piece = self.pieces.pop(0)
             return {"type": "http.request", "body": piece, "more_body": bool(self.pieces) or self.more_to_come}
+        self.listened_to = True
         await self._gone.wait()
         return {"type": "http.disconnect"}
 

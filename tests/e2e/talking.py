@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import openai
 
+USUAL: dict[str, Any] = {"max_retries": 0, "timeout": 30.0}
+
 
 class Talker(Protocol):
     """A client of either kind. ``chunks`` and ``events`` fill a list as they come, so that an error loses nothing."""
@@ -96,15 +98,27 @@ class Awaiting:
         return await self._client.models.retrieve(name)
 
 
+def blocking(base_url: str, key: str, **options: Any) -> openai.OpenAI:
+    """The blocking SDK; nothing is tried twice, and no certificates are loaded: that takes longer than most tests."""
+    plain = openai.DefaultHttpxClient(verify=False)
+    return openai.OpenAI(**{"base_url": base_url, "api_key": key, "http_client": plain, **USUAL, **options})
+
+
+def awaiting(base_url: str, key: str, **options: Any) -> openai.AsyncOpenAI:
+    """The asynchronous SDK, likewise."""
+    plain = openai.DefaultAsyncHttpxClient(verify=False)
+    return openai.AsyncOpenAI(**{"base_url": base_url, "api_key": key, "http_client": plain, **USUAL, **options})
+
+
 @asynccontextmanager
 async def talking(kind: str, base_url: str, key: str) -> AsyncIterator[Talker]:
     """A client of ``kind`` ``sync`` or ``async`` until the block ends."""
     if kind == "sync":
-        with openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=30.0) as blocking:
-            yield Blocking(blocking)
+        with blocking(base_url, key) as client:
+            yield Blocking(client)
     else:
-        async with openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=30.0) as awaiting:
-            yield Awaiting(awaiting)
+        async with awaiting(base_url, key) as client:
+            yield Awaiting(client)
 
 
 def user(text: str) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ import pytest
 
 from gatewaykit.testing import until
 
-from .talking import Talker, talking, text_of, user
+from .raw import chat, connected, request
+from .talking import Talker, blocking, talking, text_of, user
 from .world import GIGACHAT, GPT, KEY, LIMITED_KEY, PROMPT, World, inhabited, provider_of
 
 FAULTS = {GIGACHAT: "[[fault: {}]]", GPT: "[[upstream: {}]]"}
@@ -118,7 +119,7 @@ def test_404_path(world: World, path: str) -> None:
     """A path that nobody serves is a NotFoundError, with or without a key."""
     for key in (KEY, "wrong"):
         with (
-            openai.OpenAI(base_url=world.url, api_key=key, max_retries=0) as client,
+            blocking(world.url, key) as client,
             pytest.raises(openai.NotFoundError) as caught,
         ):
             client.post(path, cast_to=object, body={})
@@ -331,3 +332,43 @@ async def test_silence_in_mid_stream(impatient: World, kind: str, asked: str, fa
             await talker.chunks(chunks, model=asked, messages=asking(asked, fault))
         assert text_of(chunks).startswith("word1 word2 word3 word4")
         assert caught.value.code == "provider_timeout"
+
+
+@pytest.fixture(scope="module")
+def bounded() -> Iterator[World]:
+    """A gateway that ends every call after a while."""
+    with inhabited(timeouts={"whole_call": 0.8}) as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_trickle_has_an_end(bounded: World, kind: str) -> None:
+    """A stream that drips on and on ends with an APIError when the whole call has taken too long."""
+    async with talking(kind, bounded.base_url, KEY) as talker:
+        chunks: list[Any] = []
+        with pytest.raises(openai.APIError) as caught:
+            await talker.chunks(chunks, model=GIGACHAT, messages=asking(GIGACHAT, "slow=0.05", words=1000))
+        assert text_of(chunks).startswith("word1 word2 word3 word4")
+        assert caught.value.code == "provider_timeout"
+
+
+@both_ways
+@pytest.mark.parametrize(("asked", "fault"), SILENT)
+async def test_a_silence_has_an_end(bounded: World, asked: str, fault: str, stream: bool) -> None:
+    """The limit of the whole call holds before the first event too."""
+    async with talking("async", bounded.base_url, KEY) as talker:
+        error = await failure(talker, stream=stream, model=asked, messages=asking(asked, fault))
+        assert (error.status_code, error.code) == (504, "provider_timeout")
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5])
+def test_a_body_that_does_not_come(bounded: World, part: float) -> None:
+    """A client that sends half its body and waits gets a 400 in the end, and its connection is closed."""
+    whole = request(body=chat())
+    head = whole.index(b"\r\n\r\n") + 4
+    with connected(bounded) as connection:
+        connection.send(whole[: head + int(part * (len(whole) - head))])
+        answer = connection.answer()
+        assert connection.receive() == b""
+    assert answer.status == 400
+    assert answer.error["code"] == "invalid_request"

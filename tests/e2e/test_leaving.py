@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from .raw import Connection, chat, connected, request
-from .talking import text_of, user
+from .talking import awaiting, text_of, user
 from .world import GIGACHAT, GPT, KEY, PROMPT, World, eventually, unharmed
 
 WAITS = {GIGACHAT: "[[fault: {}]]", GPT: "[[upstream: {}]]"}
@@ -147,7 +147,7 @@ def test_many_at_once(world: World) -> None:
 async def test_the_sdks_break(world: World, model: str, fault: str) -> None:
     """Leaving the SDK's loop over a stream early ends the provider's stream."""
     chunks = []
-    async with openai.AsyncOpenAI(base_url=world.base_url, api_key=KEY, max_retries=0) as client:
+    async with awaiting(world.base_url, KEY) as client:
         stream = await client.chat.completions.create(
             model=model, messages=user(f"say 20 words {WAITS[model].format(fault)}"), stream=True
         )
@@ -162,7 +162,7 @@ async def test_the_sdks_break(world: World, model: str, fault: str) -> None:
 @pytest.mark.parametrize(("model", "fault"), BEFORE)
 async def test_the_sdks_own_timeout(world: World, model: str, fault: str) -> None:
     """A client that loses patience raises its own error, and the provider's work is cut short."""
-    async with openai.AsyncOpenAI(base_url=world.base_url, api_key=KEY, max_retries=0, timeout=0.3) as client:
+    async with awaiting(world.base_url, KEY, timeout=0.3) as client:
         with pytest.raises(openai.APITimeoutError):
             await client.chat.completions.create(
                 model=model, messages=user(f"say 20 words {PROMPT} {WAITS[model].format(fault)}")

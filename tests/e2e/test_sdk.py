@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import zlib
 from base64 import b64encode
 
+import openai
 import pydantic
 import pytest
 
-from .talking import Talker, text_of, user
-from .world import GIGACHAT, GPT, World, provider_of
+from .talking import Talker, talking, text_of, user
+from .world import GIGACHAT, GPT, KEY, PROMPT, World, provider_of
 
 RUSSIAN = "Съешь же ещё этих мягких французских булок, да выпей чаю — «ёлки» 🎄"
 
@@ -136,6 +138,39 @@ async def test_an_image(talker: Talker, world: World) -> None:
         answer = await talker.create(model=GIGACHAT, messages=[{"role": "user", "content": content}])
         assert f"image/png, {len(image)} bytes" in answer.choices[0].message.content
     assert world.sandbox.stats.uploads <= uploads + 1
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "169.254.169.254", "10.1.2.3"]
+)
+async def test_an_image_from_within(world: World, host: str) -> None:
+    """An image at an address of the gateway's own network is refused, and nobody is asked for it."""
+    seen, known = len(world.upstream.requests), len(world.sandbox.journal.entries())
+    url = f"http://{host}:{world.upstream.url.rpartition(':')[2]}/secret.png"
+    content = [{"type": "text", "text": PROMPT}, {"type": "image_url", "image_url": {"url": url}}]
+    async with talking("async", world.base_url, KEY) as talker:
+        with pytest.raises(openai.BadRequestError) as caught:
+            await talker.create(model=GIGACHAT, messages=[{"role": "user", "content": content}])
+    assert "messages" in (caught.value.param or "")
+    assert (len(world.upstream.requests), len(world.sandbox.journal.entries())) == (seen, known)
+
+
+async def test_many_at_once(world: World, model: str) -> None:
+    """Calls that run at the same time get each its own answer."""
+    async with talking("async", world.base_url, KEY) as talker:
+
+        async def one(number: int) -> None:
+            told = f"repeat: number {number} of many" if model == GIGACHAT else f"number {number} of many"
+            if number % 2:
+                answer = await talker.create(model=model, messages=user(told))
+                text = answer.choices[0].message.content
+            else:
+                chunks: list = []
+                await talker.chunks(chunks, model=model, messages=user(told))
+                text = text_of(chunks)
+            assert text.removeprefix("You wrote: ") == f"number {number} of many"
+
+        await asyncio.gather(*(one(number) for number in range(8 if model == GIGACHAT else 40)))
 
 
 def _png() -> bytes:

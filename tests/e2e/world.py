@@ -235,11 +235,9 @@ def _configuration(
 def _wait_for_models(world: World, wanted: set[str]) -> None:
     """Which provider has a model is known once both have listed theirs."""
 
-    def listed() -> bool:
-        answer = httpx.get(f"{world.base_url}/models", headers={"authorization": f"Bearer {KEY}"}, trust_env=False)
-        return wanted <= {model["id"] for model in answer.json()["data"]}
-
-    eventually(listed)
+    headers = {"authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=world.base_url, headers=headers, trust_env=False, verify=False) as client:
+        eventually(lambda: wanted <= {model["id"] for model in client.get("/models").json()["data"]})
 
 
 @contextmanager

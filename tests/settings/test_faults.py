@@ -35,9 +35,9 @@ MAIN = '[acme.upstreams.main]\nbase_url = "http://a"\n'
         ("port = 1", "1: port: stands outside of any section; did you mean server.port?"),
         ("server = 1", "1: server: must be a table"),
         ("[[server]]\nport = 1", "1: server: must be a table"),
-        ("[timeouts]\nconnect = 0", "2: timeouts.connect: must be more than 0.0 (is 0)"),
-        ("[timeouts]\nconnect = inf", "2: timeouts.connect: must be a finite number (is inf)"),
-        ("[timeouts]\nconnect = nan", "2: timeouts.connect: must be a finite number (is nan)"),
+        ("[timeouts]\nhook = 0", "2: timeouts.hook: must be more than 0.0 (is 0)"),
+        ("[timeouts]\nhook = inf", "2: timeouts.hook: must be a finite number (is inf)"),
+        ("[timeouts]\nhook = nan", "2: timeouts.hook: must be a finite number (is nan)"),
         ('[log]\naccess = "yes"', "2: log.access: must be true or false (is 'yes')"),
         ('[log]\nlevel = "loud"', "2: log.level: must be 'debug', 'info', 'warning' or 'error' (is 'loud')"),
         ('[plugins]\nblocked = "a"', "2: plugins.blocked: must be a list (is 'a')"),
@@ -196,7 +196,7 @@ def test_all_faults_of_all_sources_are_found_at_once(faults: Faults) -> None:
     """Nobody repairs a configuration one fault at a time."""
     text = '[server]\nport = 70000\nprot = 1\n[log]\nlevel = 1\n[nope]\n[acme]\nnote = "${NO_SUCH}"\nretries = 10'
     environ = {"GATEWAYKIT_NOPE": "1", "ACME_TOKEN_FILE": "/no/such", "GATEWAYKIT_SERVER__WORKERS": "0"}
-    found = faults(text, environ, overrides={"timeouts.connect": -1})
+    found = faults(text, environ, overrides={"timeouts.hook": -1})
     assert {fault.split(": ")[0] for fault in found} == {
         "gatewaykit.toml:2", "gatewaykit.toml:3", "gatewaykit.toml:5", "gatewaykit.toml:6", "gatewaykit.toml:8",
         "gatewaykit.toml:9", "environment GATEWAYKIT_NOPE", "environment ACME_TOKEN_FILE",

@@ -39,7 +39,7 @@ def test_without_any_source_the_defaults_are_in_force(load: Load) -> None:
     """No file and no variable: the gateway listens on the local address only, and asks for keys."""
     settings = load()
     assert (settings.server.host, settings.server.port, settings.server.allow_anonymous) == ("127.0.0.1", 8080, False)
-    assert (settings.timeouts.connect, settings.log.level, settings.plugins.blocked) == (10.0, "info", ())
+    assert (settings.timeouts.hook, settings.log.level, settings.plugins.blocked) == (1.0, "info", ())
     assert set(settings.origins.values()) == {"default"}
 
 

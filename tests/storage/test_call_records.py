@@ -121,7 +121,7 @@ def test_a_batch_that_the_database_does_not_take_is_written_later(
         now += 1.1
         write(observer, record("c"))
         assert [row.request_id for row in rows(storage)] == ["a", "b", "c"]
-    assert "1 records of calls wait for the database" in caplog.text
+    assert "1 records of calls are not written yet" in caplog.text
     assert observer.lost == 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import inspect, text
 
 from gatewaykit import MigrationSource, PluginError, StorageError
 from gatewaykit.storage import Storage
-from gatewaykit.storage.migrate import Applied, write_revision
+from gatewaykit.storage.migrate import ADVISORY_LOCK, Applied, write_revision
 
 from .conftest import start, storage_at
 
@@ -215,3 +216,23 @@ def test_an_author_gets_the_next_revision_written(
     storage = storage_at(sqlite_url, source)
     storage.migrate()
     assert all(state.ok for state in storage.check())
+
+
+@contextmanager
+def migrating_elsewhere(url: str) -> Iterator[None]:
+    """Another process that holds the lock for migrations."""
+    with storage_at(url)._database.migration_engine().connect() as connection:
+        if url.startswith("postgresql"):
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+        with connection.begin() if url.startswith("sqlite") else nullcontext():
+            yield
+
+
+def test_waiting_for_others_has_an_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that hangs while it migrates does not keep the others waiting for ever."""
+    storage_at(url).migrate()
+    with migrating_elsewhere(url):
+        monkeypatch.setattr("gatewaykit.storage.engine.PATIENCE", 0.2)
+        with pytest.raises(StorageError, match="locked by another process"):
+            storage_at(url).migrate()
+    assert storage_at(url).migrate() == [Applied("core", HEAD, HEAD)]

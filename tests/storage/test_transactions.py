@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
@@ -208,3 +209,31 @@ async def test_concurrent_writers_all_succeed(url: str) -> None:
     async with storage.lifespan():
         await asyncio.gather(*(storage.write(work) for _ in range(100)))
         assert len(await storage.read(ids)) == 100
+
+
+async def test_connections_that_the_server_closed_are_replaced(postgres_url: str) -> None:
+    """After a restart of Postgres nobody notices and nothing has to be restarted."""
+    storage = storage_at(postgres_url)
+    others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'gatewaykit'"
+    async with storage.lifespan():
+        await asyncio.gather(*(storage.write(put(str(number))) for number in range(4)))
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute(others)
+        assert await storage.read(ids) == ["0", "1", "2", "3"]
+
+
+async def test_a_connection_that_breaks_during_the_work_is_an_outage(postgres_url: str) -> None:
+    """The caller gets 503, nothing is written, and the next one gets a connection that works."""
+    storage = storage_at(postgres_url)
+
+    def work(session: Session) -> None:
+        put("a")(session)
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+        put("b")(session)
+
+    async with storage.lifespan():
+        with pytest.raises(Unavailable):
+            await storage.write(work)
+        assert await storage.read(ids) == []

@@ -46,6 +46,7 @@ class CallRecords(Observer):
         self._turn = threading.Lock()
         self._pause = 0.0
         self._next_try = 0.0
+        self._users = 0
         self._closing = False
         self._told = 0
         self.lost = 0
@@ -66,11 +67,13 @@ class CallRecords(Observer):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """From its end on nothing rests any more: what is kept gets its last chance."""
+        self._users += 1
         self._closing = False
         try:
             yield
         finally:
-            self._closing = True
+            self._users -= 1
+            self._closing = self._users == 0
             await asyncio.to_thread(self.flush)
 
     def _write(self) -> None:
@@ -79,7 +82,7 @@ class CallRecords(Observer):
         except Unavailable as error:
             self._pause = min(max(_FIRST_PAUSE, self._pause * 2), _LONGEST_PAUSE)
             self._next_try = time.monotonic() + self._pause
-            logger.warning("%d records of calls wait for the database: %s", len(self._rows), error)
+            logger.warning("%d records of calls are not written yet: %s", len(self._rows), error)
             return
         if self.lost > self._told:
             logger.error("%d records of calls were lost", self.lost - self._told)

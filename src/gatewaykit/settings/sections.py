@@ -137,7 +137,6 @@ class TimeoutSettings(Section):
 
     section = "timeouts"
 
-    connect: Seconds = Field(10.0, description="To open a connection to the provider.")
     first_event: Seconds = Field(120.0, description="From sending the request to the first event of the answer.")
     between_events: Seconds = Field(120.0, description="From one event of a stream to the next.")
     whole_call: Seconds = Field(600.0, description="From the client's request to the end of the answer.")

@@ -44,8 +44,12 @@ class Database:
         self._settings = settings
         self._url = _parse(settings.url.get_secret_value())
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
-        self.file = Path(self._url.database or "").absolute() if self.is_sqlite else None
-        self.address = f"SQLite {self.file}" if self.is_sqlite else _postgres_address(self._url)
+        self.file: Path | None = None
+        self.address = _postgres_address(self._url)
+        if self.is_sqlite:
+            self.file = Path(self._url.database or "").absolute()
+            self.address = f"SQLite {self.file}"
+            self._url = self._url.set(database=str(self.file))
 
     def __repr__(self) -> str:
         return f"Database({self.address})"

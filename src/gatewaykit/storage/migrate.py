@@ -33,7 +33,9 @@ from gatewaykit.storage.faults import FOREIGN, is_locked, unusable
 from gatewaykit.storage.tables import UtcDateTime
 
 CORE = MigrationSource("core", "gatewaykit.migrations", "gatewaykit.storage.tables:metadata")
-_ADVISORY_LOCK = 0x67617465776179  # "gateway"
+ADVISORY_LOCK = 0x67617465776179
+"""Key of the lock under which migrations run on Postgres: the word "gateway"."""
+
 _alembic = threading.RLock()  # Alembic keeps its environment in globals.
 logger = logging.getLogger(__name__)
 
@@ -231,7 +233,7 @@ def _exclusive(database: Database) -> Iterator[Connection]:
     """A connection in a transaction during which nobody else migrates; committed at the end."""
     with _opened(database, MIGRATING) as connection:
         if not database.is_sqlite:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
         yield connection
         if database.is_sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
             raise StorageError(f"the migrations would break references of the table {broken[0]}")

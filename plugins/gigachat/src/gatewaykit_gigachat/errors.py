@@ -6,14 +6,13 @@ API errors are ``{"status", "message"}``, OAuth errors ``{"code", "message"}``, 
 
 from __future__ import annotations
 
-import email.utils
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from gatewaykit.answers import retry_after
 from gatewaykit.errors import (
     BadRequest,
     ContextTooLong,
@@ -104,18 +103,6 @@ def short(message: object) -> str:
     line = " ".join("".join(sign if sign.isprintable() else " " for sign in message[:2048]).split())
     line = _UNFIT.sub("…", line)
     return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from the header ``Retry-After`` (RFC 9110, 10.2.3), a number or a date; ``None`` without a usable one."""
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
-        return float(value)
-    try:
-        moment = email.utils.parsedate_to_datetime(value).timestamp() if value else None
-    except (ValueError, OverflowError):
-        return None
-    return None if moment is None else max(0.0, moment - time.time())
 
 
 def _api_error(status: int, wait: float | None, document: dict[str, Any], page: bool) -> GatewayError:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewaykit.answers import retry_after
 from gatewaykit.errors import (
     BadRequest,
     ContextTooLong,
@@ -27,7 +28,7 @@ from gatewaykit.errors import (
     ProviderUnavailable,
     ProviderUnpaid,
 )
-from gatewaykit_gigachat.errors import api_refusal, retry_after, short, token_refusal
+from gatewaykit_gigachat.errors import api_refusal, short, token_refusal
 
 JSON = {"content-type": "application/json"}
 HTML = {"content-type": "text/html"}
@@ -49,8 +50,8 @@ def error_of(status: int, message: str | None, headers: dict[str, str] = JSON) -
         (403, "Permission denied", ProviderDenied, None),
         (403, "Access to file 'abc' is denied", PermissionDenied, None),
         (403, "Unauthorized", ProviderAuthFailed, None),
-        (404, "No such model", ModelNotFound, None),
-        (404, None, ModelNotFound, None),
+        (404, "No such model", ModelNotFound, "model"),
+        (404, None, ModelNotFound, "model"),
         (404, "Unknown tool x", BadRequest, "tools"),
         (404, "No such file", NotFound, None),
         (408, None, ProviderTimeout, None),

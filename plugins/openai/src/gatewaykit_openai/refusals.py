@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
+from gatewaykit.answers import retry_after
 from gatewaykit.errors import (
     BadRequest,
     BodyTooLarge,
@@ -183,26 +182,3 @@ def _one_line(text: str) -> str:
     """``text`` with every run of blanks and unprintable characters as one space."""
     kept = "".join(letter if letter.isprintable() else " " for letter in text[: 4 * MAX_MESSAGE])
     return " ".join(kept.split())
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by ``retry-after-ms`` or ``Retry-After`` (RFC 9110, 10.2.3); ``None`` if there is none."""
-    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
-        return min(milliseconds / 1000, MAX_RETRY_AFTER)
-    given = headers.get("retry-after")
-    if (seconds := _number(given)) is not None:
-        return min(seconds, MAX_RETRY_AFTER)
-    try:
-        date = parsedate_to_datetime(given or "")
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)
-        return min(max(0.0, (date - datetime.now(UTC)).total_seconds()), MAX_RETRY_AFTER)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if number >= 0 else None
