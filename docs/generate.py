@@ -38,8 +38,8 @@ The gateway reads `gatewaykit.toml` in the current directory, or the file named 
 It needs no file at all: every setting has a default or can come from the environment.
 
 **Strength.** Command line, then environment variables `GATEWAYKIT_…` (two underscores go one table down:
-`GATEWAYKIT_SERVER__PORT=9000`), then the names in the column *other variable*, then secret files, then the file, then the
-default.
+`GATEWAYKIT_SERVER__PORT=9000`), then the names in the column *other variable*, then secret files, then the file,
+then the default.
 
 **Secrets.** Any setting can be read from a file: by `…_FILE` in the environment
 (`GATEWAYKIT_GIGACHAT__CREDENTIALS_FILE=/run/secrets/gigachat`), or as a systemd credential called
@@ -61,13 +61,13 @@ A plugin is a Python module, found by an entry point of the group `gatewaykit`:
 acme = "gatewaykit_acme.plugin"
 ```
 
-It has functions marked with `@hookimpl`. Hooks are ordinary functions, called once while the gateway is put together; they
-return the objects that do the work. `async def` hooks and pluggy's wrappers are refused with a message that shows the right
-form. At run time the gateway calls the objects directly.
+It has functions marked with `@hookimpl`. Hooks are ordinary functions, called once while the gateway is put
+together; they return the objects that do the work. `async def` hooks and pluggy's wrappers are refused with a
+message that shows the right form. At run time the gateway calls the objects directly.
 
 `gatewaykit plugins` lists what is installed and what it brings. `plugins.required` and `plugins.blocked` in the
-configuration decide what must and what may not take part. A plugin that does not load is fatal when it is required or has
-a section in the configuration; else it is reported and left out.
+configuration decide what must and what may not take part. A plugin that does not load is fatal when it is required
+or has a section in the configuration; else it is reported and left out.
 
 """
 
@@ -80,9 +80,9 @@ Plugins may add commands of their own; `demo` comes with the package `gatewaykit
 **Exit codes.** 0: done. 1: the configuration has faults, or what was asked for failed; each fault is one line on
 standard error, with its place. 2: the command line itself is wrong.
 
-**Output.** What programs may read goes to standard output, as JSON where `--json` is there; notices for people and faults
-go to standard error. `gatewaykit serve` logs to standard output: text on a terminal, one JSON object a line elsewhere.
-Colours are used on terminals only, and not where `NO_COLOR` is set.
+**Output.** What programs may read goes to standard output, as JSON where `--json` is there; notices for people and
+faults go to standard error. `gatewaykit serve` logs to standard output: text on a terminal, one JSON object a line
+elsewhere. Colours are used on terminals only, and not where `NO_COLOR` is set.
 
 **Signals.** SIGTERM and SIGINT (Ctrl-C) end `serve` and `demo` with exit code 0: no more connections are accepted, and
 running calls get `server.graceful_shutdown` seconds to finish. With several workers a second signal kills them.

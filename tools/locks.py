@@ -36,7 +36,9 @@ def write() -> None:
 
 def unmet() -> Iterator[str]:
     """The requirements that a lock does not meet."""
-    projects = [tomllib.loads(path.read_text()) for path in (ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml"))]
+    projects = [
+        tomllib.loads(path.read_text()) for path in (ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml"))
+    ]
     own = {project["project"]["name"] for project in projects}
     for name in GROUPS:
         pins = {found[0].lower(): found[1] for found in _PIN.findall((ROOT / name).read_text())}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gatewaykit.errors import *  # noqa: F403 - the whole tree is public
 from gatewaykit.errors import __all__ as _errors
 from gatewaykit.hookspecs import hookimpl
+from gatewaykit.migration import MigrationSource
 from gatewaykit.protocols import (
     AroundCall,
     Authenticator,
@@ -19,7 +20,6 @@ from gatewaykit.protocols import (
     Encoder,
     GatewayContext,
     Limiter,
-    MigrationSource,
     Observer,
     Permit,
     Proceed,

@@ -56,7 +56,10 @@ class Sources:
         registry = Registry()
         registry.discover(required=settings.required, blocked=settings.blocked, configured=wanted.configured)
         for plugin in plugins:
-            registry.add(plugin)
+            try:
+                registry.add(plugin)
+            except PluginError as error:
+                registry.faults.append(ConfigFault(error.message, f"plugin {error.plugin}"))
         return registry
 
     def load_settings(self, registry: Registry) -> Settings:
@@ -158,7 +161,11 @@ def assemble(
         providers=providers,
         observe=observers.record,
         limits=TimeLimits(
-            timeouts.first_event, timeouts.between_events, timeouts.whole_call, timeouts.keepalive_comment
+            timeouts.request_body,
+            timeouts.first_event,
+            timeouts.between_events,
+            timeouts.whole_call,
+            timeouts.keepalive_comment,
         ),
         max_body_bytes=settings.get(ServerSettings).max_body_bytes,
     )

@@ -9,6 +9,7 @@
     └── GatewayError                    answered to a client         status  code                     retry  fallback
         ├── BadRequest                  the client's request         400     invalid_request            no     no
         │   ├── BodyTooLarge            more bytes than allowed      413     body_too_large             no     no
+        │   ├── RequestTimeout          its body does not come       408     request_timeout            no     no
         │   └── ContextTooLong          more tokens than the model   400     context_length_exceeded    no     yes
         ├── AuthFailed                  no or bad credentials        401     invalid_api_key            no     no
         ├── PermissionDenied            known, but not allowed       403     permission_denied          no     no
@@ -127,6 +128,14 @@ class BodyTooLarge(BadRequest):
     status = 413
     code = "body_too_large"
     default_message = "The request body is too large."
+
+
+class RequestTimeout(BadRequest):
+    """The request's body did not arrive in time (RFC 9110, 15.5.9)."""
+
+    status = 408
+    code = "request_timeout"
+    default_message = "The request did not arrive in time."
 
 
 class ContextTooLong(BadRequest):
@@ -314,6 +323,7 @@ __all__ = [
     "ProviderUnpaid",
     "QuotaExhausted",
     "RateLimited",
+    "RequestTimeout",
     "StorageError",
     "Unavailable",
 ]

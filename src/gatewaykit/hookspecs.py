@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import click
     from starlette.routing import BaseRoute
 
+    from gatewaykit.migration import MigrationSource
     from gatewaykit.protocols import (
         AroundCall,
         Authenticator,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
         GatewayContext,
         Lifespan,
         Limiter,
-        MigrationSource,
         Observer,
         Provider,
         Router,

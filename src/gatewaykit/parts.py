@@ -12,8 +12,11 @@ from gatewaykit.types import Call, CallRecord, Incoming, Model, Principal, Targe
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Seconds: until the first event of an attempt, between events, for the whole call, until a comment is sent."""
+    """Seconds: for the request's body, until the first event of an attempt, between events, for the whole call, until
+    a comment is sent.
+    """
 
+    request_body: float
     first_event: float
     between_events: float
     whole_call: float

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from gatewaykit.errors import (
     AuthFailed,
-    BadRequest,
     BodyTooLarge,
     ClientGone,
     GatewayError,
@@ -26,6 +25,7 @@ from gatewaykit.errors import (
     ProviderBadAnswer,
     ProviderError,
     ProviderTimeout,
+    RequestTimeout,
 )
 from gatewaykit.exchange import Exchange
 from gatewaykit.folding import fold, unfold
@@ -74,7 +74,7 @@ class Pipeline:
     async def _answer(self, exchange: Exchange, receive: Receive) -> None:
         principal = await self._authenticate(exchange)
         exchange.lap("auth")
-        body = await self._receive(exchange, receive)
+        body = await self._body(exchange, receive)
         call = exchange.accept(principal, body)
         async with _Permits(self._parts.limiters, call, exchange):
             exchange.lap("limit")
@@ -95,16 +95,16 @@ class Pipeline:
         given = {"authorization", "x-api-key"} & exchange.incoming.headers.keys()
         raise AuthFailed("This API key is not valid." if given else None)
 
-    async def _receive(self, exchange: Exchange, receive: Receive) -> bytes:
-        try:
-            return await within(self._parts.limits.whole_call, self._read(exchange, receive))
-        except TimeoutError as error:
-            raise BadRequest("The body of the request did not come in time.", headers=[_CLOSE]) from error
-
-    async def _read(self, exchange: Exchange, receive: Receive) -> bytes:
-        """The request's body. One that is too large is read on and thrown away, so that the client hears the answer."""
+    async def _body(self, exchange: Exchange, receive: Receive) -> bytes:
         if exchange.incoming.method in {"GET", "HEAD", "DELETE"}:
             return b""
+        try:
+            return await within(self._parts.limits.request_body, self._read(receive))
+        except TimeoutError as error:
+            raise RequestTimeout(headers=[_CLOSE]) from error
+
+    async def _read(self, receive: Receive) -> bytes:
+        """The request's body. One that is too large is read on and thrown away, so that the client hears the answer."""
         limit = self._parts.max_body_bytes
         pieces: list[bytes] = []
         size = 0

@@ -19,10 +19,8 @@ its kind. All of them may declare, as class or instance attributes:
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from gatewaykit.errors import GatewayError
@@ -89,7 +87,7 @@ class Provider(Named, Protocol):
         return ()
 
     async def aclose(self) -> None:
-        """Release connections; called once when the gateway stops."""
+        """Release connections; called when the gateway stops, in each event loop in which it ran."""
         return
 
 
@@ -225,27 +223,6 @@ class Observer(Named, Protocol):
     def flush(self) -> None:
         """A batch of records is over; called after one or more :meth:`record`."""
         return
-
-
-_LABEL = re.compile(r"[a-z][a-z0-9_]{0,39}")
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationSource:
-    """Alembic revisions of one owner of tables.
-
-    ``label`` (lower-case letters, digits, underscores) names its version table, ``alembic_version_<label>``, and must
-    never change. ``package`` is an importable package with a folder ``versions``. ``metadata`` says as
-    ``module:attribute`` where the tables are declared, so that ``gatewaykit db check`` can compare.
-    """
-
-    label: str
-    package: str
-    metadata: str | None = None
-
-    def __post_init__(self) -> None:
-        if not _LABEL.fullmatch(self.label):
-            raise ValueError(f"the label {self.label!r} of a MigrationSource does not match {_LABEL.pattern}")
 
 
 class Settings(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from gatewaykit import protocols
+from gatewaykit.migration import MigrationSource
 from gatewaykit.settings import Section
 
 KINDS: Mapping[str, type] = {
@@ -31,7 +32,7 @@ def misshapen(hook: str, item: Any) -> str | None:
     if hook == "gateway_settings":
         return None if _is_section(item) else f"{item!r}; return subclasses of Section"
     if hook == "gateway_migrations":
-        return None if isinstance(item, protocols.MigrationSource) else f"{item!r}; return MigrationSource objects"
+        return None if isinstance(item, MigrationSource) else f"{item!r}; return MigrationSource objects"
     if hook == "gateway_routes":
         return None if isinstance(item, BaseRoute) else f"{item!r}; return Starlette routes"
     kind = KINDS.get(hook)

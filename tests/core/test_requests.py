@@ -415,3 +415,15 @@ async def test_httpx_reads_every_error(wire: Any) -> None:
             answer: httpx.Response = await client.send(request)
             assert int(answer.headers["content-length"]) == len(answer.content)
             assert answer.json()["error"]["message"]
+
+
+async def test_a_body_that_does_not_come_is_a_408(wire: Any, records: Any) -> None:
+    """A client that begins a body and never ends it is told so, and the connection is closed."""
+    gateway = make_gateway(plugin_of(providers=[FakeProvider()], observers=[records]), timeouts={"request_body": 0.02})
+    async with gateway:
+        request = wire(gateway).ask()
+        request.more_to_come = True
+        await request.run()
+    assert (request.status, request.error["code"]) == (408, "request_timeout")
+    assert request.headers["connection"] == "close"
+    assert (records.only.status, records.only.outcome) == (408, "refused")

@@ -6,7 +6,6 @@ import importlib.util
 import inspect
 import textwrap
 import time
-from collections.abc import Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -57,9 +56,9 @@ def example_of(hook: Any) -> str:
 
 
 @pytest.fixture
-def words() -> Iterator[dict[str, Any]]:
+def words() -> dict[str, Any]:
     """The names that the examples use without importing them."""
-    yield {
+    return {
         **{name: getattr(gatewaykit, name) for name in gatewaykit.__all__},
         "Field": Field,
         "OpenAIChat": OpenAIChat,

@@ -337,7 +337,7 @@ async def test_silence_in_mid_stream(impatient: World, kind: str, asked: str, fa
 @pytest.fixture(scope="module")
 def bounded() -> Iterator[World]:
     """A gateway that ends every call after a while."""
-    with inhabited(timeouts={"whole_call": 0.8}) as made:
+    with inhabited(timeouts={"whole_call": 0.8, "request_body": 0.5}) as made:
         yield made
 
 
@@ -363,12 +363,12 @@ async def test_a_silence_has_an_end(bounded: World, asked: str, fault: str, stre
 
 @pytest.mark.parametrize("part", [0.0, 0.5])
 def test_a_body_that_does_not_come(bounded: World, part: float) -> None:
-    """A client that sends half its body and waits gets a 400 in the end, and its connection is closed."""
+    """A client that sends half its body and waits gets a 408 in the end, and its connection is closed."""
     whole = request(body=chat())
     head = whole.index(b"\r\n\r\n") + 4
     with connected(bounded) as connection:
         connection.send(whole[: head + int(part * (len(whole) - head))])
         answer = connection.answer()
         assert connection.receive() == b""
-    assert answer.status == 400
-    assert answer.error["code"] == "invalid_request"
+    assert answer.status == 408
+    assert answer.error["code"] == "request_timeout"

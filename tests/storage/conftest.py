@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from gatewaykit.protocols import MigrationSource
+from gatewaykit.migration import MigrationSource
 from gatewaykit.settings import DatabaseSettings
 from gatewaykit.storage import Storage
 

@@ -11,7 +11,6 @@ In this order:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -68,7 +67,7 @@ class ModelRouter(Router):
         }
         self._lists: dict[str, tuple[Model, ...]] = {}
         self._owners: dict[str, tuple[str, ...]] = {}
-        self._looked = asyncio.Event()
+        self._first_looks: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 
     def route(self, call: Call) -> Sequence[Target]:
         """Targets in the order that the module's docstring gives."""
@@ -82,21 +81,24 @@ class ModelRouter(Router):
 
     async def models(self, call: Call) -> Sequence[Model]:
         """Aliases and all listed models; waits a moment for the first lists."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._looked.wait(), _PATIENCE)
+        if (first := self._first_looks.get(asyncio.get_running_loop())) is not None and not first.done():
+            await asyncio.wait({first}, timeout=_PATIENCE)
         listed = [model for models in self._lists.values() for model in models]
         return [*(Model(alias, "gatewaykit") for alias in self._aliases), *listed]
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Keep the lists fresh while the gateway runs."""
-        task = asyncio.create_task(self._keep_looking())
+        loop = asyncio.get_running_loop()
+        first = self._first_looks[loop] = loop.create_task(self._look_at_all())
+        task = loop.create_task(self._keep_looking(first))
         try:
             yield
         finally:
+            del self._first_looks[loop]
+            first.cancel()
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({first, task})
 
     def _guess(self) -> Sequence[str]:
         if self._default is not None:
@@ -105,12 +107,15 @@ class ModelRouter(Router):
             return tuple(self._providers)
         return [name for name in self._providers if not self._lists.get(name)]
 
-    async def _keep_looking(self) -> None:
+    async def _keep_looking(self, first: asyncio.Task[None]) -> None:
+        await asyncio.wait({first})
         while True:
-            await asyncio.gather(*(self._look(name, provider) for name, provider in self._providers.items()))
-            self._owners = self._index()
-            self._looked.set()
             await asyncio.sleep(self._refresh)
+            await self._look_at_all()
+
+    async def _look_at_all(self) -> None:
+        await asyncio.gather(*(self._look(name, provider) for name, provider in self._providers.items()))
+        self._owners = self._index()
 
     async def _look(self, name: str, provider: Provider) -> None:
         try:

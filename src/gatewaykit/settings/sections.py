@@ -137,6 +137,7 @@ class TimeoutSettings(Section):
 
     section = "timeouts"
 
+    request_body: Seconds = Field(60.0, description="For the client to send the body of its request.")
     first_event: Seconds = Field(120.0, description="From sending the request to the first event of the answer.")
     between_events: Seconds = Field(120.0, description="From one event of a stream to the next.")
     whole_call: Seconds = Field(600.0, description="From the client's request to the end of the answer.")

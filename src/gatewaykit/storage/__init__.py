@@ -1,7 +1,7 @@
 """The database: engine and transactions, tables, migrations.
 
 A plugin that keeps something takes ``gateway.storage``, declares its tables with :func:`new_metadata` and
-:class:`UtcDateTime`, and returns a :class:`~gatewaykit.protocols.MigrationSource` from ``gateway_migrations``.
+:class:`UtcDateTime`, and returns a :class:`~gatewaykit.migration.MigrationSource` from ``gateway_migrations``.
 """
 
 from __future__ import annotations

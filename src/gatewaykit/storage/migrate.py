@@ -27,7 +27,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, create_engine, text
 
 from gatewaykit.errors import PluginError, StorageError
-from gatewaykit.protocols import MigrationSource
+from gatewaykit.migration import MigrationSource
 from gatewaykit.storage.engine import MIGRATING, PATIENCE, READING, Database
 from gatewaykit.storage.faults import FOREIGN, is_locked, unusable
 from gatewaykit.storage.tables import UtcDateTime

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from gatewaykit.errors import Unavailable
-from gatewaykit.protocols import MigrationSource
+from gatewaykit.migration import MigrationSource
 from gatewaykit.settings import DatabaseSettings
 from gatewaykit.storage.engine import READING, WRITING, Database
 from gatewaykit.storage.faults import translated

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,14 +31,14 @@ def demo(port: int) -> None:
     from .sandbox import running_sandbox
 
     key = f"gk_demo_{secrets.token_urlsafe(24)}"
-    with running_sandbox() as sandbox:
-        gateway = Gateway(configuration(sandbox, port, key), environ={})
+    with TemporaryDirectory(prefix="gatewaykit-demo-") as folder, running_sandbox() as sandbox:
+        gateway = Gateway(configuration(sandbox, port, key, Path(folder)), environ={})
         server = GatewayServer(gateway)
         configure_logs(gateway.settings.log)
         server.run(on_ready=lambda: click.echo(greeting(server.address, key)))
 
 
-def configuration(sandbox: RunningSandbox, port: int, key: str) -> dict[str, Any]:
+def configuration(sandbox: RunningSandbox, port: int, key: str, folder: Path) -> dict[str, Any]:
     """All that the gateway is told; nothing of this machine's configuration."""
     from .sandbox import B2B
 
@@ -49,6 +51,7 @@ def configuration(sandbox: RunningSandbox, port: int, key: str) -> dict[str, Any
             "credentials": sandbox.key(B2B),
             "scope": B2B,
         },
+        "database": {"url": f"sqlite:///{folder / 'demo.db'}"},
         "log": {"level": "warning"},
     }
 
