@@ -31,20 +31,21 @@ class Retries:
         self._statuses = frozenset(statuses)
 
     async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """The result of ``operation``. Raises :class:`~gatewaykit.errors.GatewayError` of its last try."""
+        """The result of ``operation``. Raises :class:`~gatewaykit.errors.GatewayError` of its last try.
+
+        The first try is bare, because stamina costs 100 µs; its failure then counts as the first of stamina's attempts.
+        """
         try:
-            return await self._first_or_again(operation)
+            return await operation()
+        except (GatewayError, Refused) as error:
+            failure = error
+        try:
+            return await self._again(operation, failure)
         except Refused as refused:
             raise refused.error from None
 
-    async def _first_or_again(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """One bare try, because stamina costs 100 µs; its failure then counts as the first of stamina's attempts."""
-        try:
-            return await _explaining(operation)
-        except (GatewayError, Refused) as error:
-            if not self._most or self._wait(error, 0) is False:
-                raise
-            failure: Exception | None = error
+    async def _again(self, operation: Callable[[], Awaitable[T]], first: GatewayError | Refused) -> T:
+        known: GatewayError | Refused | None = _explained(first)
         tries = 0
 
         def wait(error: Exception) -> bool | float:
@@ -54,10 +55,13 @@ class Retries:
 
         async for attempt in stamina.retry_context(on=wait, attempts=self._most + 1, timeout=None):
             with attempt:
-                if failure is not None:
-                    known, failure = failure, None
-                    raise known
-                return await _explaining(operation)
+                if known is not None:
+                    failure, known = known, None
+                    raise failure
+                try:
+                    return await operation()
+                except ProviderUnavailable as error:
+                    raise _explained(error) from error.__cause__
         raise AssertionError("stamina returns or raises")
 
     def _wait(self, error: Exception, tries: int) -> bool | float:
@@ -75,10 +79,5 @@ class Retries:
         return asked if asked <= self._longest else False
 
 
-async def _explaining(operation: Callable[[], Awaitable[T]]) -> T:
-    try:
-        return await operation()
-    except ProviderUnavailable as error:
-        if (told := explained(error)) is not error:
-            raise told from error
-        raise
+def _explained(error: GatewayError | Refused) -> GatewayError | Refused:
+    return explained(error) if isinstance(error, ProviderUnavailable) else error

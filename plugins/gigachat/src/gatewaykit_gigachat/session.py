@@ -35,8 +35,7 @@ class Sessions:
         return self._name(["derived", tenant, *_beginning(chat)])
 
     def _name(self, parts: Iterable[str]) -> str:
-        told = b"".join(map(_told, parts))
-        code = hashlib.blake2b(told, key=self._secret, digest_size=16).hexdigest()
+        code = hashlib.blake2b(_told([*parts]), key=self._secret, digest_size=16).hexdigest()
         return f"{code[:8]}-{code[8:12]}-4{code[13:16]}-a{code[17:20]}-{code[20:32]}"
 
 
@@ -46,9 +45,15 @@ def client_id(tenant: str) -> str:
     return hashlib.sha256(b"gatewaykit client\0" + tenant.encode(errors="replace")).hexdigest()[:32]
 
 
-def _told(text: str) -> bytes:
-    """The beginning of ``text`` behind its length: no two lists of texts give the same bytes in a row."""
-    return b"%d:%b" % (len(text), text[:_ENOUGH].encode(errors="backslashreplace"))
+def _told(parts: list[str]) -> bytes:
+    """The beginnings of the texts, as a JSON list: no two lists of texts give the same bytes."""
+    lengths = [len(part) for part in parts]
+    if max(lengths) > _ENOUGH:
+        parts = [part[:_ENOUGH] for part in parts]
+    try:
+        return msgspec.json.encode((parts, lengths))
+    except UnicodeEncodeError:
+        return msgspec.json.encode(([part.encode(errors="backslashreplace") for part in parts], lengths))
 
 
 def _beginning(chat: ChatRequest) -> Iterator[str]:

@@ -56,9 +56,10 @@ def own_fields(request: ChatRequest, options: ConvertOptions) -> dict[str, Any]:
     Raises :class:`~gatewaykit.errors.BadRequest` for a value of the wrong kind.
     """
     body: dict[str, Any] = {}
-    for name, read in _OWN.items():
-        if (value := request.extra.get(name)) is not None:
-            body[name] = read(value, name)
+    if request.extra:
+        for name, read in _OWN.items():
+            if (value := request.extra.get(name)) is not None:
+                body[name] = read(value, name)
     if options.profanity_check is not None:
         body["profanity_check"] = options.profanity_check
     if options.flags:
