@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gatewaykit import serving
+from gatewaykit import heads
 
 from .raw import CHAT, PATIENCE, answered, chat, connected, request
 from .world import GIGACHAT, GPT, KEY, LIMITED_KEY, PROMPT, World, inhabited, unharmed
@@ -81,7 +81,7 @@ def test_a_huge_head_has_an_error_body(world: World) -> None:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A gateway that waits for no head."""
-    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(heads, "HEAD_SECONDS", 0.3)
     with inhabited() as made:
         yield made
 
