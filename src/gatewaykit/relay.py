@@ -179,10 +179,16 @@ class StreamRelay:
         await self._end()
 
     async def fail(self, error: GatewayError) -> None:
-        """Report ``error`` in the stream and close it; nothing is done while a status line can still say it."""
-        if self._responder.started:
-            self._gathered.append(self._encoder.fail(error))
-            await self._end()
+        """Report ``error`` in the stream, behind what had come, and close it.
+
+        Nothing is done before the first event: a status line can still say it.
+        """
+        if self._meter.first_event is None:
+            return
+        if not self._responder.started:
+            await self._responder.start(200, self._headers())
+        self._gathered.append(self._encoder.fail(error))
+        await self._end()
 
     async def comment(self) -> None:
         """Tell proxies that the stream is alive."""

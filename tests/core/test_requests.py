@@ -273,7 +273,7 @@ async def test_the_server_timing_adds_up(wire: Any, records: Any, stream: bool) 
     gateway = make_gateway(plugin_of(providers=[FakeProvider(gate, TextDelta("x"), Finished())], observers=[records]))
     async with gateway:
         task = asyncio.create_task(wire(gateway).ask(stream=stream).run())
-        asyncio.get_running_loop().call_later(0.05, gate.set)
+        asyncio.get_running_loop().call_later(0.06, gate.set)
         done = await task
     stages = dict(stage.split(";dur=") for stage in done.headers["server-timing"].split(", "))
     assert list(stages) == ["auth", "decode", "limit", "route", "provider", "overhead"]

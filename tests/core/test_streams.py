@@ -504,3 +504,15 @@ async def test_bytes_pass_unread_only_while_nobody_has_a_say_in_them(
         for stream in (False, True):
             await wire(gateway).ask(stream=stream).run()
     assert provider.raw == ["openai_chat" if raw else None for raw in (raw_answer, raw_stream)]
+
+
+async def test_an_error_right_behind_the_first_event_is_in_the_stream(wire: Any) -> None:
+    """Text and error that come together: the text is delivered, and the error follows it in the stream."""
+    provider = FakeProvider(TextDelta("half"), ProviderUnavailable())
+    async with make_gateway(plugin_of(providers=[provider])) as gateway:
+        done = await wire(gateway).ask(stream=True).run()
+    assert done.status == 200
+    assert '"content":"half"' in done.text
+    assert done.error["code"] == "provider_unavailable"
+    assert done.ended
+    assert "[DONE]" not in done.text
