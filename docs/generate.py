@@ -17,18 +17,9 @@ import click
 from gatewaykit import Gateway, hookspecs, protocols
 from gatewaykit.cli import main
 from gatewaykit.settings import document
+from gatewaykit.shapes import KINDS
 
 HERE = Path(__file__).resolve().parent
-KINDS = {
-    "gateway_authenticators": protocols.Authenticator,
-    "gateway_limiters": protocols.Limiter,
-    "gateway_dialects": protocols.Dialect,
-    "gateway_routers": protocols.Router,
-    "gateway_transforms": protocols.Transform,
-    "gateway_around_calls": protocols.AroundCall,
-    "gateway_providers": protocols.Provider,
-    "gateway_observers": protocols.Observer,
-}
 
 CONFIGURATION = """# Configuration
 
