@@ -27,7 +27,7 @@ format-check: .venv/dev.stamp
 	$(BIN)/ruff check $(SOURCES)
 
 types: .venv/dev.stamp
-	$(BIN)/mypy src plugins/gigachat/src plugins/openai/src
+	$(BIN)/mypy src plugins/gigachat/src plugins/oauth/src plugins/openai/src
 
 imports: .venv/dev.stamp
 	$(BIN)/lint-imports
@@ -56,7 +56,7 @@ clean:  ## Remove everything that was installed or built here
 .venv/run.stamp: .venv/bin/python requirements.lock $(PROJECTS)
 	@echo "Installing into .venv …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e plugins/gigachat -e plugins/openai
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e plugins/gigachat -e plugins/oauth -e plugins/openai
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp requirements-dev.lock

@@ -30,6 +30,7 @@ from gatewaykit.protocols import (
 from gatewaykit.types import (
     Attempt,
     AudioPart,
+    Batch,
     Call,
     CallRecord,
     ChatRequest,
@@ -92,6 +93,7 @@ __all__ = [
     "Attempt",
     "AudioPart",
     "Authenticator",
+    "Batch",
     "Call",
     "CallRecord",
     "ChatRequest",

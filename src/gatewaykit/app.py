@@ -11,12 +11,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from gatewaykit.assembly import Sources, assemble, find_storage
+from gatewaykit.assembly import Sources, assemble, find_redis, find_storage
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
+from gatewaykit.limits import Standing
 from gatewaykit.pipeline import Pipeline
 from gatewaykit.protocols import Dialect, Lifespan, Provider
 from gatewaykit.registry import PluginInfo
+from gatewaykit.types import Incoming, Principal
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Gateway:
         self._providers: dict[str, Provider] = {}
         self._running: dict[asyncio.AbstractEventLoop, _Run] = {}
         self.storage = find_storage(self._registry, self.settings)
+        self.redis = find_redis(self._registry, self.settings)
         self._assembly = assemble(self._registry, self.settings, self, self._providers)
         self._pipeline = Pipeline(self._assembly.parts)
 
@@ -77,6 +80,14 @@ class Gateway:
         except RuntimeError:
             return False
         return run is not None and run.ready
+
+    async def authenticate(self, incoming: Incoming) -> Principal:
+        """Who calls, by the gateway's authenticators. Raises :class:`~gatewaykit.errors.AuthFailed`."""
+        return await self._assembly.parts.door.admit(incoming)
+
+    async def standings(self, principal: Principal) -> Sequence[Standing]:
+        """How the principal's own limits stand, as the limiters tell."""
+        return [standing for ask in self._assembly.parts.standings for standing in await ask(principal) or ()]
 
     def owns(self, path: str) -> bool:
         """Whether this path, relative to the mount point, belongs to a dialect or a route of the gateway."""
@@ -114,6 +125,8 @@ class Gateway:
         async with AsyncExitStack() as stack:
             if self.storage is not None:
                 await stack.enter_async_context(self.storage.lifespan())
+            if self.redis is not None:
+                await stack.enter_async_context(self.redis.lifespan())
             await asyncio.to_thread(assembly.observers.start)
             stack.push_async_callback(asyncio.to_thread, assembly.observers.stop)
             for provider in self._providers.values():
@@ -156,7 +169,9 @@ class Gateway:
         if methods is None:
             await self._assembly.routes(path, scope, receive, send)
         else:
-            await self._pipeline.serve(methods, scope, receive, Exchange(read_incoming(scope, path), send))
+            await self._pipeline.serve(
+                methods, scope, receive, Exchange(read_incoming(scope, path), send, self._assembly.parts.seal)
+            )
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()

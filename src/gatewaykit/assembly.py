@@ -7,12 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatewaykit.admission import Door
 from gatewaykit.errors import ConfigError, ConfigFault, PluginError
-from gatewaykit.isolation import isolate, isolate_async, isolate_limiter
+from gatewaykit.isolation import harmless, isolate, isolate_async, isolate_limiter
 from gatewaykit.observing import ObserverQueue
 from gatewaykit.ordering import solve
 from gatewaykit.parts import DialectTable, Parts, TimeLimits
-from gatewaykit.protocols import AroundCall, Dialect, GatewayContext, Lifespan, Proceed, Provider, Transform
+from gatewaykit.protocols import (
+    AroundCall,
+    Authenticator,
+    Dialect,
+    GatewayContext,
+    Lifespan,
+    Limiter,
+    Named,
+    Observer,
+    Proceed,
+    Provider,
+    Transform,
+)
 from gatewaykit.registry import Registry
 from gatewaykit.relay import fused
 from gatewaykit.routes import RouteTable
@@ -22,6 +35,7 @@ from gatewaykit.settings import (
     DEFAULT,
     DatabaseSettings,
     PluginsSettings,
+    RedisSettings,
     Section,
     ServerSettings,
     Settings,
@@ -30,6 +44,7 @@ from gatewaykit.settings import (
 )
 
 if TYPE_CHECKING:
+    from gatewaykit.redislink import RedisLink
     from gatewaykit.storage import Storage
 
 
@@ -101,6 +116,20 @@ def find_storage(registry: Registry, settings: Settings) -> Storage | None:
         return None
 
 
+def find_redis(registry: Registry, settings: Settings) -> RedisLink | None:
+    """The Redis of ``[redis]``, not connected yet; None without a URL. Problems are added to ``registry.faults``."""
+    try:
+        redis = settings.get(RedisSettings)
+        if redis.url is None:
+            return None
+        from gatewaykit.redislink import RedisLink
+
+        return RedisLink(redis)
+    except ConfigError as error:
+        registry.faults.extend(error.faults)
+        return None
+
+
 @dataclass(frozen=True)
 class Assembly:
     """The gateway's insides. ``guarded`` says whether any authenticator stands at the door.
@@ -136,7 +165,8 @@ def assemble(
             return ()
 
     providers.update({provider.name: provider for provider in collect("gateway_providers")})
-    observers = ObserverQueue(collect("gateway_observers"))
+    watchers = collect("gateway_observers")
+    observers = ObserverQueue(watchers)
     dialects = collect("gateway_dialects")
     registry.faults.extend(_shared_routes(dialects))
     if not dialects and not registry.faults:
@@ -150,15 +180,24 @@ def assemble(
         raise ConfigError([_located(fault, settings) for fault in registry.take_faults()])
     timeouts = settings.get(TimeoutSettings)
     parts = Parts(
-        authenticators=tuple(isolate_async(item, item.authenticate, timeouts.hook) for item in authenticators),
+        door=Door(
+            tuple(isolate_async(item, item.authenticate, timeouts.hook) for item in authenticators),
+            tuple(harmless(item, item.judged) for item in authenticators if _overrides(item, Authenticator, "judged")),
+        ),
         limiters=tuple(isolate_limiter(item, timeouts.hook) for item in limiters),
+        standings=tuple(
+            isolate_async(item, item.standings, timeouts.hook)
+            for item in limiters
+            if _overrides(item, Limiter, "standings")
+        ),
         routes=tuple(isolate(item, item.route, lambda call: ()) for item in routers),
         catalogues=tuple(isolate_async(item, item.models, timeouts.hook) for item in routers),
-        on_request=_hooks(transforms, "on_request", lambda call: None),
-        on_event=fused(_hooks(transforms, "on_event", lambda call, event: event)),
-        on_reply=_hooks(transforms, "on_reply", lambda call, reply: reply),
+        on_request=_hooks(transforms, Transform, "on_request", lambda call: None),
+        on_event=fused(_hooks(transforms, Transform, "on_event", lambda call, event: event)),
+        on_reply=_hooks(transforms, Transform, "on_reply", lambda call, reply: reply),
         around=_chain(arounds),
         providers=providers,
+        seal=tuple(harmless(item, item.seal) for item in watchers if _overrides(item, Observer, "seal")),
         observe=observers.record,
         limits=TimeLimits(
             timeouts.request_body,
@@ -170,7 +209,8 @@ def assemble(
         max_body_bytes=settings.get(ServerSettings).max_body_bytes,
     )
     table = RouteTable(routes, dialects)
-    return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), guarded=bool(authenticators))
+    guarded = any(getattr(item, "identifies", True) for item in authenticators)
+    return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), guarded)
 
 
 def _located(fault: ConfigFault, settings: Settings) -> ConfigFault:
@@ -192,14 +232,16 @@ def _shared_routes(dialects: Sequence[Dialect]) -> Iterator[ConfigFault]:
                 yield ConfigFault(message, f"dialect {dialect.name}")
 
 
-def _hooks(transforms: Sequence[Transform], method: str, otherwise: Any) -> tuple[Any, ...]:
-    """``method`` of those transforms that have one of their own: an inherited one would be called for nothing."""
-    default = getattr(Transform, method)
+def _hooks(items: Sequence[Named], protocol: type, method: str, otherwise: Any) -> tuple[Any, ...]:
+    """``method`` of those items that have one of their own: an inherited one would be called for nothing."""
     return tuple(
-        isolate(item, getattr(item, method), otherwise)
-        for item in transforms
-        if getattr(type(item), method, default) is not default
+        isolate(item, getattr(item, method), otherwise) for item in items if _overrides(item, protocol, method)
     )
+
+
+def _overrides(item: Named, protocol: type, method: str) -> bool:
+    default = getattr(protocol, method)
+    return getattr(type(item), method, default) is not default
 
 
 def _chain(arounds: Sequence[AroundCall]) -> Any:

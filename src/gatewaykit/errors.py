@@ -13,6 +13,7 @@
         │   └── ContextTooLong          more tokens than the model   400     context_length_exceeded    no     yes
         ├── AuthFailed                  no or bad credentials        401     invalid_api_key            no     no
         ├── PermissionDenied            known, but not allowed       403     permission_denied          no     no
+        │   └── PriceUnknown            a budget, but no price       403     price_unknown              no     no
         ├── NotFound                    no such path or object       404     not_found                  no     no
         │   └── ModelNotFound           no such model                404     model_not_found            no     yes
         ├── MethodNotAllowed            path known, method not       405     method_not_allowed         no     no
@@ -162,6 +163,13 @@ class PermissionDenied(GatewayError):
     default_message = "This key is not allowed to do that."
 
 
+class PriceUnknown(PermissionDenied):
+    """The call is under a budget, and nobody knows what the model costs."""
+
+    code = "price_unknown"
+    default_message = "The price of this model is not known, and this key has a budget."
+
+
 class NotFound(GatewayError):
     """There is nothing at this path."""
 
@@ -187,11 +195,16 @@ class MethodNotAllowed(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """A limit of this gateway refused the call; ``retry_after`` says when to come back."""
+    """A limit of this gateway refused the call; ``retry_after`` says when to come back.
+
+    ``unit`` is what the limit counts, such as ``requests`` or ``tokens``; an infinite ``retry_after`` says that waiting
+    does not help.
+    """
 
     status = 429
     code = "rate_limit_exceeded"
     default_message = "Too many requests."
+    unit: str = ""
 
 
 class QuotaExhausted(RateLimited):
@@ -313,6 +326,7 @@ __all__ = [
     "NotFound",
     "PermissionDenied",
     "PluginError",
+    "PriceUnknown",
     "ProviderAuthFailed",
     "ProviderBadAnswer",
     "ProviderBusy",

@@ -6,7 +6,8 @@ import math
 import random
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from gatewaykit.errors import (
@@ -29,7 +30,6 @@ _LONGEST = 1024
 _YEAR = 365 * 86_400
 _CHALLENGE = ("www-authenticate", 'Bearer realm="gatewaykit"')
 _JSON = (b"content-type", b"application/json")
-_STAGES = {stage: stage.encode() for stage in ("auth", "decode", "limit", "route", "provider")}
 _STREAM = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -67,15 +67,17 @@ class Exchange:
 
     dialect: Dialect
 
-    def __init__(self, incoming: Incoming, send: Send) -> None:
+    def __init__(self, incoming: Incoming, send: Send, sealers: Sequence[Callable[[CallRecord], None]] = ()) -> None:
         self.incoming = incoming
-        self.responder = Responder(send)
+        self.responder = Responder(send, self.seal if sealers else None)
         self.meter = Meter()
         self.principal: Principal | None = None
         self.call: Call | None = None
         self.error: GatewayError | None = None
         self.permit_headers: list[tuple[str, str]] = []
         self.timings: dict[str, float] = {}
+        self._sealers = sealers
+        self._record: CallRecord | None = None
         self._began = time.time()
         self._arrived = self._lap = time.monotonic()
 
@@ -113,7 +115,7 @@ class Exchange:
             return
         body = self.dialect.encode_error(error, self.incoming.request_id)
         headers = [_JSON, (b"content-length", str(len(body)).encode()), *self._headers()]
-        headers += [_encoded(name, value) for name, value in _error_headers(error)]
+        headers += [_encoded(name, value) for name, value in error_headers(error)]
         try:
             await self.responder.start(error.status, headers)
             await self.responder.end(body)
@@ -129,8 +131,17 @@ class Exchange:
         call = self.call
         return self.meter.final_usage(call.body) if call is not None and isinstance(call.request, ChatRequest) else None
 
-    def record(self) -> CallRecord:
-        """The one record of this exchange."""
+    def seal(self) -> CallRecord:
+        """The one record of this exchange, made when its answer is complete. Those who must not lose it have seen it
+        when this returns.
+        """
+        if self._record is None:
+            self._record = self._recorded()
+            for keep in self._sealers:
+                keep(self._record)
+        return self._record
+
+    def _recorded(self) -> CallRecord:
         call, meter, principal, error = self.call, self.meter, self.principal, self.error
         answered = [attempt.target for attempt in call.attempts if attempt.error is None] if call else []
         return CallRecord(
@@ -144,6 +155,7 @@ class Exchange:
             seconds=time.monotonic() - self._arrived,
             client=self.incoming.client,
             principal=principal.id if principal else None,
+            owner=(principal.owner or None) if principal else None,
             tenant=principal.tenant if principal else None,
             model=call.request.model if call else None,
             stream=call.request.stream if call else False,
@@ -174,23 +186,31 @@ class Exchange:
         whole = time.monotonic() - self._arrived
         timings = self.timings
         timings["provider"] = provider = sum(attempt.seconds for attempt in self.call.attempts) if self.call else 0.0
-        stages = b"".join(b"%s;dur=%.2f, " % (_STAGES[stage], timings[stage] * 1000) for stage in timings)
-        return b"%soverhead;dur=%.2f" % (stages, (whole - provider) * 1000)
+        milliseconds = [seconds * 1000 for seconds in timings.values()]
+        return _timing_template(tuple(timings)) % (*milliseconds, (whole - provider) * 1000)
 
 
-def _error_headers(error: GatewayError) -> list[tuple[str, str]]:
+@cache
+def _timing_template(stages: tuple[str, ...]) -> bytes:
+    return b", ".join(stage.encode() + b";dur=%.2f" for stage in (*stages, "overhead"))
+
+
+def error_headers(error: GatewayError) -> list[tuple[str, str]]:
+    """The headers that belong to an error: its own, a challenge, when to come back, and whether to."""
     headers = list(error.headers)
     if error.status == 401 and not any(name.lower() == _CHALLENGE[0] for name, _ in headers):
         headers.append(_CHALLENGE)
-    if error.retry_after is not None and error.retry_after < _YEAR:
-        headers.append(("retry-after", str(max(1, math.ceil(error.retry_after)))))
-    if error.code == "insufficient_quota":
+    if error.retry_after is not None and not math.isnan(error.retry_after):
+        headers.append(("retry-after", str(max(1, math.ceil(min(error.retry_after, _YEAR))))))
+    if error.code == "insufficient_quota" or error.retry_after == math.inf:
         headers.append(("x-should-retry", "false"))
     return headers
 
 
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
     """A header that cannot break out of its line nor grow without end, whatever a model or a parameter is called."""
+    if len(value) <= _LONGEST and value.isascii() and value.isprintable():
+        return name.lower().encode("ascii"), value.encode("ascii")
     visible = _INVISIBLE.sub(b" ", value[:_LONGEST].encode("ascii", "backslashreplace"))
     return name.lower().encode("ascii"), visible[:_LONGEST]
 

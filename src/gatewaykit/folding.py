@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 
 from gatewaykit.errors import ProviderBadAnswer
+from gatewaykit.stepping import closing
 from gatewaykit.types import (
+    Batch,
     Choice,
     Event,
     Finished,
@@ -20,6 +22,11 @@ from gatewaykit.types import (
     ToolCallDelta,
     Usage,
 )
+
+
+def spread(event: Event) -> Sequence[Event]:
+    """The events of a batch, or the event alone."""
+    return event.events if isinstance(event, Batch) else (event,)
 
 
 class Folder:
@@ -105,11 +112,20 @@ def _joined(pieces: list[object] | None) -> object:
     return joined
 
 
+async def one_by_one(events: AsyncIterator[Event]) -> AsyncGenerator[Event, None]:
+    """The same events, with those of a :class:`~gatewaykit.types.Batch` one after the other; closes ``events``."""
+    async with closing(events):
+        async for arrived in events:
+            for event in spread(arrived):
+                yield event
+
+
 async def fold(events: AsyncIterator[Event]) -> Reply:
     """The answer that a whole stream adds up to."""
     folder = Folder()
-    async for event in events:
-        folder.add(event)
+    async for arrived in events:
+        for event in spread(arrived):
+            folder.add(event)
     return folder.reply()
 
 

@@ -19,6 +19,7 @@ from gatewaykit.types import Call, Usage
 P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+_RETRY_AFTER = 1.0
 
 
 def isolate_async(
@@ -37,12 +38,12 @@ def isolate_async(
             logger.error("%s waited longer than %g s", owner.name, seconds)
             if is_open:
                 return None
-            raise Unavailable(detail=f"{owner.name} missed its deadline") from error
+            raise Unavailable(retry_after=_RETRY_AFTER, detail=f"{owner.name} missed its deadline") from error
         except Exception as error:
             _report(owner, error)
             if is_open:
                 return None
-            raise Unavailable(detail=f"{owner.name} failed") from error
+            raise Unavailable(retry_after=_RETRY_AFTER, detail=f"{owner.name} failed") from error
 
     return isolated
 
@@ -66,6 +67,7 @@ class _IsolatedPermit:
         self._owner = owner
         self._permit = permit
         self._seconds = seconds
+        self.instant = getattr(permit, "instant", False)
 
     @property
     def headers(self) -> Sequence[tuple[str, str]]:
@@ -98,6 +100,18 @@ def isolate(owner: Named, method: Callable[P, T], otherwise: Callable[P, T]) -> 
             if is_open:
                 return otherwise(*args, **kwargs)
             raise InternalError(detail=f"{owner.name} failed") from error
+
+    return isolated
+
+
+def harmless(owner: Named, method: Callable[P, None]) -> Callable[P, None]:
+    """A synchronous ``method`` whose failure only the log hears of."""
+
+    def isolated(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - that is its purpose
+            _report(owner, error)
 
     return isolated
 

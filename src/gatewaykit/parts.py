@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gatewaykit.admission import Door
+from gatewaykit.limits import Standing
 from gatewaykit.protocols import Dialect, Permit, Proceed, Provider
 from gatewaykit.relay import OnEvent, OnReply
-from gatewaykit.types import Call, CallRecord, Incoming, Model, Principal, Target
+from gatewaykit.types import Call, CallRecord, Model, Principal, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,9 @@ class TimeLimits:
 class Parts:
     """Every hook of the request's way, in order. ``around`` is the prebuilt chain of all around-calls."""
 
-    authenticators: tuple[Callable[[Incoming], Awaitable[Principal | None]], ...]
+    door: Door
     limiters: tuple[Callable[[Call], Awaitable[Permit | None]], ...]
+    standings: tuple[Callable[[Principal], Awaitable[Sequence[Standing] | None]], ...]
     routes: tuple[Callable[[Call], Sequence[Target]], ...]
     catalogues: tuple[Callable[[Call], Awaitable[Sequence[Model] | None]], ...]
     on_request: tuple[Callable[[Call], None], ...]
@@ -36,6 +39,7 @@ class Parts:
     on_reply: tuple[OnReply, ...]
     around: Callable[[Proceed], Proceed]
     providers: Mapping[str, Provider]
+    seal: tuple[Callable[[CallRecord], None], ...]
     observe: Callable[[CallRecord], None]
     limits: TimeLimits
     max_body_bytes: int

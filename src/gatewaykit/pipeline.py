@@ -1,6 +1,6 @@
 """The request's way, from the first header to the last byte.
 
-Request scope, once: authenticate, read, decode, limit, route, transform. Attempt scope, per target: open, first event.
+Request scope, once: authenticate, read, decode, route, limit, transform. Attempt scope, per target: open, first event.
 Then relay, settle, record. What was entered is left again, whatever happens in between.
 """
 
@@ -10,11 +10,10 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
+from gatewaykit.admission import matches, require
 from gatewaykit.errors import (
-    AuthFailed,
     BodyTooLarge,
     ClientGone,
     GatewayError,
@@ -28,12 +27,12 @@ from gatewaykit.errors import (
     RequestTimeout,
 )
 from gatewaykit.exchange import Exchange
-from gatewaykit.folding import fold, unfold
+from gatewaykit.folding import fold, spread, unfold
 from gatewaykit.parts import Parts
 from gatewaykit.protocols import Dialect, Permit
 from gatewaykit.relay import StreamRelay, fold_metered
 from gatewaykit.stepping import closing, within
-from gatewaykit.types import Attempt, Call, Event, Model, ModelList, ModelsRequest, Principal, Reply, Target
+from gatewaykit.types import INFERENCE, Attempt, Call, Event, Model, ModelList, ModelsRequest, Reply, Target
 from gatewaykit.watch import Receive, Watch
 
 T = TypeVar("T")
@@ -69,31 +68,23 @@ class Pipeline:
             logger.error("request %s failed", exchange.incoming.request_id, exc_info=error)
             await exchange.refuse(InternalError())
         finally:
-            self._parts.observe(exchange.record())
+            self._parts.observe(exchange.seal())
 
     async def _answer(self, exchange: Exchange, receive: Receive) -> None:
-        principal = await self._authenticate(exchange)
+        principal = exchange.principal = await self._parts.door.admit(exchange.incoming)
+        require(principal, INFERENCE, exchange.incoming.path)
         exchange.lap("auth")
         body = await self._body(exchange, receive)
         call = exchange.accept(principal, body)
+        self._route(call)
+        exchange.lap("route")
         async with _Permits(self._parts.limiters, call, exchange):
             exchange.lap("limit")
-            self._route(call)
-            exchange.lap("route")
             self._transform(call)
             if call.request.stream:
                 await self._stream(call, exchange, receive)
             else:
                 await self._complete(call, exchange, receive)
-
-    async def _authenticate(self, exchange: Exchange) -> Principal:
-        for authenticate in self._parts.authenticators:
-            principal = await authenticate(exchange.incoming)
-            if principal is not None:
-                exchange.principal = principal
-                return principal
-        given = {"authorization", "x-api-key"} & exchange.incoming.headers.keys()
-        raise AuthFailed("This API key is not valid." if given else None)
 
     async def _body(self, exchange: Exchange, receive: Receive) -> bytes:
         if exchange.incoming.method in {"GET", "HEAD", "DELETE"}:
@@ -135,7 +126,7 @@ class Pipeline:
         """Find targets. Only a model that this principal may use is looked for."""
         if isinstance(call.request, ModelsRequest):
             return
-        if not _allowed(call.principal, call.request.model):
+        if not matches(call.principal.models, call.request.model):
             raise PermissionDenied(f"This key has no access to the model {call.request.model!r}.", param="model")
         for route in self._parts.routes:
             call.targets = tuple(route(call))
@@ -149,16 +140,29 @@ class Pipeline:
             call, encoder, exchange.responder, exchange.meter, self._parts.on_event, exchange.stream_headers
         )
         try:
-            async with self._watch(receive, relay.comment) as watch, closing(self._proceed(call)) as events:
-                await relay.run(events, watch)
+            async with self._watch(receive, relay.comment) as watch:
+                await self._relayed(call, relay, watch)
         except ClientGone:
             raise
         except GatewayError as error:
+            exchange.error = error
             await relay.fail(error)
             raise
         except Exception:
-            await relay.fail(InternalError())
+            exchange.error = InternalError()
+            await relay.fail(exchange.error)
             raise
+
+    async def _relayed(self, call: Call, relay: StreamRelay, watch: Watch) -> None:
+        """Relay the provider's own stream where nobody stands between, to save a step for each of its events."""
+        if not self._direct or isinstance(call.request, ModelsRequest):
+            async with closing(self._proceed(call)) as events:
+                await relay.run(events, watch)
+            return
+        first, events = await self._attempt(call, self._begun)
+        target = call.attempts[-1].target
+        async with closing(events):
+            await relay.run(events, watch, first, lambda cause: _blamed(cause, target))
 
     async def _complete(self, call: Call, exchange: Exchange, receive: Receive) -> None:
         """Answer in one piece. What nobody wants to see as events does not become events."""
@@ -198,9 +202,11 @@ class Pipeline:
         first, events = await self._attempt(call, self._begun)
         async with closing(events):
             try:
-                yield first
-                async for event in events:
+                for event in spread(first):
                     yield event
+                async for arrived in events:
+                    for event in spread(arrived):
+                        yield event
             except Exception as cause:
                 raise _blamed(cause, call.attempts[-1].target) from cause
 
@@ -248,7 +254,7 @@ class Pipeline:
         found: dict[str, Model] = {}
         for models in self._parts.catalogues:
             for known in await models(call) or ():
-                if _allowed(call.principal, known.id):
+                if matches(call.principal.models, known.id):
                     found.setdefault(known.id, known)
         if not model:
             return ModelList(tuple(found[name] for name in sorted(found)))
@@ -278,10 +284,14 @@ class _Permits:
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        if self._held:
+        if all(permit.instant for permit in self._held):
+            await self._leave()
+        else:
             await asyncio.shield(asyncio.ensure_future(self._leave()))
 
     async def _leave(self) -> None:
+        if not self._held:
+            return
         answered = self._exchange.meter.first_event is not None
         usage = self._exchange.final_usage()
         for permit in reversed(self._held):
@@ -296,7 +306,3 @@ def _blamed(cause: Exception, target: Target) -> GatewayError:
         return ProviderTimeout(detail=f"{target.provider}: no answer in time")
     logger.error("provider %s failed: %s", target.provider, type(cause).__name__, exc_info=cause)
     return ProviderError(detail=f"{target.provider}: {type(cause).__name__}")
-
-
-def _allowed(principal: Principal, model: str) -> bool:
-    return any(pattern == "*" or fnmatchcase(model, pattern) for pattern in principal.models)

@@ -24,6 +24,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from gatewaykit.errors import GatewayError
+from gatewaykit.limits import Standing
 from gatewaykit.types import (
     Call,
     CallRecord,
@@ -38,6 +39,7 @@ from gatewaykit.types import (
 )
 
 if TYPE_CHECKING:
+    from gatewaykit.redislink import RedisLink
     from gatewaykit.storage import Storage
 
 OnError: TypeAlias = Literal["closed", "open"]
@@ -92,7 +94,10 @@ class Provider(Named, Protocol):
 
 
 class Authenticator(Named, Protocol):
-    """Says who calls. Authenticators are asked in order until one knows."""
+    """Says who calls. Authenticators are asked in order until one knows.
+
+    One that only asks or stops others, such as a throttle, says ``identifies = False``: alone it guards nothing.
+    """
 
     async def authenticate(self, incoming: Incoming) -> Principal | None:
         """The caller; ``None`` for credentials of another kind (ask the next one).
@@ -101,9 +106,20 @@ class Authenticator(Named, Protocol):
         """
         ...
 
+    def judged(self, incoming: Incoming, principal: Principal | None) -> None:
+        """What came of asking everybody: the caller, or None for one who was refused. Override it to learn from that;
+        it runs on the client's time.
+        """
+        return
+
 
 class Permit(Protocol):
-    """What a limiter reserved for a call. Exactly one of the two methods is called, and both are idempotent."""
+    """What a limiter reserved for a call. Exactly one of the two methods is called, and both are idempotent.
+
+    ``instant`` says that neither ever waits: then no task is made for leaving it.
+    """
+
+    instant: bool = False
 
     @property
     def headers(self) -> Sequence[tuple[str, str]]:
@@ -128,6 +144,10 @@ class Limiter(Named, Protocol):
         Raises :class:`~gatewaykit.errors.RateLimited` or :class:`~gatewaykit.errors.QuotaExhausted`.
         """
         ...
+
+    async def standings(self, principal: Principal) -> Sequence[Standing]:
+        """How the limits stand of which ``principal`` may know: those of its key and its account."""
+        return ()
 
 
 class Encoder(Protocol):
@@ -216,6 +236,13 @@ class AroundCall(Named, Protocol):
 class Observer(Named, Protocol):
     """Sees what happened, in a thread of its own and never on a client's time. Failing observers harm nobody."""
 
+    def seal(self, record: CallRecord) -> None:
+        """The answer is complete, and its last byte not sent yet: for those who may not lose a record when the process
+        dies. Once for each call, before :meth:`record`. It runs in the event loop, on the client's time: microseconds,
+        no waiting. Override it only for that.
+        """
+        return
+
     def record(self, record: CallRecord) -> None:
         """One call is over."""
         ...
@@ -249,6 +276,22 @@ class GatewayContext(Protocol):
     @property
     def storage(self) -> Storage | None:
         """The database of ``[database]``, open while the gateway runs; None without one."""
+        ...
+
+    @property
+    def redis(self) -> RedisLink | None:
+        """The Redis of ``[redis]``, connected while the gateway runs; None without one."""
+        ...
+
+    async def authenticate(self, incoming: Incoming) -> Principal:
+        """Who calls, by the gateway's authenticators: for routes of your own. See :func:`gatewaykit.guarding.guarded`.
+
+        Raises :class:`~gatewaykit.errors.AuthFailed`, or what an authenticator raises.
+        """
+        ...
+
+    async def standings(self, principal: Principal) -> Sequence[Standing]:
+        """How the principal's own limits stand, as its limiters tell."""
         ...
 
     @property

@@ -23,11 +23,15 @@ from gatewaykit.shapes import KINDS, misshapen
 GROUP = "gatewaykit"
 BUILTIN: Mapping[str, str] = {
     "openai-dialects": "gatewaykit.builtin.openai_dialects",
+    "auth-throttle": "gatewaykit.builtin.auth_throttle",
     "static-keys": "gatewaykit.builtin.static_keys",
+    "limits": "gatewaykit.builtin.limits",
+    "prices": "gatewaykit.builtin.prices",
     "model-router": "gatewaykit.builtin.model_router",
     "access-log": "gatewaykit.builtin.access_log",
     "health": "gatewaykit.builtin.health",
-    "call-records": "gatewaykit.builtin.call_records",
+    "ledger": "gatewaykit.builtin.ledger",
+    "usage": "gatewaykit.builtin.usage",
 }
 """The default plugins, by name; they are loaded first and use nothing that a third party could not."""
 

@@ -1,7 +1,8 @@
 """From events to the client: one loop for streams, one fold for answers in one piece.
 
-A stream's response starts with its first event. Events that are at hand without waiting leave in one ``send``: what is
-encoded is written when the provider's iterator begins to wait, or when enough has gathered.
+A stream's response starts with its first event. Events that are at hand without waiting leave in one ``send``. Where a
+provider says what came together (``Raw``, ``Batch``), that is one step; else what is encoded is written when the
+provider's iterator begins to wait, or when enough has gathered.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from gatewaykit.protocols import Encoder
 from gatewaykit.responding import HeaderList, Responder
 from gatewaykit.stepping import waited
 from gatewaykit.types import (
+    Batch,
     Call,
     Event,
     Finished,
@@ -32,6 +34,7 @@ from gatewaykit.watch import Watch
 
 OnEvent = Callable[[Call, Event], Event | None]
 OnReply = Callable[[Call, Reply], Reply]
+Blame = Callable[[Exception], Exception]
 
 KEEPALIVE = b": keep-alive\n\n"
 CHARACTERS_PER_TOKEN = 4
@@ -59,9 +62,7 @@ class Meter:
         if kind is TextDelta or kind is ReasoningDelta:
             self.characters += len(event.text)  # type: ignore[attr-defined]
         elif isinstance(event, Raw):
-            self.characters += event.characters
-            # A provider that passes bytes on answers for their end by raising.
-            self.raw = self.whole = True
+            self.pass_on(event)
         elif isinstance(event, Usage):
             self.usage = event
         elif isinstance(event, Finished | ModelList):
@@ -70,6 +71,13 @@ class Meter:
             self.characters += len(event.arguments)
         elif isinstance(event, Started):
             self.ignored = event.ignored
+
+    def pass_on(self, raw: Raw) -> None:
+        """Take note of bytes that pass unread. A provider that passes bytes on answers for their end by raising."""
+        if self.first_event is None:
+            self.first_event = time.monotonic()
+        self.characters += raw.characters
+        self.raw = self.whole = True
 
     def take(self, reply: Reply) -> None:
         """Take note of an answer in one piece."""
@@ -127,6 +135,10 @@ async def fold_metered(call: Call, events: AsyncIterator[Event], meter: Meter, o
     return folder.reply()
 
 
+def _unchanged(cause: Exception) -> Exception:
+    return cause
+
+
 class StreamRelay:
     """Relays one stream. ``headers`` is asked for when the first event is there, for it may say which target it was."""
 
@@ -145,37 +157,71 @@ class StreamRelay:
         self._meter = meter
         self._on_event = on_event
         self._headers = headers
+        self._encode = encoder.encode
         self._gathered: list[bytes] = []
+        self._in_blocks = False
 
-    async def run(self, events: AsyncIterator[Event], watch: Watch) -> None:
-        """Relay until the end; whatever goes wrong is raised, and then :meth:`fail` tells the client."""
+    async def run(
+        self, events: AsyncIterator[Event], watch: Watch, first: Event | None = None, blame: Blame = _unchanged
+    ) -> None:
+        """Relay until the end; whatever goes wrong is raised, and then :meth:`fail` tells the client.
+
+        ``first`` is an event that was taken from ``events`` already; ``blame`` says what an error of theirs means.
+        """
         self._watch = watch
-        call, on_event, gathered, meter = self._call, self._on_event, self._gathered, self._meter
-        encode, see, step = self._encoder.encode, meter.see, events.__anext__
+        step = events.__anext__
+        event = first
         while True:
-            awaiting = step().__await__()
+            if event is not None and self._arrived(event):
+                await self._flush()
             try:
-                event = await waited(awaiting, next(awaiting), self._flush)
+                if self._in_blocks:
+                    event = await step()
+                else:
+                    awaiting = step().__await__()
+                    event = await waited(awaiting, next(awaiting), self._flush)
             except StopIteration as at_hand:
                 event = at_hand.value
             except StopAsyncIteration:
                 break
-            see(event)
-            passed = event if on_event is None else on_event(call, event)
-            # Bytes that pass unread bring their own usage and end: those events are for the record alone.
-            if passed is None or (meter.raw and not isinstance(passed, Raw)):
-                continue
-            if frame := encode(passed):
-                gathered.append(frame)
-                if len(gathered) >= _MAX_GATHERED:
-                    await self._flush()
+            except Exception as cause:
+                if (error := blame(cause)) is cause:
+                    raise
+                raise error from cause
+        await self._finish()
+
+    def _arrived(self, event: Event) -> bool:
+        """Encode ``event``. Returns whether that has to leave now."""
+        if isinstance(event, Raw):
+            self._in_blocks = True
+            self._meter.pass_on(event)
+            self._gathered.append(event.data)
+        elif isinstance(event, Batch):
+            self._in_blocks = True
+            for inner in event.events:
+                self._take(inner)
+        else:
+            self._take(event)
+        return self._in_blocks or len(self._gathered) >= _MAX_GATHERED
+
+    def _take(self, event: Event) -> None:
+        self._meter.see(event)
+        passed = event if self._on_event is None else self._on_event(self._call, event)
+        # Bytes that pass unread bring their own usage and end: those events are for the record alone.
+        if passed is None or (self._meter.raw and not isinstance(passed, Raw)):
+            return
+        if frame := self._encode(passed):
+            self._gathered.append(frame)
+
+    async def _finish(self) -> None:
+        meter = self._meter
         meter.check_whole()
-        if meter.usage is None and not meter.raw and (usage := meter.final_usage(call.body)) is not None:
-            gathered.append(encode(usage))
-        gathered.append(self._encoder.finish())
+        if meter.usage is None and not meter.raw and (usage := meter.final_usage(self._call.body)) is not None:
+            self._gathered.append(self._encode(usage))
+        self._gathered.append(self._encoder.finish())
         if not self._responder.started:
             await self._responder.start(200, self._headers())
-        watch.end()
+        self._watch.end()
         await self._end()
 
     async def fail(self, error: GatewayError) -> None:
@@ -197,14 +243,15 @@ class StreamRelay:
     async def _flush(self) -> None:
         if self._meter.first_event is None:
             return
+        watch, gathered = self._watch, self._gathered
         if not self._responder.started:
             await self._responder.start(200, self._headers())
-            self._watch.flow()
-        self._watch.touch()
-        if self._gathered:
-            data = b"".join(self._gathered)
-            self._gathered.clear()
-            self._watch.last_sent = self._watch.last_event
+            watch.flow()
+        watch.touch()
+        if gathered:
+            data = gathered[0] if len(gathered) == 1 else b"".join(gathered)
+            gathered.clear()
+            watch.last_sent = watch.last_event
             await self._responder.write(data)
 
     async def _end(self) -> None:

@@ -12,10 +12,13 @@ HeaderList = Iterable[tuple[bytes, bytes]]
 
 
 class Responder:
-    """Wraps ``send``. ``status`` is 0 until the response has started."""
+    """Wraps ``send``. ``status`` is 0 until the response has started; ``before_end`` is called ahead of the last
+    part.
+    """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, before_end: Callable[[], object] | None = None) -> None:
         self._send_message = send
+        self._before_end = before_end
         self.status = 0
         self.ended = False
 
@@ -33,12 +36,17 @@ class Responder:
 
     async def write(self, data: bytes) -> None:
         """Send a part of the body; more will follow."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        try:
+            await self._send_message({"type": "http.response.body", "body": data, "more_body": True})
+        except OSError as error:
+            raise ClientGone from error
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""
         if not self.ended:
             self.ended = True
+            if self._before_end is not None:
+                self._before_end()
             await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def _send(self, message: MutableMapping[str, Any]) -> None:

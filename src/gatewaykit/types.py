@@ -7,10 +7,12 @@ because a stream makes thousands of them. Times are seconds, token counts are to
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
+
+from gatewaykit.limits import Limit
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 """An empty read-only mapping, shared as a default."""
@@ -258,6 +260,16 @@ class Raw(Event):
     characters: int = 0
 
 
+@dataclass(slots=True)
+class Batch(Event):
+    """Events that arrived together, in order; after the last of them the provider has to wait for more.
+
+    A provider may yield them so to save steps. Around-calls and transforms get its events one by one.
+    """
+
+    events: Sequence[Event]
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model as the list of models shows it; ``created`` is unix time in seconds."""
@@ -315,17 +327,27 @@ class Incoming:
     request_id: str
 
 
+INFERENCE, USAGE, KEYS, ADMIN = "inference", "usage", "keys", "admin"
+"""Scopes: to call models, to read one's own usage, to manage one's own keys, and to manage everything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls. ``id`` is stable and safe to log; ``models`` are globs of the models it may use.
+    """Who calls. ``id`` is stable and safe to log; ``owner`` is the account behind it, if there is one.
 
-    ``tenant`` separates what must never be shared (sessions, caches, files); it defaults to ``id``.
+    ``tenant`` separates what must never be shared (sessions, caches, files); it defaults to ``id``. ``models`` and
+    ``routes`` are globs of the models it may use and the paths it may call, ``scopes`` what it may do there.
+    ``limits`` are its own and its owner's.
     """
 
     id: str
     name: str = ""
     tenant: str = ""
+    owner: str = ""
     models: tuple[str, ...] = ("*",)
+    routes: tuple[str, ...] = ("*",)
+    scopes: frozenset[str] = frozenset({INFERENCE, USAGE})
+    limits: tuple[Limit, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
 
     def __post_init__(self) -> None:
@@ -409,6 +431,7 @@ class CallRecord:
     seconds: float
     client: str | None = None
     principal: str | None = None
+    owner: str | None = None
     tenant: str | None = None
     model: str | None = None
     stream: bool = False

@@ -276,7 +276,7 @@ async def test_the_server_timing_adds_up(wire: Any, records: Any, stream: bool) 
         asyncio.get_running_loop().call_later(0.06, gate.set)
         done = await task
     stages = dict(stage.split(";dur=") for stage in done.headers["server-timing"].split(", "))
-    assert list(stages) == ["auth", "decode", "limit", "route", "provider", "overhead"]
+    assert list(stages) == ["auth", "decode", "route", "limit", "provider", "overhead"]
     spent = {stage: float(value) / 1000 for stage, value in stages.items()}
     assert min(spent.values()) >= 0
     assert 0.05 <= spent["provider"] <= records.only.seconds + 0.001
@@ -347,7 +347,7 @@ async def test_many_ignored_parameters_do_not_make_a_huge_header() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "header"),
-    [(0.2, "1"), (2.5, "3"), (-1, "1"), (float("inf"), None), (float("nan"), None), (1e300, None)],
+    [(0.2, "1"), (2.5, "3"), (-1, "1"), (float("inf"), "31536000"), (float("nan"), None), (1e300, "31536000")],
 )
 async def test_retry_after_is_a_number_of_seconds(wire: Any, seconds: float, header: str | None) -> None:
     """Rounded up, at least one; what an upstream made up is left out."""

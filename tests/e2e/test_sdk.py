@@ -112,7 +112,7 @@ async def test_headers(talker: Talker, model: str, world: World) -> None:
     assert raw.headers["x-request-id"] == "my-own.id_1"
     assert raw.headers["x-gatewaykit-target"] == f"{provider_of(model)}/{model}"
     stages = [stage.partition(";")[0].strip() for stage in raw.headers["server-timing"].split(",")]
-    assert stages == ["auth", "decode", "limit", "route", "provider", "overhead"]
+    assert stages == ["auth", "decode", "route", "limit", "provider", "overhead"]
     assert "server" not in raw.headers
     assert raw.parse().choices[0].message.content == "word1 word2"
 

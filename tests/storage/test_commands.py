@@ -14,7 +14,7 @@ from gatewaykit.settings import describe
 from gatewaykit.testing import make_gateway
 
 from .conftest import as_json, command, start, storage_at
-from .test_migrations import HEAD, execute
+from .test_migrations import HEAD, REVISIONS, execute
 
 CANARY = "canary-4f1c"
 
@@ -26,7 +26,7 @@ def test_upgrade_makes_the_tables_and_check_agrees(url: str) -> None:
     assert before.returncode == 1, before.stderr
     found = as_json(before)
     assert found["ok"] is False
-    assert found["sources"][0]["pending"] == [HEAD]
+    assert found["sources"][0]["pending"] == list(REVISIONS)
     for _ in range(2):
         done = command("db", "upgrade", **environ)
         assert done.returncode == 0, done.stderr

@@ -27,6 +27,7 @@ from gatewaykit.types import Call, Model, Target
 logger = logging.getLogger(__name__)
 _PATIENCE = 0.5
 _FETCH_SECONDS = 15.0
+_MOST_REMEMBERED = 4096
 
 
 class RouterSettings(Section):
@@ -67,11 +68,20 @@ class ModelRouter(Router):
         }
         self._lists: dict[str, tuple[Model, ...]] = {}
         self._owners: dict[str, tuple[str, ...]] = {}
+        self._found: dict[str, tuple[Target, ...]] = {}
         self._first_looks: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 
     def route(self, call: Call) -> Sequence[Target]:
         """Targets in the order that the module's docstring gives."""
         asked = call.chat.model
+        known = self._found.get(asked)
+        if known is None:
+            known = tuple(self._find(asked))
+            if len(self._found) < _MOST_REMEMBERED:
+                self._found[asked] = known
+        return known
+
+    def _find(self, asked: str) -> Sequence[Target]:
         if (targets := self._aliases.get(asked)) is not None:
             return targets
         provider, slash, model = asked.partition("/")
@@ -116,11 +126,13 @@ class ModelRouter(Router):
     async def _look_at_all(self) -> None:
         await asyncio.gather(*(self._look(name, provider) for name, provider in self._providers.items()))
         self._owners = self._index()
+        self._found.clear()
 
     async def _look(self, name: str, provider: Provider) -> None:
         try:
             async with asyncio.timeout(_FETCH_SECONDS):
                 self._lists[name] = tuple(await provider.models())
+                self._found.clear()
         except (GatewayError, TimeoutError) as error:
             logger.warning("provider %s does not list its models: %s", name, str(error) or "it takes too long")
         except Exception as error:

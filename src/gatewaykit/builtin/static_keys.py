@@ -18,9 +18,10 @@ from pydantic import Field, SecretStr, model_validator
 from gatewaykit.hookspecs import hookimpl
 from gatewaykit.protocols import Authenticator, GatewayContext
 from gatewaykit.settings import Section, ServerSettings
-from gatewaykit.types import Incoming, Principal
+from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE, Incoming, Principal
 
 MIN_LENGTH = 20
+SCOPES = (INFERENCE, USAGE, KEYS, ADMIN)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -37,6 +38,11 @@ class StaticKeysSettings(Section):
     models: dict[str, tuple[str, ...]] = Field(
         {}, description="Models that a key may use, as globs by key name; a key that is not named may use all."
     )
+    scopes: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="What a key may do, by key name: `inference` (call models), `usage` (read its own usage), `keys` "
+        "(manage its own keys), `admin` (manage everything); a key that is not named has the first two.",
+    )
 
     @model_validator(mode="after")
     def _are_keys(self) -> Self:
@@ -47,9 +53,16 @@ class StaticKeysSettings(Section):
                     raise ValueError(f"keys.{name} must be 'sha256:' and 64 hexadecimal digits in lower case")
             elif len(text) < MIN_LENGTH:
                 raise ValueError(f"keys.{name} is too short to be safe: {MIN_LENGTH} characters at least")
-        if unknown := sorted(set(self.models) - set(self.keys)):
-            raise ValueError(f"models names keys that do not exist: {', '.join(unknown)}")
+        self._refuse_unknown("models", self.models)
+        self._refuse_unknown("scopes", self.scopes)
+        for name, scopes in self.scopes.items():
+            if unknown := sorted(set(scopes).difference(SCOPES)):
+                raise ValueError(f"scopes.{name}: there is no {', '.join(unknown)}, only {', '.join(SCOPES)}")
         return self
+
+    def _refuse_unknown(self, field: str, named: Iterable[str]) -> None:
+        if unknown := sorted(set(named) - set(self.keys)):
+            raise ValueError(f"{field} names keys that do not exist: {', '.join(unknown)}")
 
 
 def given_key(headers: Mapping[str, str]) -> str | None:
@@ -69,7 +82,12 @@ class StaticKeys(Authenticator):
         self._principals: dict[bytes, tuple[bytes, Principal]] = {}
         for name, key in settings.keys.items():
             digest = _digest(key.get_secret_value())
-            principal = Principal(id=f"static:{name}", name=name, models=settings.models.get(name, ("*",)))
+            principal = Principal(
+                id=f"static:{name}",
+                name=name,
+                models=settings.models.get(name, ("*",)),
+                scopes=frozenset(settings.scopes.get(name, (INFERENCE, USAGE))),
+            )
             self._principals[digest] = (digest, principal)
 
     async def authenticate(self, incoming: Incoming) -> Principal | None:

@@ -6,6 +6,7 @@ import codecs
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,9 @@ from gatewaykit.logs import no_colours
 _PLAIN = {"✓": "+", "✗": "x", "–": "-", "…": "...", "→": "->"}
 _ERRORS = "gatewaykit.plain"
 _INDENT = "    "
+_INVISIBLE = re.compile(r"[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+"""What ``json.dumps`` lets pass and a terminal may obey: control characters, and those that turn the direction."""
+
 _WIDEST, _NARROWEST = 80, 30
 
 
@@ -75,9 +79,10 @@ def tell_faults(faults: Sequence[ConfigFault]) -> None:
 
 
 def print_json(document: Any) -> None:
-    """JSON that arrives whole in any encoding."""
+    """JSON that arrives whole in any encoding, and that no terminal takes for anything but text."""
     is_utf8 = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
-    click.echo(json.dumps(document, ensure_ascii=not is_utf8, indent=2))
+    text = json.dumps(document, ensure_ascii=not is_utf8, indent=2)
+    click.echo(_INVISIBLE.sub(lambda found: json.dumps(found[0])[1:-1], text))
 
 
 def print_table(rows: Iterable[Sequence[str]], padded: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gatewaykit.errors import GatewayError
+from gatewaykit.errors import GatewayError, RateLimited
 
 _TYPES_BY_CODE = {
     "insufficient_quota": "insufficient_quota",
@@ -32,5 +32,7 @@ def encode_error(error: GatewayError) -> bytes:
 
 
 def _type(error: GatewayError) -> str:
+    if isinstance(error, RateLimited) and error.unit in {"requests", "tokens"}:
+        return error.unit
     usual = "server_error" if error.status >= 500 else "invalid_request_error"
     return _TYPES_BY_CODE.get(error.code) or _TYPES_BY_STATUS.get(error.status, usual)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -23,6 +24,7 @@ _WORDS: dict[Any, str] = {
     str: "text",
     int: "whole number",
     float: "number",
+    Decimal: "decimal number",
     bool: "`true` or `false`",
     Path: "path",
     Any: "any",

@@ -197,10 +197,39 @@ class DatabaseSettings(Section):
         return url
 
 
+class RedisSettings(Section):
+    """A Redis or Valkey that several processes or machines share; without a `url` each process counts for itself."""
+
+    section = "redis"
+
+    url: SecretStr | None = Field(
+        None, description="`redis://user:password@host:6379/0`, `rediss://…` for TLS, or `unix:///path/to/socket`."
+    )
+    timeout: Seconds = Field(
+        0.05, description="Longest wait for a connection or an answer; what takes longer counts as a failure."
+    )
+    max_connections: int = Field(32, ge=1, description="Connections of each process; calls wait for a free one.")
+    prefix: str = Field(
+        "gatewaykit",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="What all keys begin with. It is also their hash tag, so that a cluster keeps them in one slot.",
+    )
+    failures: int = Field(5, ge=1, description="Failures in a row after which Redis is left alone for a while.")
+    cooldown: Seconds = Field(5.0, description="How long it is left alone before it is tried again.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must be a URL that starts with redis://, rediss:// or unix://")
+        return url
+
+
 CORE_SECTIONS: tuple[type[Section], ...] = (
     ServerSettings,
     PluginsSettings,
     TimeoutSettings,
     LogSettings,
     DatabaseSettings,
+    RedisSettings,
 )

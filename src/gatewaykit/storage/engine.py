@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
@@ -27,6 +27,7 @@ MIGRATING = {BEGIN: "EXCLUSIVE"}
 PATIENCE = 60.0
 """Seconds that a start waits for other processes that migrate."""
 
+_READS_ONLY = "gatewaykit_reads_only"
 _OUTSIDE_THREADS = 2
 _PAUSE = 0.02
 _to_json = msgspec.json.Encoder().encode
@@ -183,5 +184,10 @@ def _enforce_foreign_keys(connection: sqlite3.Connection, record: object) -> Non
 def _begin(connection: Connection) -> None:
     """Take the lock for writing at once: one that is asked for after a read may be refused without any waiting."""
     mode = connection.get_execution_options().get(BEGIN, "IMMEDIATE")
-    connection.exec_driver_sql(f"PRAGMA query_only={'ON' if mode == 'DEFERRED' else 'OFF'}")
-    connection.exec_driver_sql(f"BEGIN {mode}")
+    driver: sqlite3.Connection = cast("sqlite3.Connection", connection.connection.driver_connection)
+    only_reads = mode == "DEFERRED"
+    # SQLite prepares every statement anew after this pragma: it is given only when it changes something.
+    if connection.info.get(_READS_ONLY, False) != only_reads:
+        driver.execute(f"PRAGMA query_only={'ON' if only_reads else 'OFF'}")
+        connection.info[_READS_ONLY] = only_reads
+    driver.execute(f"BEGIN {mode}")

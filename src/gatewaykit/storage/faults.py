@@ -96,7 +96,7 @@ def _passes(cause: BaseException) -> bool:
         return _primary(cause) in _SQLITE_PASSING
     state = getattr(cause, "sqlstate", None)
     if state is None:  # no word from the server: the connection failed
-        return type(cause).__name__ == "OperationalError"
+        return any(kind.__name__ == "OperationalError" for kind in type(cause).__mro__)
     return str(state).startswith(_POSTGRES_PASSING)
 
 

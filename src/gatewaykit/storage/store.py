@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Engine
@@ -42,6 +43,11 @@ class Storage:
     def address(self) -> str:
         """What and where the database is, without user and password."""
         return self._database.address
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite database; None for a server."""
+        return self._database.file
 
     def __repr__(self) -> str:
         return f"Storage({self.address})"

@@ -53,7 +53,9 @@ class Base(DeclarativeBase):
 class StoredCall(Base):
     """One call, as :class:`~gatewaykit.types.CallRecord` tells it. ``attempts``: target, seconds and error of each.
 
-    The clients' own request ids may repeat: only id and time together are one call.
+    The clients' own request ids may repeat: only id and time together are one call. ``cost`` is in micro-units of
+    ``currency``, ``spend`` in those of the currency of accounting, by the price list ``price_version``; they are NULL
+    where nothing was used or its price is not known.
     """
 
     __tablename__ = "call_records"
@@ -81,11 +83,102 @@ class StoredCall(Base):
     cached_tokens: Mapped[int | None]
     reasoning_tokens: Mapped[int | None]
     estimated: Mapped[bool | None]
+    owner: Mapped[str | None]
+    cost: Mapped[int | None]
+    currency: Mapped[str | None]
+    spend: Mapped[int | None]
+    price_version: Mapped[str | None]
 
     __table_args__ = (
         Index("ix_call_records_began", "began"),
         Index("ix_call_records_principal_began", "principal", "began"),
+        Index("ix_call_records_owner_began", "owner", "began"),
+        Index("ix_call_records_model_began", "model", "began"),
     )
+
+
+class UsageColumns:
+    """Sums over calls that began within an hour or a day from ``begins``, for each combination of the texts.
+
+    A text is empty where a call has none. ``model`` is what was asked for, and empty for a call that no target
+    answered: else clients could make as many rows as they know words. ``requests`` is the sum of ``done``,
+    ``refused`` (by a filter too), ``client_gone`` and ``failed`` (by the provider, by a time limit, by a defect).
+    ``estimated`` are calls whose usage the gateway counted itself, ``unpriced`` those with usage and no known price.
+    """
+
+    begins: Mapped[datetime] = mapped_column(primary_key=True)
+    principal: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    provider_model: Mapped[str] = mapped_column(primary_key=True)
+    currency: Mapped[str] = mapped_column(primary_key=True)
+    requests: Mapped[int]
+    done: Mapped[int]
+    refused: Mapped[int]
+    client_gone: Mapped[int]
+    failed: Mapped[int]
+    input_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    reasoning_tokens: Mapped[int]
+    estimated: Mapped[int]
+    unpriced: Mapped[int]
+    cost: Mapped[int]
+    spend: Mapped[int]
+    seconds: Mapped[float]
+    first_event_seconds: Mapped[float]
+    first_events: Mapped[int]
+
+
+class UsageHour(UsageColumns, Base):
+    """Usage by hours, in UTC."""
+
+    __tablename__ = "usage_hours"
+
+    __table_args__ = (Index("ix_usage_hours_principal_begins", "principal", "begins"),)
+
+
+class UsageDay(UsageColumns, Base):
+    """Usage by days, in UTC: what budgets are counted from."""
+
+    __tablename__ = "usage_days"
+
+    __table_args__ = (
+        Index("ix_usage_days_principal_begins", "principal", "begins"),
+        Index("ix_usage_days_owner_begins", "owner", "begins"),
+        Index("ix_usage_days_model_begins", "model", "begins"),
+    )
+
+
+class StoredPriceList(Base):
+    """A price list that has been in force, as :attr:`gatewaykit.pricing.PriceBook.document` has it."""
+
+    __tablename__ = "price_lists"
+
+    version: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[datetime]
+    currency: Mapped[str]
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class StoredCount(Base):
+    """What counts of a limit until ``until``, in unix time; what is held under ``hold`` only while it has not expired.
+
+    ``limit`` is :attr:`~gatewaykit.limits.Limit.key`, ``number`` that of the slice of time in which it counts. What is
+    settled is one row for each slice, with no hold (''). Of a calendar period there is such a row once it is seeded.
+    """
+
+    __tablename__ = "limit_counts"
+
+    limit: Mapped[str] = mapped_column(primary_key=True)
+    hold: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    amount: Mapped[int]
+    until: Mapped[float]
+    expires: Mapped[float]
+
+    __table_args__ = (Index("ix_limit_counts_expires", "expires"),)
 
 
 metadata = Base.metadata

@@ -5,7 +5,8 @@ Gateways
     :func:`serve` and :func:`running` put any ASGI application on a socket.
 Doubles
     :class:`FakeProvider` says what it was told to say, :func:`plugin_of` makes a plugin of objects, :func:`make_call`
-    a call, and :class:`Upstream` is a server that sends any bytes, stalls, and breaks off.
+    a call, :func:`one_by_one` takes the batches of a stream apart, and :class:`Upstream` is a server that sends any
+    bytes, stalls, and breaks off.
 Contract
     :class:`ProviderContract` holds the tests that every provider has to pass: subclass it. It needs pytest.
 
@@ -18,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gatewaykit.testing.calls import make_call
+    from gatewaykit.testing.calls import make_call, one_by_one
     from gatewaykit.testing.contract import ProviderContract
     from gatewaykit.testing.doubles import FakeProvider, plugin_of
     from gatewaykit.testing.gateways import KEY, gateway_client, make_gateway, running, serve
@@ -38,6 +39,7 @@ _MODULES = {
     "gateway_client": "gateways",
     "make_call": "calls",
     "make_gateway": "gateways",
+    "one_by_one": "calls",
     "plugin_of": "doubles",
     "refusing_address": "upstream",
     "running": "gateways",
@@ -65,6 +67,7 @@ __all__ = [
     "gateway_client",
     "make_call",
     "make_gateway",
+    "one_by_one",
     "plugin_of",
     "refusing_address",
     "running",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gatewaykit.folding import one_by_one
 from gatewaykit.types import Call, ChatRequest, Incoming, Message, Principal
 
 
@@ -16,3 +17,6 @@ def make_call(text: str = "Hello", *, model: str = "test-model", tenant: str = "
     fields: dict[str, Any] = {"messages": (Message("user", text),), "stream": True, **request}
     incoming = Incoming("POST", "/v1/chat/completions", {}, "127.0.0.1", "test-request")
     return Call(incoming, Principal(tenant), "openai_chat", ChatRequest(model, **fields))
+
+
+__all__ = ["make_call", "one_by_one"]

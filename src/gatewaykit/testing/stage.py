@@ -6,12 +6,12 @@ import enum
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import pytest
 
 from gatewaykit.errors import GatewayError, ProviderBadAnswer
-from gatewaykit.folding import Folder, fold
+from gatewaykit.folding import Folder, fold, one_by_one
 from gatewaykit.protocols import Provider
 from gatewaykit.testing.calls import make_call
 from gatewaykit.testing.upstream import Script, Step, Upstream, UpstreamRequest
@@ -55,7 +55,7 @@ class Stage:
         """The provider's stream; it must be one that can be closed."""
         events = self.provider.stream(call or self.call(), self.target)
         assert hasattr(events, "aclose"), "the stream has no aclose: write an 'async def' with 'yield'"
-        return cast("AsyncGenerator[Event, None]", events)
+        return one_by_one(events)
 
     async def answer(self, way: Way, **request: Any) -> Reply:
         """The answer by ``stream`` or ``complete``; a provider without the latter is streamed, as in a gateway."""

@@ -14,7 +14,7 @@ import msgspec
 from gatewaykit.errors import BadRequest, ProviderBadAnswer, ProviderTimeout
 from gatewaykit.http import HttpStream
 from gatewaykit.protocols import Provider
-from gatewaykit.types import Call, ChatRequest, ContentPart, Event, Model, Reply, Target
+from gatewaykit.types import Batch, Call, ChatRequest, ContentPart, Event, Model, Reply, Target
 
 from .api import authorization_header, json_object
 from .attachments import Attachments
@@ -82,11 +82,9 @@ class GigaChat(Provider):
         async with self._files(call) as files:
             begun = await self._attempt(call, target, files, self._begin, streamed=True)
             async with begun.closing:
-                for event in begun.first:
-                    yield event
-                async for batch in begun.batches:
-                    for event in batch:
-                        yield event
+                yield Batch(begun.first)
+                async for events in begun.batches:
+                    yield Batch(events)
 
     async def complete(self, call: Call, target: Target) -> Reply:
         """The answer in one piece."""

@@ -13,6 +13,7 @@ import pytest
 from loguru import logger
 
 from gatewaykit.logs import Intercept
+from gatewaykit.testing import one_by_one
 from gatewaykit.types import Call, ChatRequest, Event, Incoming, Message, Principal, Target
 from gatewaykit_gigachat.provider import GigaChat
 from gatewaykit_gigachat.sandbox import B2B, RunningSandbox, SandboxSettings, TlsFiles, running_sandbox
@@ -56,7 +57,7 @@ class Bench:
         """All events of a streamed answer."""
         streamed = replace(call.chat, stream=True)
         call.request = streamed
-        return [event async for event in provider.stream(call, MODEL)]
+        return [event async for event in one_by_one(provider.stream(call, MODEL))]
 
     @staticmethod
     async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:

@@ -23,6 +23,7 @@ from gatewaykit.errors import (
     ProviderUnavailable,
     ProviderUnpaid,
 )
+from gatewaykit.testing import one_by_one
 from gatewaykit.types import Finished, Message, Model, Started, Target, TextDelta, Tool, ToolCall, ToolCallDelta, Usage
 from gatewaykit_gigachat.sandbox import SandboxSettings
 
@@ -193,7 +194,7 @@ async def test_nothing_is_tried_again_after_the_first_event(bench: Any, fault: s
     received: list[Any] = []
 
     async def consume() -> None:
-        async for event in bench.provider().stream(bench.call("say 30 words", stream=True), MODEL):
+        async for event in one_by_one(bench.provider().stream(bench.call("say 30 words", stream=True), MODEL)):
             received.append(event)  # noqa: PERF401 - what came before the error is wanted
 
     with pytest.raises(GatewayError) as caught:
@@ -283,7 +284,7 @@ async def test_the_own_time_limit_is_a_timeout(bench: Any) -> None:
 async def test_leaving_a_stream_closes_the_upstream(bench: Any) -> None:
     """When the iterator is closed in the middle, the upstream stream is cut."""
     bench.sandbox.faults.push("stall=2", path="/chat/completions")
-    async with aclosing(bench.provider().stream(bench.call("say 90 words", stream=True), MODEL)) as events:
+    async with aclosing(one_by_one(bench.provider().stream(bench.call("say 90 words", stream=True), MODEL))) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 break

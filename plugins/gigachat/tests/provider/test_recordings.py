@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from gatewaykit.errors import ModelNotFound
+from gatewaykit.testing import one_by_one
 from gatewaykit.types import Finished, Message, ResponseFormat, Started, Target, TextDelta, Usage
 from gatewaykit_gigachat.token import read_token
 
@@ -129,7 +130,7 @@ async def test_a_recorded_stream(bench: Any, provider: Any, replay: Replay, name
     """The recorded stream gives its pieces one by one, one finish and the usage."""
     recorded = replay.load(name)
     call = bench.call(messages=user(recorded), stream=True)
-    events = [event async for event in provider.stream(call, Target("gigachat", recorded["model"]))]
+    events = [event async for event in one_by_one(provider.stream(call, Target("gigachat", recorded["model"])))]
     kinds = [type(event) for event in events]
     assert kinds == [Started, *[TextDelta] * (len(events) - 3), Finished, Usage]
     text = "".join(event.text for event in events if isinstance(event, TextDelta))

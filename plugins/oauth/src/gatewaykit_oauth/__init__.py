@@ -1,0 +1,1 @@
+"""API keys for gatewaykit, and the accounts that own them."""

@@ -1,0 +1,87 @@
+"""Accounts: the people and services that own keys, on a session of the database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from gatewaykit.errors import NotFound, PermissionDenied
+from gatewaykit.types import ADMIN
+
+from .keys.audit import record, take_turn
+from .keys.checks import check_account
+from .keys.model import Account, Actor, KeyLimits, Page
+from .keys.rows import columns, described
+from .tables import AccountRow
+
+
+def put_account(session: Session, actor: Actor, account: Account, *, now: datetime | None = None) -> Account:
+    """Make an account, or replace what is known of it: its keys follow at once.
+
+    Raises :class:`~gatewaykit.errors.PermissionDenied` unless the actor is an admin, and not by a key of that very
+    account, which would then give itself more; :class:`~gatewaykit.errors.BadRequest` for a field that is wrong.
+    """
+    now = now or datetime.now(UTC)
+    check_account(account)
+    _require_admin(actor, account.id)
+    take_turn(session)
+    row = session.get(AccountRow, account.id)
+    before = None if row is None else _account(row)
+    if before == account:
+        return account
+    if row is None:
+        row = AccountRow(id=account.id, created=now)
+        session.add(row)
+    for name, value in columns(account, Account.__struct_fields__).items():
+        setattr(row, name, value)
+    record(
+        session,
+        actor,
+        "account.create" if before is None else "account.update",
+        f"user:{account.id}",
+        before=None if before is None else described(before),
+        after=described(account),
+        now=now,
+    )
+    return account
+
+
+def get_account(session: Session, account_id: str) -> Account:
+    """The account. Raises :class:`~gatewaykit.errors.NotFound`."""
+    row = session.get(AccountRow, account_id)
+    if row is None:
+        raise NotFound("There is no such account.")
+    return _account(row)
+
+
+def list_accounts(session: Session, *, after: str | None = None, limit: int = 50) -> Page[Account]:
+    """Accounts by id; ``after`` is the id at which the part before ended."""
+    query = select(AccountRow).order_by(AccountRow.id).limit(limit + 1)
+    if after is not None:
+        query = query.where(AccountRow.id > after)
+    rows = list(session.scalars(query))
+    items = tuple(_account(row) for row in rows[:limit])
+    return Page(items, items[-1].id if len(rows) > limit else None)
+
+
+def _require_admin(actor: Actor, account_id: str) -> None:
+    if actor.principal is None:
+        return
+    if ADMIN not in actor.principal.scopes:
+        raise PermissionDenied(f"This needs the scope {ADMIN!r}, which this key does not have.")
+    if actor.principal.owner == account_id:
+        raise PermissionDenied("A key cannot change the account that owns it.")
+
+
+def _account(row: AccountRow) -> Account:
+    return Account(
+        id=row.id,
+        name=row.name,
+        kind="service" if row.kind == "service" else "user",
+        enabled=row.enabled,
+        models=tuple(row.models),
+        limits=msgspec.convert(row.limits, KeyLimits),
+    )

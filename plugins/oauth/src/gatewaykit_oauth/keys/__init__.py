@@ -1,0 +1,1 @@
+"""API keys: how they look, where they are kept, who may make which, and how one is recognised."""

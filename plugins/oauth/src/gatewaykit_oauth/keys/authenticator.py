@@ -1,0 +1,154 @@
+"""The authenticator of API keys: from a request's headers to the principal, from memory in a few microseconds.
+
+A text that does not look like a key of ours is left to the other authenticators; one that does and has a wrong checksum
+is refused without asking anybody. Unknown, disabled, expired and revoked keys all get the same answer, and so do those
+of a disabled account. Two different credentials in one request, of which one looks like ours, are refused with 400, for
+a client must not use two methods at once (RFC 6750, 2 and 3.1), and nobody could tell whose request it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from gatewaykit.errors import BadRequest, GatewayError, PermissionDenied, Unavailable
+from gatewaykit.protocols import Authenticator
+from gatewaykit.settings import DatabaseSettings
+from gatewaykit.types import Incoming, Principal
+
+from ..settings import KeysSettings
+from .format import has_checksum, has_shape
+from .last_used import LastUsed
+from .lookup import Lookup, ended, not_valid
+from .peppers import load_secrets
+from .rows import Entry
+
+if TYPE_CHECKING:
+    from gatewaykit.redislink import RedisLink
+    from gatewaykit.storage import Storage
+
+    from .secrets import Secrets
+
+CHANNEL = "keys"
+logger = logging.getLogger(__name__)
+
+
+class ApiKeys(Authenticator):
+    """Knows the keys of the database. It can be used while its lifespan is entered, in that event loop."""
+
+    name = "api-keys"
+    before = ("static-keys",)
+
+    def __init__(
+        self, storage: Storage, settings: KeysSettings, database: DatabaseSettings, redis: RedisLink | None = None
+    ) -> None:
+        self._storage = storage
+        self._settings = settings
+        self._database = database
+        self._redis = redis
+        self._here: dict[asyncio.AbstractEventLoop, tuple[Lookup, LastUsed]] = {}
+
+    async def authenticate(self, incoming: Incoming) -> Principal | None:
+        """The principal of the key; None for credentials of another kind.
+
+        Raises :class:`~gatewaykit.errors.AuthFailed`, :class:`~gatewaykit.errors.PermissionDenied` for an address from
+        which the key may not be used, and :class:`~gatewaykit.errors.Unavailable`, with Retry-After, while it cannot be
+        known whether the key is valid.
+        """
+        text = given_key(incoming.headers)
+        if text is None or not has_shape(text):
+            return None
+        running = self._here.get(asyncio.get_running_loop())
+        if running is None:
+            raise _not_running()
+        lookup, last_used = running
+        digest = lookup.secrets.digest(text)
+        entry = lookup.remembered(digest)
+        if entry is None:
+            if not has_checksum(text):
+                raise not_valid()
+            entry = await lookup.load(text, digest)
+        now = time.time()
+        if now >= entry.ends:
+            raise not_valid()
+        if entry.networks:
+            require_network(entry, incoming.client)
+        last_used.note(entry.principal.id, now, incoming.client)
+        return entry.principal
+
+    @property
+    def secrets(self) -> Secrets:
+        """What makes and digests secrets here. Raises :class:`~gatewaykit.errors.Unavailable` unless it is running."""
+        return self._running()[0].secrets
+
+    async def changed(self) -> None:
+        """Something was committed: forget it here before this returns, and elsewhere as soon as may be."""
+        await self._running()[0].feed.poll()
+        if self._redis is not None:
+            try:
+                await self._redis.publish(CHANNEL, b"")
+            except GatewayError as error:
+                logger.info("others learn of changed keys by asking: %s", error)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Read the pepper, and follow changes until the end.
+
+        Raises :class:`~gatewaykit.errors.ConfigError` when the pepper is missing or not the right one.
+        """
+        loop = asyncio.get_running_loop()
+        secrets = await asyncio.to_thread(load_secrets, self._settings, self._database, self._storage)
+        lookup, last_used = Lookup(self._storage, secrets, self._settings), LastUsed(self._storage)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(lookup.running())
+            if self._redis is not None:
+                nudge = lookup.feed.nudge
+                await stack.enter_async_context(self._redis.listen(CHANNEL, lambda message: nudge(), nudge))
+            stack.push_async_callback(last_used.flush)
+            stack.push_async_callback(ended, [asyncio.create_task(last_used.run(), name="gatewaykit-key-use")])
+            self._here[loop] = (lookup, last_used)
+            stack.callback(self._here.pop, loop)
+            yield
+
+    def _running(self) -> tuple[Lookup, LastUsed]:
+        found = self._here.get(asyncio.get_running_loop())
+        if found is None:
+            raise _not_running()
+        return found
+
+
+def _not_running() -> Unavailable:
+    return Unavailable(retry_after=1.0, detail="API keys: not running")
+
+
+def given_key(headers: Mapping[str, str]) -> str | None:
+    """The key that a client sent: ``Authorization: Bearer``, or ``x-api-key`` as Anthropic's clients do.
+
+    Raises :class:`~gatewaykit.errors.BadRequest` for two that are not the same.
+    """
+    authorization, other = headers.get("authorization"), headers.get("x-api-key")
+    bearer = authorization[7:].strip() if authorization and authorization[:7].lower() == "bearer " else None
+    if not other or other == bearer:
+        return bearer
+    if not bearer:
+        return other
+    if has_shape(bearer) or has_shape(other):
+        raise BadRequest("Authorization and x-api-key hold different keys. Send one of them.")
+    return None
+
+
+def require_network(entry: Entry, client: str | None) -> None:
+    """Raise :class:`~gatewaykit.errors.PermissionDenied` unless the key may be used from this address."""
+    try:
+        address = ipaddress.ip_address((client or "").partition("%")[0])
+    except ValueError:
+        raise PermissionDenied("This key may not be used from this address.") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if not any(address in network for network in entry.networks):
+        raise PermissionDenied("This key may not be used from this address.")

@@ -1,0 +1,141 @@
+"""``gatewaykit accounts``: who owns keys."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy.orm import Session
+
+from gatewaykit.commands import config_option, good, json_option, note, print_json, visible
+
+from ..accounts import get_account, list_accounts
+from .account_changes import AccountChanges, add_account, change_account
+from .cli_base import CLI, all_pages, limit_options, limits_of, opened
+from .cli_show import print_accounts
+from .documents import account_document, page_document
+from .model import Account
+
+
+@click.group()
+def accounts() -> None:
+    """Manage the people and services that own keys."""
+
+
+_name = click.option("--name", help="What it is called.")
+_models = click.option(
+    "--model", "models", multiple=True, metavar="GLOB", help="Model that its keys may use; without it all."
+)
+_kind = click.option("--kind", type=click.Choice(["user", "service"]), help="A person (the default), or a program.")
+
+
+@accounts.command()
+@click.argument("account_id", metavar="ID")
+@_name
+@_kind
+@_models
+@limit_options
+@config_option
+@json_option
+def create(account_id: str, config: Path | None, as_json: bool, **given: Any) -> None:
+    """Make an account; its limits are for all its keys together."""
+    account = Account(id=account_id, limits=limits_of(given), **_said(given))
+    with opened(config) as desk:
+        made = desk.write(lambda session: add_account(session, CLI, account))
+    _tell(made, as_json, "is made.")
+
+
+@accounts.command("list")
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="At most so many.")
+@click.option("--all", "everything", is_flag=True, help="However many there are.")
+@config_option
+@json_option
+def list_all(limit: int, everything: bool, config: Path | None, as_json: bool) -> None:
+    """List the accounts."""
+    with opened(config) as desk:
+        find = partial(list_accounts, limit=limit)
+        found = desk.read(lambda session: all_pages(lambda after: find(session, after=after), everything=everything))
+    if as_json:
+        print_json(page_document(found, account_document))
+    elif found.items:
+        print_accounts(found.items)
+    else:
+        note("There are no accounts yet.")
+    if found.next is not None and not as_json:
+        note("There are more; --all shows them.")
+
+
+@accounts.command()
+@click.argument("account_id", metavar="ID")
+@config_option
+@json_option
+def show(account_id: str, config: Path | None, as_json: bool) -> None:
+    """Print one account."""
+    with opened(config) as desk:
+        account = desk.read(lambda session: get_account(session, account_id))
+    if as_json:
+        print_json(account_document(account))
+    else:
+        print_accounts([account])
+
+
+@accounts.command()
+@click.argument("account_id", metavar="ID")
+@_name
+@_kind
+@_models
+@limit_options
+@config_option
+@json_option
+def update(account_id: str, config: Path | None, as_json: bool, **given: Any) -> None:
+    """Change an account; what is not said stays."""
+
+    def work(session: Session) -> Account:
+        known = get_account(session, account_id).limits
+        limits = limits_of(given, known)
+        changes = _said(given) | ({} if limits == known else {"limits": limits})
+        if not changes:
+            raise click.UsageError("Nothing to change: say at least one option.")
+        return change_account(session, CLI, account_id, AccountChanges(**changes))
+
+    with opened(config) as desk:
+        changed = desk.write(work)
+    _tell(changed, as_json, "is changed.")
+
+
+@accounts.command()
+@click.argument("account_id", metavar="ID")
+@config_option
+@json_option
+def disable(account_id: str, config: Path | None, as_json: bool) -> None:
+    """Let no key of an account work until it is enabled again."""
+    _set_enabled(account_id, config, as_json, enabled=False)
+
+
+@accounts.command()
+@click.argument("account_id", metavar="ID")
+@config_option
+@json_option
+def enable(account_id: str, config: Path | None, as_json: bool) -> None:
+    """Let the keys of a disabled account work again."""
+    _set_enabled(account_id, config, as_json, enabled=True)
+
+
+def _set_enabled(account_id: str, config: Path | None, as_json: bool, *, enabled: bool) -> None:
+    changes = AccountChanges(enabled=enabled)
+    with opened(config) as desk:
+        account = desk.write(lambda session: change_account(session, CLI, account_id, changes))
+    _tell(account, as_json, "is enabled." if enabled else "is disabled, and so are all its keys.")
+
+
+def _tell(account: Account, as_json: bool, done: str) -> None:
+    if as_json:
+        print_json(account_document(account))
+    else:
+        good(f"{visible(account.id)} {done}")
+
+
+def _said(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value not in {None, ()}}

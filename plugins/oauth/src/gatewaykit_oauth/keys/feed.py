@@ -1,0 +1,104 @@
+"""Following the changes of keys: every process asks for them again and again, and forgets what has changed.
+
+One indexed read each time, from the number of the newest change that is known. That row is asked for, too: where it is
+gone, changes may have been forgotten before they were read here, and everything remembered is. A message by Redis only
+makes a process ask at once: messages may be lost, rows are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from gatewaykit.errors import GatewayError
+from gatewaykit.storage import Storage
+
+from ..tables import ChangeRow
+from .cache import KeyCache
+from .rows import newest_change
+
+BATCH = 1000
+Change = tuple[int, str]
+logger = logging.getLogger(__name__)
+
+
+class Feed:
+    """Keeps ``cache`` true. ``cursor`` is the number of the newest change that it reflects; ``down`` says that the
+    database did not answer last time; ``confirmed`` when, in monotonic time, it was asked the last time that it did.
+    """
+
+    def __init__(self, storage: Storage, cache: KeyCache, poll_seconds: float) -> None:
+        self._storage = storage
+        self._cache = cache
+        self._poll_seconds = poll_seconds
+        self._turn = asyncio.Lock()
+        self._nudged = asyncio.Event()
+        self.cursor = 0
+        self.down = False
+        self.confirmed = time.monotonic()
+
+    async def start(self) -> None:
+        """Begin at the newest change. Raises :class:`~gatewaykit.errors.Unavailable`."""
+        began = time.monotonic()
+        self.cursor = await self._storage.read(newest_change)
+        self.confirmed = began
+
+    def nudge(self) -> None:
+        """Something has changed: ask now."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Ask for ever, with a pause each time that a nudge ends."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._nudged.wait()
+            self._nudged.clear()
+            await self.poll()
+
+    async def poll(self) -> None:
+        """Ask once; the changes that were committed before are reflected when this returns, if the database answers."""
+        async with self._turn:
+            try:
+                while await self._step():
+                    pass
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next time may be better
+                if not self.down:
+                    logger.error("changes of API keys cannot be read: %s", _named(error))
+                self.down = True
+                return
+            if self.down:
+                logger.info("changes of API keys can be read again")
+            self.down = False
+
+    async def _step(self) -> bool:
+        """Whether there may be more."""
+        began, cursor = time.monotonic(), self.cursor
+        changes, newest = await self._storage.read(lambda session: _changes(session, cursor))
+        if (changes[0][0] if changes else 0) != cursor:
+            self._cache.clear()
+        for seq, subject in changes:
+            if seq > cursor:
+                self._cache.evict(subject)
+        self.cursor = newest
+        if len(changes) == BATCH:
+            return True
+        self.confirmed = began
+        return False
+
+
+def _named(error: Exception) -> str:
+    return str(error) if isinstance(error, GatewayError) else type(error).__name__
+
+
+def _changes(session: Session, cursor: int) -> tuple[Sequence[Change], int]:
+    """The change at ``cursor`` and those after it, and the number to go on from."""
+    query = select(ChangeRow.seq, ChangeRow.subject).where(ChangeRow.seq >= cursor).order_by(ChangeRow.seq)
+    changes = [(seq, subject) for seq, subject in session.execute(query.limit(BATCH))]
+    return changes, changes[-1][0] if changes else newest_change(session)

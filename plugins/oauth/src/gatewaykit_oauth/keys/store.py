@@ -1,0 +1,300 @@
+"""What can be done with keys, on a session of the database. Every change leaves one line in the audit log and one in
+the feed of changes, in the same transaction.
+
+Keys that an actor does not manage (:func:`gatewaykit_oauth.keys.rights.manages`) do not exist for it. ``now`` is the
+present moment unless it is given. A request with an idempotency key that was used in the last 24 hours changes nothing
+and returns what there is now, without the secret: that was in the answer to the first one.
+"""
+
+from __future__ import annotations
+
+import secrets as random
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from gatewaykit.errors import AuthFailed, BadRequest, NotFound
+from gatewaykit.limits import Limit
+
+from ..tables import AccountRow, KeyRow, SecretRow
+from .audit import entries, record, take_turn
+from .checks import LONGEST_GRACE, check_grace, check_idempotency_key, checked
+from .listing import find
+from .model import Actor, ApiKey, AuditEntry, Created, KeyChanges, KeyLimits, KeySpec, Page
+from .repetitions import remember, repeated
+from .rights import Holder, manages, require_covered, require_managing
+from .rows import as_keys, columns, described, is_usable, principal_of
+from .secrets import NewSecret, Secrets
+
+DEFAULT_GRACE = timedelta(hours=24)
+DEFAULT_LIFETIME = timedelta(days=90)
+_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+__all__ = [
+    "DEFAULT_GRACE",
+    "LONGEST_GRACE",
+    "audit",
+    "create",
+    "cut",
+    "find",
+    "get",
+    "revoke",
+    "rotate",
+    "set_enabled",
+    "update",
+]
+
+
+def get(session: Session, key_id: str) -> ApiKey:
+    """The key. Raises :class:`~gatewaykit.errors.NotFound`."""
+    row = session.get(KeyRow, key_id)
+    if row is None:
+        raise _unknown()
+    return _shown(session, row, datetime.now(UTC))
+
+
+def create(
+    session: Session,
+    actor: Actor,
+    spec: KeySpec,
+    *,
+    secrets: Secrets,
+    lifetime: timedelta | None = None,
+    now: datetime | None = None,
+    idempotency_key: str | None = None,
+) -> Created:
+    """Make a key. ``lifetime`` is for one whose ``spec`` names no end; it is shorter where its maker ends earlier.
+
+    Raises :class:`~gatewaykit.errors.PermissionDenied` when it would allow more than its maker may, and
+    :class:`~gatewaykit.errors.BadRequest` for a field that is wrong.
+    """
+    now = now or datetime.now(UTC)
+    spec = checked(spec, now)
+    take_turn(session)
+    asked = msgspec.json.encode((spec, lifetime))
+    if (known := _repeated(session, actor, "key.create", idempotency_key, asked, now)) is not None:
+        return Created(known, None)
+    if lifetime is not None and spec.expires is None:
+        spec = msgspec.structs.replace(spec, expires=_end(session, actor, now + lifetime, now))
+    _require_covered(session, actor, spec, now)
+    secret = secrets.new()
+    row = KeyRow(
+        id="key_" + "".join(random.choice(_LETTERS) for _ in range(20)),
+        **columns(spec, KeySpec.__struct_fields__),
+        created=now,
+        created_by=actor.id,
+        enabled=True,
+        version=0,
+    )
+    session.add(row)
+    session.flush()
+    _add_secret(session, row, secret, secrets, now)
+    key = _recorded(session, actor, "key.create", row, None, now)
+    if idempotency_key is not None:
+        remember(session, actor, "key.create", idempotency_key, asked, key.id, now)
+    return Created(key, secret.text)
+
+
+def update(session: Session, actor: Actor, key_id: str, changes: KeyChanges, *, now: datetime | None = None) -> ApiKey:
+    """Change what a key may do or what it is called.
+
+    Neither the old nor the new key may allow more than the actor may: :class:`~gatewaykit.errors.PermissionDenied`.
+    """
+    now = now or datetime.now(UTC)
+    row, before = _managed(session, actor, key_id, now)
+    _refuse_revoked(before)
+    wanted = changes.applied(before.spec)
+    if wanted.expires == before.expires:  # one that has passed may stay as it is
+        wanted = msgspec.structs.replace(
+            checked(msgspec.structs.replace(wanted, expires=None), now), expires=before.expires
+        )
+    else:
+        wanted = checked(wanted, now)
+    _require_covered(session, actor, before.spec, now)
+    _require_covered(session, actor, wanted, now)
+    if wanted == before.spec:
+        return before
+    for name, value in columns(wanted, KeySpec.__struct_fields__).items():
+        setattr(row, name, value)
+    return _recorded(session, actor, "key.update", row, before, now)
+
+
+def set_enabled(session: Session, actor: Actor, key_id: str, enabled: bool, *, now: datetime | None = None) -> ApiKey:
+    """Switch a key off, or on again."""
+    now = now or datetime.now(UTC)
+    row, before = _managed(session, actor, key_id, now)
+    _refuse_revoked(before)
+    if enabled:
+        _require_covered(session, actor, before.spec, now)
+    if row.enabled == enabled:
+        return before
+    row.enabled = enabled
+    return _recorded(session, actor, "key.enable" if enabled else "key.disable", row, before, now)
+
+
+def revoke(session: Session, actor: Actor, key_id: str, *, now: datetime | None = None) -> ApiKey:
+    """End a key for good. Again, it does nothing."""
+    now = now or datetime.now(UTC)
+    row, before = _managed(session, actor, key_id, now)
+    if row.revoked is not None:
+        return before
+    row.revoked = now
+    for secret in _in_force(session, row, now):
+        secret.ends = now
+    return _recorded(session, actor, "key.revoke", row, before, now)
+
+
+def rotate(
+    session: Session,
+    actor: Actor,
+    key_id: str,
+    *,
+    grace: timedelta = DEFAULT_GRACE,
+    idempotency_key: str | None = None,
+    secrets: Secrets,
+    now: datetime | None = None,
+) -> Created:
+    """Give a key a new secret. The earlier ones stay valid for ``grace``, 0 seconds to 30 days, or as long as they
+    would have been if that is shorter. Id, limits and what was used stay.
+    """
+    now = now or datetime.now(UTC)
+    check_grace(grace)
+    row, before = _managed(session, actor, key_id, now)
+    asked = f"{key_id} {grace.total_seconds()}".encode()
+    if (known := _repeated(session, actor, "key.rotate", idempotency_key, asked, now)) is not None:
+        return Created(known, None)
+    _refuse_revoked(before)
+    _require_covered(session, actor, before.spec, now)
+    for secret in _in_force(session, row, now):
+        secret.ends = min(secret.ends or now + grace, now + grace)
+    new = secrets.new()
+    _add_secret(session, row, new, secrets, now)
+    key = _recorded(session, actor, "key.rotate", row, before, now)
+    if idempotency_key is not None:
+        remember(session, actor, "key.rotate", idempotency_key, asked, key_id, now)
+    return Created(key, new.text)
+
+
+def cut(session: Session, actor: Actor, key_id: str, *, now: datetime | None = None) -> ApiKey:
+    """End all secrets of a key but the newest, at once."""
+    now = now or datetime.now(UTC)
+    row, before = _managed(session, actor, key_id, now)
+    older = _in_force(session, row, now)[1:]
+    if not older:
+        return before
+    for secret in older:
+        secret.ends = now
+    return _recorded(session, actor, "key.cut", row, before, now)
+
+
+def audit(
+    session: Session,
+    *,
+    key_id: str | None = None,
+    actor: str | None = None,
+    after: str | None = None,
+    limit: int = 50,
+) -> Page[AuditEntry]:
+    """What was done, the newest first: to one key or account, by one actor, or all."""
+    return entries(session, object_id=key_id, actor=actor, after=after, limit=limit)
+
+
+# Who may
+
+
+def _managed(session: Session, actor: Actor, key_id: str, now: datetime) -> tuple[KeyRow, ApiKey]:
+    """The key, if the actor manages it, in the turn of this transaction."""
+    take_turn(session)
+    row = session.get(KeyRow, key_id)
+    holder = _holder(session, actor, now)
+    if holder is not None:
+        require_managing(holder)
+    if row is None or not manages(actor, row.owner):
+        raise _unknown()
+    return row, _shown(session, row, now)
+
+
+def _require_covered(session: Session, actor: Actor, spec: KeySpec, now: datetime) -> None:
+    account = session.get(AccountRow, spec.owner) if spec.owner is not None else None
+    if spec.owner is not None and account is None:
+        raise BadRequest("There is no such account.", param="owner")
+    holder = _holder(session, actor, now)
+    if holder is not None:
+        require_managing(holder)
+        shared: tuple[Limit, ...] = ()
+        if account is not None:
+            shared = msgspec.convert(account.limits, KeyLimits).limits(f"user:{account.id}")
+        require_covered(holder, spec, shared)
+
+
+def _holder(session: Session, actor: Actor, now: datetime) -> Holder | None:
+    """What the actor holds now: of a key, what stands in the database, and not what was remembered of it."""
+    if actor.principal is None:
+        return None
+    if not actor.principal.id.startswith("key_"):
+        return Holder(actor.principal)
+    row = session.get(KeyRow, actor.principal.id)
+    account = session.get(AccountRow, row.owner) if row is not None and row.owner is not None else None
+    if row is None or not is_usable(row, account, now):
+        raise AuthFailed("This API key is not valid.")
+    return Holder(principal_of(row, account), tuple(row.networks), row.expires)
+
+
+# Steps
+
+
+def _end(session: Session, actor: Actor, moment: datetime, now: datetime) -> datetime:
+    """``moment``, or when the actor's own key ends, if that is earlier."""
+    holder = _holder(session, actor, now)
+    return min(moment, holder.expires) if holder is not None and holder.expires is not None else moment
+
+
+def _repeated(
+    session: Session, actor: Actor, action: str, idempotency_key: str | None, asked: bytes, now: datetime
+) -> ApiKey | None:
+    if idempotency_key is None:
+        return None
+    check_idempotency_key(idempotency_key)
+    key_id = repeated(session, actor, action, idempotency_key, asked, now)
+    return None if key_id is None else get(session, key_id)
+
+
+def _add_secret(session: Session, row: KeyRow, new: NewSecret, secrets: Secrets, now: datetime) -> None:
+    session.add(SecretRow(key_id=row.id, digest=new.digest, pepper=secrets.current, hint=new.hint, created=now))
+
+
+def _in_force(session: Session, row: KeyRow, now: datetime) -> list[SecretRow]:
+    """The newest first."""
+    query = select(SecretRow).where(SecretRow.key_id == row.id).order_by(SecretRow.id.desc())
+    return [secret for secret in session.scalars(query) if secret.ends is None or secret.ends > now]
+
+
+def _recorded(session: Session, actor: Actor, action: str, row: KeyRow, before: ApiKey | None, now: datetime) -> ApiKey:
+    row.version += 1
+    session.flush()
+    key = _shown(session, row, now)
+    record(
+        session,
+        actor,
+        action,
+        f"key:{key.id}",
+        before=None if before is None else described(before),
+        after=described(key),
+        now=now,
+    )
+    return key
+
+
+def _shown(session: Session, row: KeyRow, now: datetime) -> ApiKey:
+    (key,) = as_keys(session, [row], now)
+    return key
+
+
+def _refuse_revoked(key: ApiKey) -> None:
+    if key.revoked is not None:
+        raise BadRequest("This key was revoked, and that is final.")
+
+
+def _unknown() -> NotFound:
+    return NotFound("There is no such key.")

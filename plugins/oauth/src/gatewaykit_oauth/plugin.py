@@ -1,0 +1,89 @@
+"""What this package gives to gatewaykit: API keys, where there is a database to keep them.
+
+Merely installed, without a database and a pepper, it does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from gatewaykit.hookspecs import hookimpl
+from gatewaykit.migration import MigrationSource
+from gatewaykit.settings import DatabaseSettings
+
+from .settings import KeysSettings
+
+if TYPE_CHECKING:
+    import click
+    from starlette.routing import BaseRoute
+
+    from gatewaykit.protocols import Authenticator, GatewayContext, Lifespan
+    from gatewaykit.settings import Section
+    from gatewaykit.storage import Storage
+
+    from .keys.authenticator import ApiKeys
+
+_made: WeakKeyDictionary[GatewayContext, ApiKeys] = WeakKeyDictionary()
+
+
+@hookimpl
+def gateway_settings() -> Iterable[type[Section]]:
+    """The table ``[keys]``."""
+    return [KeysSettings]
+
+
+@hookimpl
+def gateway_migrations() -> Iterable[MigrationSource]:
+    """The tables of accounts and keys."""
+    return [MigrationSource("oauth", "gatewaykit_oauth.migrations", "gatewaykit_oauth.tables:metadata")]
+
+
+@hookimpl
+def gateway_authenticators(gateway: GatewayContext) -> Iterable[Authenticator]:
+    """The keys of the database, where there is a pepper or one can be made."""
+    from .keys.peppers import check_peppers
+
+    keys, database = gateway.settings.get(KeysSettings), gateway.settings.get(DatabaseSettings)
+    if not check_peppers(keys, database) or gateway.storage is None:
+        return []
+    from .keys.authenticator import ApiKeys
+
+    _made[gateway] = ApiKeys(gateway.storage, keys, database, gateway.redis)
+    return [_made[gateway]]
+
+
+@hookimpl
+def gateway_lifespan(gateway: GatewayContext) -> Iterable[Lifespan]:
+    """Where keys cannot be used, a look whether there are some."""
+    return [] if gateway.storage is None or gateway in _made else [_without_keys(gateway.storage)]
+
+
+@asynccontextmanager
+async def _without_keys(storage: Storage) -> AsyncIterator[None]:
+    from .keys.peppers import refuse_lost_keys
+
+    await asyncio.to_thread(refuse_lost_keys, storage)
+    yield
+
+
+@hookimpl
+def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
+    """The API that manages keys and accounts; it is asked for after the authenticators."""
+    api_keys = _made.get(gateway)
+    if api_keys is None:
+        return []
+    from .keys.api import routes
+
+    return routes(gateway, lambda: api_keys.secrets, api_keys.changed)
+
+
+@hookimpl
+def gateway_commands(cli: click.Group) -> None:
+    """``gatewaykit keys``, with the accounts that own them."""
+    from .keys.cli import add_commands
+
+    add_commands(cli)

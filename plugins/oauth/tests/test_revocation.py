@@ -1,0 +1,301 @@
+"""A revoked key is refused everywhere, soon, and stays refused, whatever was under way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from threading import Event
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, text
+
+from gatewaykit.errors import AuthFailed, Unavailable
+from gatewaykit.storage import Storage
+from gatewaykit.testing.waiting import until
+from gatewaykit.types import ADMIN, Principal
+from gatewaykit_oauth.accounts import put_account
+from gatewaykit_oauth.keys import lookup, store
+from gatewaykit_oauth.keys.model import Account, Actor, KeySpec
+from gatewaykit_oauth.tables import ChangeRow
+
+from .conftest import OPERATOR, SECRETS, incoming, keys_at, made, storage_at, text_of
+
+NEVER = {"poll_seconds": 60, "stale_seconds": 600}
+
+
+def revoke(storage: Storage, key_id: str) -> None:
+    """As another process does it."""
+    with storage.transaction() as session:
+        store.revoke(session, OPERATOR, key_id)
+
+
+async def is_valid(keys: Any, secret: str) -> bool:
+    """Whether the key opens."""
+    try:
+        return await keys.authenticate(incoming(secret)) is not None
+    except AuthFailed:
+        return False
+
+
+async def refused_within(keys: Any, secret: str, seconds: float) -> float:
+    """After how many seconds the key is refused; fails if it is not in time."""
+    began = time.monotonic()
+    while await is_valid(keys, secret):
+        assert time.monotonic() - began < seconds
+        await asyncio.sleep(0.005)
+    return time.monotonic() - began
+
+
+async def test_a_key_revoked_elsewhere_is_refused_after_the_next_poll(url: str, storage: Storage) -> None:
+    """Another process's revocation is known here within the poll interval and a query."""
+    created = made(storage)
+    async with keys_at(url, poll_seconds=0.3) as keys:
+        assert await is_valid(keys, text_of(created))
+        await asyncio.to_thread(revoke, storage, created.key.id)
+        await refused_within(keys, text_of(created), 0.3 + 2.0)
+
+
+@pytest.mark.parametrize("change", ["disable", "cut", "account", "rotate"])
+async def test_every_change_reaches_remembered_keys(url: str, storage: Storage, change: str) -> None:
+    """Disabling, cutting, rotating without grace, and disabling the account end a remembered key; ``changed`` has the
+    effect here at once."""
+    with storage.transaction() as session:
+        put_account(session, OPERATOR, Account(id="ann"))
+    created = made(storage, owner="ann")
+    key_id = created.key.id
+    with storage.transaction() as session:
+        if change == "cut":
+            store.rotate(session, OPERATOR, key_id, secrets=SECRETS)
+    done = {
+        "disable": lambda session: store.set_enabled(session, OPERATOR, key_id, False),
+        "cut": lambda session: store.cut(session, OPERATOR, key_id),
+        "account": lambda session: put_account(session, OPERATOR, Account(id="ann", enabled=False)),
+        "rotate": lambda session: store.rotate(session, OPERATOR, key_id, grace=timedelta(0), secrets=SECRETS),
+    }
+
+    def commit() -> None:
+        with storage.transaction() as session:
+            done[change](session)
+
+    async with keys_at(url, **NEVER) as keys:
+        assert await is_valid(keys, text_of(created))
+        await asyncio.to_thread(commit)
+        assert await is_valid(keys, text_of(created))
+        await keys.changed()
+        assert not await is_valid(keys, text_of(created))
+
+
+async def test_a_slow_load_never_revives_a_revoked_key(
+    url: str, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load that read the key before it was revoked, and ends after the revocation is known, is thrown away: neither
+    the request that waited for it nor a later one gets in."""
+    created = made(storage)
+    read, go = Event(), Event()
+    real = lookup.recognise
+
+    def slow(*arguments: Any) -> Any:
+        found = real(*arguments)
+        if not read.is_set():
+            assert found.entry is not None
+            read.set()
+            assert go.wait(10)
+        return found
+
+    monkeypatch.setattr(lookup, "recognise", slow)
+    async with keys_at(url, **NEVER) as keys:
+        waiting = asyncio.create_task(is_valid(keys, text_of(created)))
+        await until(read.is_set)
+        await asyncio.to_thread(revoke, storage, created.key.id)
+        await keys.changed()
+        go.set()
+        assert await waiting is False
+        assert not await is_valid(keys, text_of(created))
+        assert len(keys._running()[0].cache) == 0
+
+
+async def test_many_races_of_loads_and_revocations(url: str, storage: Storage) -> None:
+    """Forty keys are used all the time while they are revoked one by one; after its revocation is known none of them
+    ever opens again."""
+    created = [made(storage, f"key {number}") for number in range(40)]
+    gone: set[str] = set()
+    async with keys_at(url, cache_size=10, poll_seconds=0.01, negative_seconds=0.01) as keys:
+
+        async def use() -> None:
+            while len(gone) < len(created):
+                for one in created:
+                    known = one.key.id in gone
+                    assert not (await is_valid(keys, text_of(one)) and known)
+                await asyncio.sleep(0)
+
+        async def end() -> None:
+            for one in created:
+                await asyncio.to_thread(revoke, storage, one.key.id)
+                await keys.changed()
+                gone.add(one.key.id)
+
+        await asyncio.wait_for(asyncio.gather(use(), use(), use(), end()), 60)
+        assert not any([await is_valid(keys, text_of(one)) for one in created])
+
+
+async def test_who_fell_behind_forgets_everything(url: str, storage: Storage) -> None:
+    """When the change that was read last is no longer in the feed, others may be missing: nothing remembered is
+    believed."""
+    created = made(storage)
+    async with keys_at(url, **NEVER) as keys:
+        assert await is_valid(keys, text_of(created))
+
+        def commit() -> None:
+            with storage.transaction() as session:
+                store.revoke(session, OPERATOR, created.key.id)
+                store.create(session, OPERATOR, created.key.spec, secrets=SECRETS)
+                session.execute(delete(ChangeRow).where(ChangeRow.seq < 3))
+
+        await asyncio.to_thread(commit)
+        await keys.changed()
+        assert not await is_valid(keys, text_of(created))
+
+
+async def test_a_database_that_was_set_back_is_noticed(url: str, storage: Storage) -> None:
+    """A feed whose newest number is lower than before is that of another state of the database."""
+    first, second = made(storage), made(storage)
+    async with keys_at(url, **NEVER) as keys:
+        assert await is_valid(keys, text_of(second))
+
+        def set_back() -> None:
+            with storage.transaction() as session:
+                session.execute(text("DELETE FROM api_key_secrets WHERE id = 2"))
+                session.execute(text("DELETE FROM key_changes WHERE seq = 2"))
+
+        await asyncio.to_thread(set_back)
+        await keys.changed()
+        assert not await is_valid(keys, text_of(second))
+        assert await is_valid(keys, text_of(first))
+        assert keys._running()[0].feed.cursor == 1
+        assert len(keys._running()[0].cache) == 1
+
+
+async def test_more_changes_than_one_read_takes(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many changes there were, one poll reads them all."""
+    from gatewaykit_oauth.keys import feed
+
+    monkeypatch.setattr(feed, "BATCH", 3)
+    async with keys_at(sqlite_url, **NEVER) as keys:
+        created = [made(keys._storage) for _ in range(8)]
+        await keys.changed()
+        for one in created:
+            assert await is_valid(keys, text_of(one))
+        for one in created:
+            await asyncio.to_thread(revoke, keys._storage, one.key.id)
+        await keys.changed()
+        assert len(keys._running()[0].cache) == 0
+
+
+async def test_numbers_grow_in_the_order_of_commits(url: str, storage: Storage) -> None:
+    """A transaction that took its number first is committed first: who reads the feed up to a number misses none
+    below it."""
+    from threading import Thread
+
+    keys = [made(storage).key for _ in range(2)]
+    with storage_at(url).opened() as other:
+        began = Event()
+
+        def second() -> None:
+            began.set()
+            revoke(other, keys[1].id)
+
+        thread = Thread(target=second)
+        with storage.transaction() as session:
+            store.revoke(session, OPERATOR, keys[0].id)
+            thread.start()
+            assert began.wait(5)
+            thread.join(0.3)
+            assert thread.is_alive()
+            with storage.transaction(write=False) as reader:
+                assert reader.scalar(text("SELECT max(seq) FROM key_changes")) == 2
+        thread.join(10)
+    with storage.transaction(write=False) as session:
+        feed = session.execute(text("SELECT subject FROM key_changes ORDER BY seq DESC LIMIT 2")).scalars().all()
+    assert feed == [f"key:{keys[1].id}", f"key:{keys[0].id}"]
+
+
+class Switch:
+    """A database that can be made to fail, between the storage and who uses it."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._read = storage.read
+        self.down = False
+        self.asked = 0
+
+    async def read(self, work: Any) -> Any:
+        """As the storage does, or as it does when it is down."""
+        self.asked += 1
+        if self.down:
+            raise Unavailable(retry_after=1.0, detail="database: down")
+        return await self._read(work)
+
+
+async def test_while_the_database_is_down(url: str, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remembered keys work; others get 503 with Retry-After at once, without asking; wrong checksums still get 401;
+    and all is well again when the database is."""
+    known, unknown = made(storage), made(storage)
+    async with keys_at(url, **NEVER) as keys:
+        switch = Switch(keys._storage)
+        monkeypatch.setattr(keys._storage, "read", switch.read)
+        assert await is_valid(keys, text_of(known))
+        switch.down = True
+        await keys.changed()
+        asked = switch.asked
+        assert await is_valid(keys, text_of(known))
+        with pytest.raises(Unavailable) as refused:
+            await keys.authenticate(incoming(text_of(unknown)))
+        assert refused.value.retry_after
+        assert not await is_valid(keys, text_of(unknown)[:-1] + ("0" if text_of(unknown)[-1] != "0" else "1"))
+        assert switch.asked == asked
+        switch.down = False
+        await keys.changed()
+        assert await is_valid(keys, text_of(unknown))
+
+
+async def test_what_nobody_can_confirm_is_refused(url: str, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When changes could not be read for ``stale_seconds``, remembered keys too get 503 and never 401, until they
+    can."""
+    created = made(storage)
+    async with keys_at(url, poll_seconds=0.05, stale_seconds=2) as keys:
+        switch = Switch(keys._storage)
+        monkeypatch.setattr(keys._storage, "read", switch.read)
+        assert await is_valid(keys, text_of(created))
+        switch.down = True
+        answers: list[str] = []
+        async with asyncio.timeout(20):
+            while "unavailable" not in answers:
+                try:
+                    answers.append("valid" if await is_valid(keys, text_of(created)) else "invalid")
+                except Unavailable as error:
+                    answers.append("unavailable" if error.retry_after else "never")
+                await asyncio.sleep(0.01)
+        assert set(answers) == {"valid", "unavailable"}
+        switch.down = False
+        feed = keys._running()[0].feed
+        await until(lambda: not feed.down)
+        assert await is_valid(keys, text_of(created))
+
+
+async def test_outside_of_its_lifespan_it_says_so(sqlite_url: str, storage: Storage) -> None:
+    """Before the start and after the end it is 503, and not 401."""
+    created = made(storage)
+    async with keys_at(sqlite_url) as keys:
+        pass
+    with pytest.raises(Unavailable):
+        await keys.authenticate(incoming(text_of(created)))
+    with pytest.raises(Unavailable):
+        _ = keys.secrets
+
+
+def test_an_admin_cannot_be_anybody_else(storage: Storage) -> None:
+    """An actor with the id of a key that does not exist holds nothing, whatever its scopes say."""
+    actor = Actor("key_none", Principal("key_none", scopes=frozenset({ADMIN})))
+    with pytest.raises(AuthFailed), storage.transaction() as session:
+        store.create(session, actor, KeySpec(name="x"), secrets=SECRETS)

@@ -1,0 +1,111 @@
+"""The ledger as the gateway sees it: an observer that may not lose a record."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from gatewaykit.builtin.ledger.books import Books
+from gatewaykit.builtin.ledger.outbox import Outbox
+from gatewaykit.builtin.ledger.retention import Retention
+from gatewaykit.builtin.ledger.rows import encode
+from gatewaykit.builtin.ledger.segments import frame
+from gatewaykit.builtin.ledger.settings import LedgerSettings
+from gatewaykit.builtin.ledger.writer import Writer
+from gatewaykit.errors import ConfigError, ConfigFault
+from gatewaykit.pricing import PriceBook
+from gatewaykit.protocols import Observer
+from gatewaykit.types import CallRecord
+
+if TYPE_CHECKING:
+    from gatewaykit.storage import Storage
+
+
+class Ledger(Observer):
+    """Keeps one record of each call: in the outbox before the client has its last byte, in the database soon after.
+
+    It holds nothing open until it is entered or seals a record, and nothing of it passes into a forked process.
+    """
+
+    name = "ledger"
+
+    def __init__(self, storage: Storage, settings: LedgerSettings, prices: PriceBook) -> None:
+        self._storage = storage
+        self._settings = settings
+        self._version = prices.version or None
+        self.outbox = Outbox(settings.folder(storage.file), _prefix(storage.address))
+        self.books = Books(storage, prices)
+        self._reset()
+        _everyone.add(self)
+
+    def _reset(self) -> None:
+        self._turn = threading.Lock()
+        self._users = 0
+        self.retention = Retention(self._storage, self._settings)
+        self.writer = Writer(self.outbox, self.books, self.retention)
+
+    def seal(self, record: CallRecord) -> None:
+        """Put the record into the outbox."""
+        self.outbox.append(frame(encode(record, self._version)))
+        writer = self.writer
+        if not writer.awake():
+            writer.wake()
+
+    def record(self, record: CallRecord) -> None:
+        """Nothing: it has been sealed."""
+        return
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Until its end records are written. Raises :class:`~gatewaykit.errors.ConfigError` when there is no outbox."""
+        await asyncio.to_thread(self._enter)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._leave)
+
+    def _enter(self) -> None:
+        with self._turn:
+            if not self._users:
+                self._open()
+            self._users += 1
+
+    def _open(self) -> None:
+        try:
+            self.outbox.open()
+        except OSError as error:
+            raise ConfigError(
+                [ConfigFault(f"{self.outbox.folder} takes no files: {error.strerror or error}", "ledger.outbox")]
+            ) from None
+        self.writer.start()
+
+    def _leave(self) -> None:
+        with self._turn:
+            self._users -= 1
+            if not self._users and self.writer.stop():
+                self.outbox.close()
+
+    def forget(self) -> None:
+        """In a child process: all of this is the parent's."""
+        self.outbox.forget()
+        self._reset()
+
+
+def _prefix(address: str) -> str:
+    """The files of one database among those of others, should they share a folder."""
+    return hashlib.sha256(address.encode()).hexdigest()[:8]
+
+
+def _forget() -> None:
+    for ledger in tuple(_everyone):
+        ledger.forget()
+
+
+_everyone: WeakSet[Ledger] = WeakSet()
+os.register_at_fork(after_in_child=_forget)

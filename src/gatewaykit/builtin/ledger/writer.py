@@ -1,0 +1,191 @@
+"""The thread that brings records from the outbox into the database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import msgspec
+
+from gatewaykit.builtin.ledger.books import Books
+from gatewaykit.builtin.ledger.outbox import Batch, Outbox
+from gatewaykit.builtin.ledger.retention import Retention
+from gatewaykit.builtin.ledger.rows import Entry, decode
+from gatewaykit.builtin.ledger.segments import unframe
+from gatewaykit.errors import GatewayError, Unavailable
+
+logger = logging.getLogger(__name__)
+_GATHER = 0.5
+_SYNC, _ADOPT = 1.0, 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_PATIENCE = 30.0
+
+
+class Writer:
+    """Writes what is in the outbox, in batches; what the database does not take now is tried again after a pause.
+
+    Counters: ``written`` records; ``corrupt`` lines that were not what had been written; ``refused`` records that the
+    database will never take, ``failures`` of the database.
+    """
+
+    def __init__(self, outbox: Outbox, books: Books, retention: Retention) -> None:
+        self._outbox = outbox
+        self._books = books
+        self._retention = retention
+        self._some = threading.Event()
+        self._stopping = threading.Event()
+        self._turn = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._pause = 0.0
+        self._next_try = self._next_sync = self._next_adoption = 0.0
+        self.wake = self._some.set
+        self.awake = self._some.is_set
+        self.written = self.corrupt = self.refused = self.failures = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._stopping = threading.Event()
+        self._some.set()
+        self._thread = threading.Thread(target=self._run, args=(self._stopping,), name="gatewaykit-ledger", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """Write what is there, as far as the database takes it, and end the thread; whether it has ended. Blocks."""
+        self._stopping.set()
+        self._some.set()
+        if self._thread is None:
+            return True
+        self._thread.join(_PATIENCE)
+        if alive := self._thread.is_alive():
+            logger.error("the database holds up the ledger; what is not written waits in the outbox")
+        return not alive
+
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            self._some.wait(_SYNC)
+            stopping.wait(_GATHER)
+            self._some.clear()
+            self._guarded_turn()
+        self.flush()
+
+    def flush(self) -> None:
+        """All that is there, without a rest."""
+        self._next_try = self._next_sync = 0.0
+        self._guarded_turn()
+
+    def _guarded_turn(self) -> None:
+        """Whatever goes wrong, the thread goes on. One that could not be stopped in time has its turn alone, too."""
+        with self._turn:
+            try:
+                self.turn()
+            except Exception as error:
+                logger.error("the ledger failed: %s", type(error).__name__, exc_info=error)
+                self._rest()
+
+    def turn(self) -> None:
+        """All that is due."""
+        now = time.monotonic()
+        if now >= self._next_sync:
+            self._next_sync = now + _SYNC
+            self._sync()
+        if now >= self._next_adoption:
+            self._next_adoption = now + _ADOPT
+            if found := self._outbox.adopt():
+                logger.info("%d records that an ended process left are in the outbox", found)
+        if now >= self._next_try:
+            self._write()
+        self._outbox.rotate()
+        if self._retention.due and not self._pause:
+            self._delete()
+
+    def _sync(self) -> None:
+        self._outbox.report()
+        try:
+            self._outbox.sync()
+        except OSError as error:
+            logger.error("the outbox is not safe from a loss of power: %s", error.strerror or error)
+
+    def _write(self) -> None:
+        """Write all there is. Where the database is away, the log says so once, and once that it is back."""
+        try:
+            self._books.open()
+            while (batch := self._outbox.batch()) is not None:
+                self._try_batch(batch)
+        except Unavailable as error:
+            self.failures += 1
+            if not self._pause:
+                logger.warning("%d records of calls are not written yet: %s", self._outbox.depth, error)
+            self._rest()
+            return
+        if self._pause:
+            logger.info("the records of calls are written")
+        self._pause, self._next_try = 0.0, 0.0
+
+    def _try_batch(self, batch: Batch) -> None:
+        try:
+            self._write_batch(batch)
+        except BaseException:
+            self._outbox.put_back(batch)
+            raise
+        self._outbox.done(batch)
+
+    def _rest(self) -> None:
+        self._pause = min(max(_FIRST_PAUSE, self._pause * 2), _LONGEST_PAUSE)
+        self._next_try = time.monotonic() + self._pause
+
+    def _write_batch(self, batch: Batch) -> None:
+        entries = self._entries(batch)
+        try:
+            self.written += self._books.write(entries) if entries else 0
+        except Unavailable:
+            raise
+        except GatewayError as error:
+            logger.error("the database refuses a batch of records of calls: %s", error)
+            self._write_singly(batch, entries)
+
+    def _write_singly(self, batch: Batch, entries: list[Entry]) -> None:
+        """One record that the database will never take must not hold up the others. If it takes none of many, it is
+        not for their sake.
+        """
+        refused = 0
+        for entry in entries:
+            try:
+                self.written += self._books.write([entry])
+            except Unavailable:
+                raise
+            except GatewayError as error:
+                logger.error("the record of the call %s is refused: %s", entry.request_id, error)
+                refused += 1
+        if refused == len(entries) > 1:
+            raise Unavailable(detail="database: it refuses all records")
+        self.refused += refused
+        if refused and batch.segment is not None:
+            batch.segment.damaged = True
+
+    def _entries(self, batch: Batch) -> list[Entry]:
+        entries: list[Entry] = []
+        for line in batch.lines:
+            document = unframe(line)
+            try:
+                if document is not None:
+                    entries.append(decode(document))
+                    continue
+            except msgspec.MsgspecError:
+                pass
+            self._count_corrupt(batch)
+        return entries
+
+    def _count_corrupt(self, batch: Batch) -> None:
+        self.corrupt += 1
+        if batch.segment is not None:
+            batch.segment.damaged = True
+            logger.error("a line of %s is damaged and passed over; the file is kept", batch.segment.path)
+
+    def _delete(self) -> None:
+        try:
+            if self._retention.step():
+                self._some.set()
+        except GatewayError as error:
+            logger.warning("what is old is not deleted: %s", error)
+            self._retention.rest()

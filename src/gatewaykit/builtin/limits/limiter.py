@@ -1,0 +1,123 @@
+"""The limiter: one decision over every limit of a call, before anything is spent; settled to what was really used."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from gatewaykit.builtin.limits.plans import Estimator, Plan, Plans
+from gatewaykit.builtin.limits.refusals import refusal
+from gatewaykit.errors import GatewayError, Unavailable
+from gatewaykit.limiting import Backend, Charge, Decision
+from gatewaykit.limits import Limit, Standing
+from gatewaykit.protocols import Limiter, Permit
+from gatewaykit.types import Call, Principal, Usage
+
+Spent = Callable[[Limit], Awaitable[int]]
+_RENEWALS_PER_LEASE = 3
+_ATTEMPTS = 3
+_bits = random.Random().getrandbits  # names of holds have to differ, not to be secret
+logger = logging.getLogger(__name__)
+
+
+class Limits(Limiter):
+    """Decides by the limits of ``plans`` with what ``backend`` has counted.
+
+    ``spent`` tells what the books say was used of a budget before the backend began to count its period. Without
+    limits a call passes at the price of a dictionary look-up.
+    """
+
+    name = "limits"
+
+    def __init__(self, plans: Plans, estimator: Estimator, backend: Backend, spent: Spent, currency: str = "") -> None:
+        self._plans = plans
+        self._estimator = estimator
+        self._backend = backend
+        self._spent = spent
+        self._currency = currency
+        self.instant = getattr(backend, "instant", False)
+        self._live: dict[str, tuple[Limit, ...]] = {}
+
+    async def acquire(self, call: Call) -> Permit | None:
+        """Reserve what the call may use at most. Raises :class:`~gatewaykit.errors.RateLimited` and its kin."""
+        plan = self._plans.plan(call.principal, call.request)
+        if not plan.limits:
+            return None
+        charges = self._estimator.charges(call, plan)
+        hold = f"{_bits(96):024x}"
+        decision = await self._backend.reserve(hold, charges)
+        if decision.unseeded:
+            decision = await self._begun(hold, charges, decision)
+        headers = plan.teller.tell(decision.standings)
+        if decision.refused:
+            raise refusal(decision, charges, headers, self._currency)
+        if plan.held:
+            self._live[hold] = plan.held
+        return _Reserved(self, call, plan, hold, headers)
+
+    async def standings(self, principal: Principal) -> Sequence[Standing]:
+        """How the limits of the principal's key and account stand."""
+        return await self._backend.standings(self._plans.own(principal))
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Keeps the leases of long calls alive; at the end what is still to be settled is settled."""
+        renewing = asyncio.create_task(self._renew(), name="gatewaykit-leases")
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewing
+            await self._backend.aclose()
+
+    async def leave(self, call: Call, plan: Plan, hold: str, usage: Usage | None) -> None:
+        """Settle, once: after that the hold is nobody's."""
+        if self._live.pop(hold, None) is not None:
+            await self._backend.settle(hold, self._estimator.settled(call, plan, usage))
+
+    async def _begun(self, hold: str, charges: Sequence[Charge], decision: Decision) -> Decision:
+        """The decision after budgets that the backend does not know yet have begun with what the books say."""
+        for _ in range(_ATTEMPTS):
+            for position in decision.unseeded:
+                limit = charges[position].limit
+                await self._backend.seed(limit, await self._spent(limit))
+            decision = await self._backend.reserve(hold, charges)
+            if not decision.unseeded:
+                return decision
+        raise Unavailable(retry_after=1.0, detail="limits: a period could not be begun")
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._backend.lease / _RENEWALS_PER_LEASE)
+            if not self._live:
+                continue
+            try:
+                await self._backend.renew(dict(self._live))
+            except GatewayError as error:
+                logger.warning("leases of %d calls could not be renewed: %s", len(self._live), error)
+
+
+class _Reserved(Permit):
+    """What one call has reserved. ``headers`` tell how the limits stood when it was let in."""
+
+    headers: Sequence[tuple[str, str]] = ()
+
+    def __init__(self, limits: Limits, call: Call, plan: Plan, hold: str, headers: Sequence[tuple[str, str]]) -> None:
+        self._limits = limits
+        self._call = call
+        self._plan = plan
+        self._hold = hold
+        self.headers = headers
+        self.instant = limits.instant
+
+    async def settle(self, usage: Usage | None) -> None:
+        """Count ``usage`` instead of what was reserved."""
+        await self._limits.leave(self._call, self._plan, self._hold, usage)
+
+    async def release(self) -> None:
+        """Give everything back but the request itself."""
+        await self._limits.leave(self._call, self._plan, self._hold, None)

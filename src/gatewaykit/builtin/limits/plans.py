@@ -1,0 +1,158 @@
+"""Which limits a call is under, and what it is charged before it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from gatewaykit.admission import matches
+from gatewaykit.builtin.limits.headers import OWN, Teller
+from gatewaykit.builtin.limits.settings import LimitsSettings
+from gatewaykit.errors import PriceUnknown
+from gatewaykit.limiting import Charge
+from gatewaykit.limits import Limit
+from gatewaykit.pricing import PriceBook
+from gatewaykit.types import AudioPart, Call, ChatRequest, FilePart, ImagePart, Principal, Request, Usage
+
+_CHARACTERS_PER_TOKEN = 3
+_TOKENS_PER_MESSAGE = 8
+_TOKENS_PER_ATTACHMENT = 1500
+_MOST_PLANS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The limits of one principal's calls of one model: ``held`` are those of them that are settled afterwards,
+    ``counted`` their units.
+    """
+
+    principal: Principal
+    limits: tuple[Limit, ...]
+    held: tuple[Limit, ...]
+    counted: frozenset[str]
+    teller: Teller
+
+
+class Plans:
+    """Finds the limits of calls; remembers them by principal and model."""
+
+    def __init__(self, settings: LimitsSettings) -> None:
+        self._settings = settings
+        self._all = tuple(settings.all.limits("all"))
+        self._known: dict[tuple[int, str, type], Plan] = {}
+
+    def plan(self, principal: Principal, request: Request) -> Plan:
+        """The plan for ``request``."""
+        key = (id(principal), request.model, type(request))
+        known = self._known.get(key)
+        if known is not None and known.principal is principal:
+            return known
+        if len(self._known) >= _MOST_PLANS:
+            self._known.clear()
+        limits = tuple(self._limits(principal, request.model))
+        if not isinstance(request, ChatRequest):
+            limits = tuple(limit for limit in limits if limit.unit == "requests" and limit.whose != "model")
+        plan = self._known[key] = Plan(
+            principal,
+            limits,
+            tuple(limit for limit in limits if limit.held),
+            frozenset(limit.unit for limit in limits),
+            Teller(limits),
+        )
+        return plan
+
+    def own(self, principal: Principal) -> tuple[Limit, ...]:
+        """The limits of the principal's key and account, whatever it asks for."""
+        return tuple(limit for limit in self._limits(principal, "") if limit.whose in OWN)
+
+    def _limits(self, principal: Principal, model: str) -> Iterator[Limit]:
+        key = f"key:{principal.id}"
+        settings = self._settings
+        named = settings.keys.get(principal.id)
+        own = [*principal.limits, *(named.limits(key) if named else ())]
+        yield from _without_doubles(own, settings.each_key.limits(key))
+        if principal.owner:
+            user = f"user:{principal.owner}"
+            yield from _missing([limit for limit in own if limit.subject == user], settings.each_user.limits(user))
+        for glob, table in settings.models.items():
+            if matches((glob,), model):
+                yield from table.limits(f"model:{glob}")
+        yield from self._all
+
+
+def _without_doubles(own: Iterable[Limit], defaults: Iterable[Limit]) -> Iterator[Limit]:
+    """``own``, the strictest where two count the same, and those defaults that count what none of them does."""
+    strictest: dict[str, Limit] = {}
+    for limit in own:
+        known = strictest.get(limit.key)
+        if known is None or limit.amount < known.amount:
+            strictest[limit.key] = limit
+    yield from strictest.values()
+    yield from _missing(strictest.values(), defaults)
+
+
+def _missing(own: Iterable[Limit], defaults: Iterable[Limit]) -> Iterator[Limit]:
+    kinds = {(limit.subject, limit.name) for limit in own}
+    return (limit for limit in defaults if (limit.subject, limit.name) not in kinds)
+
+
+class Estimator:
+    """What a call may use at most, as far as can be told before it is made."""
+
+    def __init__(self, book: PriceBook, *, output_tokens: int) -> None:
+        self._book = book
+        self._output_tokens = output_tokens
+
+    def charges(self, call: Call, plan: Plan) -> list[Charge]:
+        """The charges of ``call``. Raises :class:`~gatewaykit.errors.PriceUnknown` for a budget without a price."""
+        amounts = {"requests": 1, "concurrency": 1, "tokens": 0, "money": 0}
+        if isinstance(call.request, ChatRequest) and ("tokens" in plan.counted or "money" in plan.counted):
+            asked = prompt_tokens(call.request)
+            answered = (call.request.max_tokens or self._output_tokens) * call.request.n
+            amounts["tokens"] = asked + answered
+            if "money" in plan.counted:
+                amounts["money"] = self._ceiling(call, asked, answered)
+        return [Charge(limit, amounts[limit.unit]) for limit in plan.limits]
+
+    def settled(self, call: Call, plan: Plan, usage: Usage | None) -> list[Charge]:
+        """What was really used of the limits that are held; nothing, if ``usage`` is None."""
+        amounts = {"concurrency": 0, "tokens": 0, "money": 0}
+        if usage is not None:
+            amounts["tokens"] = usage.total_tokens
+            if "money" in plan.counted:
+                amounts["money"] = self._spend(call, usage)
+        return [Charge(limit, amounts[limit.unit]) for limit in plan.held]
+
+    def _ceiling(self, call: Call, asked: int, answered: int) -> int:
+        spend = self._book.ceiling(call.targets, asked, answered)
+        if spend is None:
+            if self._book.unknown == "refuse":
+                raise PriceUnknown(param="model")
+            return 0
+        return spend
+
+    def _spend(self, call: Call, usage: Usage) -> int:
+        target = call.attempts[-1].target if call.attempts else None
+        cost = self._book.cost(target, usage) if target is not None else None
+        return 0 if cost is None else cost.spend
+
+
+def prompt_tokens(request: ChatRequest) -> int:
+    """A generous guess of the prompt's tokens. No tokeniser: that would hold up the event loop for everybody else."""
+    characters = 0
+    extra = _TOKENS_PER_MESSAGE * len(request.messages)
+    for message in request.messages:
+        if isinstance(message.content, str):
+            characters += len(message.content)
+        else:
+            for part in message.content:
+                if isinstance(part, ImagePart | AudioPart | FilePart):
+                    extra += _TOKENS_PER_ATTACHMENT
+                else:
+                    characters += len(part.text)
+        for made in message.tool_calls:
+            characters += len(made.name) + len(made.arguments)
+    for tool in request.tools:
+        characters += len(tool.name) + len(tool.description or "") + len(repr(tool.parameters))
+    return extra + math.ceil(characters / _CHARACTERS_PER_TOKEN)

@@ -1,0 +1,85 @@
+"""The contract between the limiter and the store that counts for it: memory, a database, or Redis.
+
+A decision is atomic: either every charge fits and all are taken, or nothing is. Tokens, money and concurrency are held
+under the call's id until they are settled; a hold that nobody settles or renews ends with its lease, as if the call had
+never been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gatewaykit.limits import Limit, Standing
+
+
+@dataclass(slots=True)
+class Charge:
+    """``amount`` to be counted against ``limit``; 1 for a call under a limit of concurrency."""
+
+    limit: Limit
+    amount: int
+
+
+@dataclass(slots=True)
+class Decision:
+    """The answer to a reservation: one standing for each charge, in order, after what was taken.
+
+    ``refused`` are the positions of the charges that do not fit. ``unseeded`` are the positions of those whose calendar
+    period this store knows nothing of: :meth:`Backend.seed` them and ask again. If either is not empty, nothing was
+    taken.
+    """
+
+    standings: tuple[Standing, ...]
+    refused: tuple[int, ...] = ()
+    unseeded: tuple[int, ...] = ()
+
+    @property
+    def taken(self) -> bool:
+        """Whether everything was taken."""
+        return not (self.refused or self.unseeded)
+
+
+class Backend(Protocol):
+    """A store that counts. Every method may raise :class:`~gatewaykit.errors.Unavailable`.
+
+    A charge fits if what is used and the charge together are at most the limit's amount. An amount of 0 always fits
+    where no more than the amount is used. ``lease`` is how many seconds a hold lives unless it is renewed;
+    ``instant`` says that no method ever waits.
+    """
+
+    lease: float
+    instant: bool = False
+
+    async def reserve(self, hold: str, charges: Sequence[Charge]) -> Decision:
+        """Take all ``charges``, or nothing. ``hold`` is new with each call; a limit occurs at most once."""
+        ...
+
+    async def settle(self, hold: str, charges: Sequence[Charge]) -> None:
+        """Replace what is held under ``hold`` by what was really used, and give concurrency back.
+
+        ``charges`` are those reserved whose limit is :attr:`~gatewaykit.limits.Limit.held`, with the real amounts,
+        which may be larger than those reserved. They count in the slice of the reservation. Again, or after the lease
+        has ended, it does nothing.
+        """
+        ...
+
+    async def renew(self, holds: Mapping[str, Iterable[Limit]]) -> None:
+        """The calls go on: their holds, on these limits, live a lease from now. Ended ones stay ended."""
+        ...
+
+    async def seed(self, limit: Limit, used: int) -> None:
+        """What was used in the current calendar period of ``limit`` before this store began to count it.
+
+        Only the first seed of a period has an effect, and none that comes after a reservation.
+        """
+        ...
+
+    async def standings(self, limits: Sequence[Limit]) -> tuple[Standing, ...]:
+        """How these limits stand, charging nothing. An unseeded one stands at 0."""
+        ...
+
+    async def aclose(self) -> None:
+        """Bring what is under way to its end, in the running event loop; the backend can be used on."""
+        return

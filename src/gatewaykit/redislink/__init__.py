@@ -1,0 +1,9 @@
+"""The link to Redis or Valkey: scripts and messages, with one deadline, one breaker, and errors of one's own."""
+
+from __future__ import annotations
+
+from gatewaykit.redislink.breaker import Unanswered
+from gatewaykit.redislink.link import RedisLink
+from gatewaykit.redislink.script import Script
+
+__all__ = ["RedisLink", "Script", "Unanswered"]

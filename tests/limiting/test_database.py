@@ -1,0 +1,297 @@
+"""Counting in a database that several processes share, and that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+from sqlalchemy import func, insert, make_url, select
+
+from gatewaykit.errors import Unavailable
+from gatewaykit.limiting import Charge
+from gatewaykit.limiting.database import DatabaseBackend
+from gatewaykit.limiting.statements import TIDY_ROWS
+from gatewaykit.limits import Limit, Unit
+from gatewaykit.storage import Storage
+from gatewaykit.storage.tables import StoredCount
+
+from ..storage.conftest import start, storage_at
+from .conftest import LEASE, Clock
+
+PATIENT = {"timeout": 60.0, "busy_timeout": 30.0, "queue_size": 1000}
+PROGRAM = """
+import asyncio, sys
+from gatewaykit.limiting import Charge
+from gatewaykit.limiting.database import DatabaseBackend
+from gatewaykit.limits import Limit
+from gatewaykit.settings import DatabaseSettings
+from gatewaykit.storage import Storage
+
+async def main(url, name):
+    async with (storage := Storage(DatabaseSettings(url=url, timeout=60, busy_timeout=30))).lifespan():
+        backend = DatabaseBackend(storage, lease=600)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        await work(backend, name)
+
+{work}
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+ALL_AT_ONCE = """
+async def work(backend, name):
+    charges = [Charge(Limit("all", "requests", 100), 1)]
+    decisions = await asyncio.gather(*(backend.reserve(f"{name}-{number}", charges) for number in range(100)))
+    print(sum(decision.taken for decision in decisions))
+"""
+ONE_AFTER_ANOTHER = """
+async def work(backend, name):
+    requests, tokens = Limit("all", "requests", 10_000), Limit("all", "tokens", 100_000)
+    for number in range(50):
+        decision = await backend.reserve(f"{name}-{number}", [Charge(requests, 1), Charge(tokens, 100)])
+        await backend.settle(f"{name}-{number}", [Charge(tokens, 7)])
+    print("done")
+"""
+UNTIL_KILLED = """
+async def work(backend, name):
+    limits = [Limit("key:a", "concurrency", 100, 0), Limit("key:a", "tokens", 10_000, 86_400)]
+    for number in range(20):
+        assert (await backend.reserve(f"{name}-{number}", [Charge(limit, 1) for limit in limits])).taken
+    print("held", flush=True)
+    busy = Charge(Limit("key:b", "tokens", 10**9), 1)
+    for number in range(10**9):
+        await asyncio.gather(*(backend.reserve(f"{name}-{number}-{part}", [busy]) for part in range(4)))
+"""
+
+Process = subprocess.Popen[str]
+
+
+@contextmanager
+def processes(work: str, url: str, number: int) -> Iterator[list[Process]]:
+    """Processes that do ``work`` at the same time; none is left behind."""
+    running = [start(PROGRAM.replace("{work}", work), url, f"process{one}") for one in range(number)]
+    try:
+        for process in running:
+            assert read(process) == "ready"
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        yield running
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate(timeout=30)
+
+
+def read(process: Process) -> str:
+    """The next line that a process prints, or what it died of."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip() or process.communicate(timeout=30)[1]
+
+
+def rows(storage: Storage) -> int:
+    """How many rows there are."""
+    with storage.transaction(write=False) as session:
+        return session.scalar(select(func.count()).select_from(StoredCount)) or 0
+
+
+# Many at once
+
+
+async def test_a_budget_for_fifty_calls_pays_for_fifty(url: str) -> None:
+    """Of 200 concurrent callers on a budget for exactly 50 calls, 50 are served, and the budget is used up."""
+    budget = Limit("key:a", "money", 500, "month")
+    async with (storage := storage_at(url, **PATIENT)).lifespan():
+        backend = DatabaseBackend(storage)
+
+        async def call(number: int) -> bool:
+            taken = (await backend.reserve(f"h{number}", [Charge(budget, 10)])).taken
+            if taken:
+                await backend.settle(f"h{number}", [Charge(budget, 10)])
+            return taken
+
+        await backend.seed(budget, 0)
+        assert sum(await asyncio.gather(*(call(number) for number in range(200)))) == 50
+        (standing,) = await backend.standings([budget])
+        assert (standing.used, standing.remaining) == (500, 0)
+
+
+def test_a_rate_of_a_hundred_holds_for_three_processes(url: str) -> None:
+    """Of 300 parallel calls in three processes at 100 requests a minute, exactly 100 pass."""
+    with processes(ALL_AT_ONCE, url, 3) as running:
+        assert sum(int(read(process)) for process in running) == 100
+
+
+def test_eight_processes_that_read_and_then_write_wait_for_each_other(url: str) -> None:
+    """Nobody is told that the database is locked, and no call is lost or counted twice."""
+    limits = [Limit("all", "requests", 10_000), Limit("all", "tokens", 100_000)]
+    with processes(ONE_AFTER_ANOTHER, url, 8) as running:
+        assert [read(process) for process in running] == ["done"] * 8
+    with storage_at(url).opened() as storage:
+        standings = asyncio.run(DatabaseBackend(storage).standings(limits))
+    assert [standing.used for standing in standings] == [400, 2800]
+
+
+async def test_limits_in_any_order_do_not_lock_each_other_out(url: str) -> None:
+    """Calls that name the same limits in different orders, settle and renew, all end, and their sums are right."""
+    units: list[tuple[Unit, int]] = [
+        ("requests", 60),
+        ("tokens", 60),
+        ("tokens", 3600),
+        ("money", 3600),
+        ("concurrency", 0),
+    ]
+    limits = [Limit(subject, unit, 10**6, span) for subject in ("all", "key:a") for unit, span in units]
+    order = random.Random(7)
+    async with (storage := storage_at(url, **PATIENT)).lifespan():
+        backends = [DatabaseBackend(storage) for _ in range(3)]
+
+        async def call(number: int) -> None:
+            backend, hold = backends[number % 3], f"h{number}"
+            mine = order.sample(limits, 6)
+            held = [limit for limit in mine if limit.held]
+            assert (await backend.reserve(hold, [Charge(limit, 3) for limit in mine])).taken
+            order.shuffle(held)
+            settling = backend.settle(hold, [Charge(limit, 2) for limit in held])
+            await asyncio.gather(backend.renew({f"h{other}": held for other in range(number)}), settling)
+            for limit in mine:
+                expected[limit] += {"requests": 3, "concurrency": 0}.get(limit.unit, 2)
+
+        expected = dict.fromkeys(limits, 0)
+        await asyncio.gather(*(call(number) for number in range(60)))
+        assert [standing.used for standing in await backends[0].standings(limits)] == list(expected.values())
+
+
+# What is left behind
+
+
+async def test_a_killed_process_holds_nothing_beyond_its_lease(url: str) -> None:
+    """After SIGKILL under load its holds count until their lease ends and no longer, and the database is sound."""
+    limits = [Limit("key:a", "concurrency", 100, 0), Limit("key:a", "tokens", 10_000, 86_400)]
+    with processes(UNTIL_KILLED, url, 1) as (process,):
+        assert read(process) == "held"
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL
+    clock = Clock(time.time())
+    async with (storage := storage_at(url)).lifespan():
+        backend = DatabaseBackend(storage, clock=clock)
+        assert [standing.used for standing in await backend.standings(limits)] == [20, 20]
+        clock.advance(600)
+        assert [standing.used for standing in await backend.standings(limits)] == [0, 0]
+        decision = await backend.reserve("next", [Charge(limits[0], 100)])
+        assert decision.taken
+        for _ in range(1000):
+            await backend.reserve("next", [Charge(limits[0], 0)])
+            if rows(storage) == 1:
+                break
+        assert rows(storage) == 1
+    if url.startswith("sqlite:///"):
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
+
+
+async def test_rows_that_count_no_more_are_deleted_in_passing(url: str, clock: Clock) -> None:
+    """Each decision deletes a bounded number of rows until all that have expired are gone, and none of the others."""
+    old = {"hold": "", "amount": 1, "until": clock.now, "expires": clock.now}
+    limit = Limit("key:a", "requests", 100)
+    async with (storage := storage_at(url)).lifespan():
+        with storage.transaction() as session:
+            numbers = range(TIDY_ROWS * 2 + 100)
+            session.execute(insert(StoredCount), [{**old, "limit": "gone", "number": number} for number in numbers])
+        backend = DatabaseBackend(storage, clock=clock)
+        left = []
+        for _ in range(4):
+            await backend.reserve("h", [Charge(limit, 1)])
+            left.append(rows(storage) - 1)
+        assert left == [TIDY_ROWS + 100, 100, 0, 0]
+        assert [standing.used for standing in await backend.standings([limit])] == [4]
+
+
+# The clock
+
+
+async def test_postgres_tells_the_time(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where machines share a database, their own clocks are not asked."""
+    monkeypatch.setattr("gatewaykit.limiting.database.time", SimpleNamespace())
+    limits = [Limit("key:a", "tokens", 10), Limit("key:a", "money", 10, "month")]
+    async with (storage := storage_at(postgres_url)).lifespan():
+        backend = DatabaseBackend(storage, lease=LEASE)
+        await backend.seed(limits[1], 0)
+        decision = await backend.reserve("h", [Charge(limit, 5) for limit in limits])
+        assert 60 < decision.standings[0].resets <= 65
+        await backend.renew({"h": limits})
+        with storage.transaction(write=False) as session:
+            ends = session.scalar(select(func.max(StoredCount.expires)).where(StoredCount.hold == "h"))
+        assert ends is not None
+        assert abs(ends - LEASE - time.time()) < 30
+        await backend.settle("h", [Charge(limit, 6) for limit in limits])
+        assert [standing.used for standing in await backend.standings(limits)] == [6, 6]
+
+
+# A database that fails
+
+
+Action = Callable[[DatabaseBackend], Awaitable[object]]
+LIMIT = Limit("key:a", "money", 10, "month")
+ACTIONS: dict[str, Action] = {
+    "reserve": lambda backend: backend.reserve("h", [Charge(LIMIT, 1)]),
+    "settle": lambda backend: backend.settle("h", [Charge(LIMIT, 1)]),
+    "renew": lambda backend: backend.renew({"h": [LIMIT]}),
+    "seed": lambda backend: backend.seed(LIMIT, 0),
+}
+
+
+@contextmanager
+def out_of_reach(url: str) -> Iterator[None]:
+    """A Postgres database that ends its connections and takes no new ones."""
+    name = make_url(url).database or ""
+    with psycopg.connect(url.replace(f"/{name}?", "/postgres?"), autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        yield
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """An SQLite file that somebody else does not let go of."""
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    yield
+    connection.execute("ROLLBACK")
+    connection.close()
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_a_database_that_is_gone_is_told_and_found_again(url: str, action: str) -> None:
+    """While it is gone every caller is told so, with a time to come back, and none waits for ever; then all works."""
+    gone = locked if url.startswith("sqlite") else out_of_reach
+    async with (storage := storage_at(url, timeout=5.0, busy_timeout=0.1)).lifespan():
+        backend = DatabaseBackend(storage)
+        await ACTIONS[action](backend)
+        with gone(url):
+            async with asyncio.timeout(30):
+                results = await asyncio.gather(*(ACTIONS[action](backend) for _ in range(10)), return_exceptions=True)
+        assert [type(result) for result in results] == [Unavailable] * 10
+        assert all(isinstance(result, Unavailable) and result.retry_after for result in results)
+        await ACTIONS[action](backend)
+
+
+async def test_a_storage_that_is_closed_is_unavailable(sqlite_url: str) -> None:
+    """Before it is opened and after it is closed there is nothing to count in."""
+    backend = DatabaseBackend(storage_at(sqlite_url))
+    for action in ACTIONS.values():
+        with pytest.raises(Unavailable):
+            await action(backend)

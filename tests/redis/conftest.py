@@ -1,0 +1,70 @@
+"""Real servers of Redis and Valkey: shared ones for tests that leave them running, own ones for those that do not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from gatewaykit.redislink import RedisLink, Script
+from gatewaykit.settings import RedisSettings
+
+from ..failures.servers import RedisServer, redis_program, redis_server, valkey_program
+
+PROGRAMS = {"redis": redis_program, "valkey": valkey_program}
+ECHO = Script("return ARGV[1]")
+PATIENT = 10.0
+"""A timeout for tests that are not about time, on machines that have other things to do."""
+
+
+@pytest.fixture(scope="session")
+def redis_store() -> Iterator[RedisServer]:
+    """A Redis for all tests of this process; whoever writes to it takes names of its own, or empties it."""
+    with redis_server(redis_program()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_store() -> Iterator[RedisServer]:
+    """The same with Valkey."""
+    with redis_server(valkey_program()) as server:
+        yield server
+
+
+@pytest.fixture(params=PROGRAMS)
+def server(request: pytest.FixtureRequest) -> RedisServer:
+    """Either, empty: what is true of one must be true of the other."""
+    found: RedisServer = request.getfixturevalue(f"{request.param}_store")
+    with found.client() as client:
+        client.flushall()
+        client.config_resetstat()
+    return found
+
+
+@pytest.fixture(params=PROGRAMS)
+def fragile(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """Either, to be killed and frozen."""
+    with redis_server(PROGRAMS[request.param]()) as server:
+        yield server
+
+
+@pytest.fixture
+async def link(server: RedisServer) -> AsyncIterator[RedisLink]:
+    """A patient link to the shared server."""
+    link = link_to(server.url, timeout=PATIENT)
+    async with link.lifespan():
+        yield link
+
+
+def link_to(url: str, **settings: Any) -> RedisLink:
+    """A link, not open yet."""
+    return RedisLink(RedisSettings(url=url, **settings))
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 15.0) -> None:
+    """Return when ``condition()`` is true; raises :class:`TimeoutError`."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
