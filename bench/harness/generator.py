@@ -99,5 +99,10 @@ def run(argv: Sequence[str], cores: frozenset[int]) -> dict[str, Any]:
                 raise SubjectError(f"the load did not end within {RUN_LIMIT_S:.0f} s") from None
             if group.leader.returncode != 0:
                 raise SubjectError(f"the load generator failed: {group.last_words()}")
+    return report_of(output)
+
+
+def report_of(output: str | bytes) -> dict[str, Any]:
+    """The generator's report, from what it printed."""
     report: dict[str, Any] = json.loads(output)
     return report

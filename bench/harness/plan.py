@@ -26,6 +26,8 @@ class Plan:
     waiting_streams: int = 1000
     memory_rounds: int = 2
     start_rounds: int = 5
+    books_rate: float = 1000.0
+    books_seconds: float = 20.0
 
 
 FULL = Plan()
@@ -43,4 +45,5 @@ QUICK = Plan(
     waiting_streams=200,
     memory_rounds=1,
     start_rounds=1,
+    books_seconds=4.0,
 )

@@ -35,6 +35,8 @@ class Table:
 def tables_of(results: Results) -> list[Table]:
     """The tables of the scenarios that were run."""
     measured = {sample.scenario for sample in results.samples}
+    if results.rounds("books", "flood", "books-memory"):
+        measured.add("flood")
     return [build(results) for name, build in TABLES.items() if name in measured]
 
 
@@ -241,6 +243,52 @@ def start_table(results: Results) -> Table:
     return table
 
 
+def books_table(results: Results) -> Table:
+    """What keys, limits and the ledger add."""
+    table = Table(
+        "Keys, limits and the ledger",
+        "16 connections, one worker: pass-through with a static key and nothing else, and the same with a key from "
+        "SQLite, 24 limits on each call, and a record of it. Ratio: CPU ÷ that of the first row.",
+        ["what", "subject", "requests/s", "CPU µs", "ratio", "Redis calls/request", "goal"],
+    )
+    for variant, unit in (("answers", "cpu_us_per_request"), ("streams", "cpu_us_per_chunk")):
+        for name in dict.fromkeys(sample.subject for sample in results.samples if sample.scenario == "books"):
+            at = ("books", variant, name)
+            cost, base = results.median(*at, unit), results.median("books", variant, "passthrough", unit)
+            if cost is None or base is None:
+                continue
+            held = name == "books-memory" and variant == "answers"
+            goal = Goal("keys, limits and ledger: CPU per request, ratio", cost / base, goals.BOOKS_RATIO)
+            calls = results.median(*at, "redis_calls")
+            cells = [
+                f"{variant}, per {'chunk' if variant == 'streams' else 'request'}",
+                name,
+                shown(results.median(*at, "requests_per_s")),
+                shown(cost, 1),
+                shown(cost / base, 2),
+                shown(calls, 2) if name == "books-redis" else "–",
+            ]
+            table.add(cells, goal if held else None)
+    return table
+
+
+def flood_table(results: Results) -> Table:
+    """Whether the ledger keeps up."""
+    table = Table(
+        "A flood for the books",
+        "100 keys, 1 000 requests/s in all. Largest outbox in the first and in the second half; records at the end.",
+        ["subject", "answered", "records", "outbox kB, first half", "outbox kB, second half", "goal"],
+    )
+    for values in results.rounds("books", "flood", "books-memory").values():
+        answered, records = values["requests"], values["records"]
+        halves = [values["outbox_kb_first_half"], values["outbox_kb_second_half"]]
+        table.add(
+            ["books-memory", shown(answered), shown(records), *(shown(kilobytes) for kilobytes in halves)],
+            Goal("answered calls without a record", answered - records, 0),
+        )
+    return table
+
+
 def check_table(results: Results) -> Table:
     """Whether the harness is cheap enough and counts right."""
     table = Table(
@@ -323,4 +371,6 @@ TABLES: dict[str, Callable[[Results], Table]] = {
     "memory": memory_table,
     "start": start_table,
     "check": check_table,
+    "books": books_table,
+    "flood": flood_table,
 }

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from . import generator
+from .books import books
 from .failures import SubjectError
 from .generator import Shape
 from .lab import Lab, Running, say
@@ -159,6 +160,7 @@ def start(lab: Lab, plan: Plan) -> None:
 
 SCENARIOS: dict[str, Scenario] = {
     "check": check,
+    "books": books,
     "requests": requests,
     "latency": latency,
     "stream": stream,

@@ -111,7 +111,7 @@ def _pair(text: str) -> tuple[str, str]:
 def _reference(kind: str) -> Callable[[Launch], list[str]]:
     def command(launch: Launch) -> list[str]:
         return [
-            *(_python(), str(HERE / "references.py"), kind),
+            *(own_python(), str(HERE / "references.py"), kind),
             f"--port={launch.port}",
             f"--upstream-port={launch.upstream_port}",
             f"--workers={launch.workers}",
@@ -121,12 +121,18 @@ def _reference(kind: str) -> Callable[[Launch], list[str]]:
 
 
 def _gateway(launch: Launch) -> list[str]:
-    config = launch.directory / f"gateway-{launch.port}.toml"
-    config.write_text(_gateway_config(launch))
+    return serve(launch, "gateway", gateway_config(launch))
+
+
+def serve(launch: Launch, name: str, configuration: str) -> list[str]:
+    """The command of a gateway with this configuration."""
+    config = launch.directory / f"{name}-{launch.port}.toml"
+    config.write_text(configuration)
     return [str(ROOT / ".venv/bin/gatewaykit"), "serve", "--config", str(config)]
 
 
-def _gateway_config(launch: Launch) -> str:
+def gateway_config(launch: Launch) -> str:
+    """A gateway with its defaults, one static key and two upstreams."""
     upstream = f"http://127.0.0.1:{launch.upstream_port}"
     return f"""\
 [server]
@@ -156,6 +162,7 @@ def _peer(template: str) -> Callable[[Launch], list[str]]:
     return command
 
 
-def _python() -> str:
+def own_python() -> str:
+    """The Python that has the gateway."""
     own = ROOT / ".venv/bin/python"
     return str(own) if own.exists() else sys.executable

@@ -8,7 +8,7 @@ from gatewaykit.sse import DONE_FRAME, as_array
 from gatewaykit.types import Event, Raw
 
 from .course import Course
-from .wire import UNREADABLE, Chunk, Glance, Said, arguments_text, read_glances
+from .wire import UNREADABLE, Chunk, Glance, Said, arguments_text, read_glance, read_glances
 
 
 class Passage:
@@ -25,6 +25,8 @@ class Passage:
 
     def take(self, block: bytes) -> Iterable[Event]:
         """What ``block``, a number of whole frames, gives to the client."""
+        if (text := self._lone_text(block)) is not None:
+            return (Raw(block, len(text)),)
         body = block.removesuffix(DONE_FRAME)
         chunks = _glance(body)
         if chunks is None:
@@ -39,6 +41,16 @@ class Passage:
         if body is not block:
             self._course.done()
         return (Raw(body, characters),) if body else ()
+
+    def _lone_text(self, block: bytes) -> str | None:
+        """The text of a block that is one usual chunk, as most are where a model writes; else ``None``."""
+        if not block.startswith(b"data: {") or block.find(b"\n") != len(block) - 2:
+            return None
+        try:
+            chunk = read_glance(block[6:])
+        except UNREADABLE:
+            return None
+        return self._usual(chunk) or None
 
     def end(self) -> Iterable[Event]:
         """What follows the last frame. Raises what made it the last."""

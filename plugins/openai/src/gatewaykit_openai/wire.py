@@ -166,6 +166,7 @@ class ModelEntries(Struct):
 
 
 read_chunk = msgspec.json.Decoder(Chunk).decode
+read_glance = msgspec.json.Decoder(Glance).decode
 read_glances = msgspec.json.Decoder(list[Glance]).decode
 read_answer = msgspec.json.Decoder(Answer).decode
 read_summary = msgspec.json.Decoder(Summary).decode
