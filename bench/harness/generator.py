@@ -6,7 +6,7 @@ import http.client
 import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ class Shape:
 
     `rate` is in requests per second (open loop) or None (closed loop); `requests` and `duration_s` bound the run;
     `stream` asks for event streams; `grace_s` is how long running requests may go on after the last one started.
+    `keys` is a file with keys, one a line, with which the requests take turns, instead of one in a header.
     """
 
     connections: int
@@ -33,13 +34,15 @@ class Shape:
     rate: float | None = None
     stream: bool = False
     grace_s: float = 10.0
+    keys: Path | None = None
 
     def options(self) -> list[str]:
         """The generator's command-line options."""
         numbers = {"requests": self.requests, "duration": self.duration_s, "rate": self.rate}
         given = [f"--{name}={value}" for name, value in numbers.items() if value is not None]
         stream = ["--stream"] if self.stream else []
-        return [f"--connections={self.connections}", f"--grace={self.grace_s}", *given, *stream]
+        keys = [f"--key-file={self.keys}"] if self.keys else []
+        return [f"--connections={self.connections}", f"--grace={self.grace_s}", *given, *stream, *keys]
 
 
 class Mock:
@@ -77,7 +80,8 @@ class Mock:
 def command(programs: Programs, port: int, exchange: Exchange, shape: Shape) -> list[str]:
     """The generator's command for one subject."""
     body = exchange.stream_body if shape.stream else exchange.body
-    headers = [f"--header={header}" for header in exchange.headers]
+    own = (header for header in exchange.headers if shape.keys is None or not header.startswith("Authorization:"))
+    headers = [f"--header={header}" for header in own]
     return [
         str(programs.load),
         f"--port={port}",
@@ -88,21 +92,21 @@ def command(programs: Programs, port: int, exchange: Exchange, shape: Shape) -> 
     ]
 
 
-def run(argv: Sequence[str], cores: frozenset[int]) -> dict[str, Any]:
-    """Runs the generator to its end and returns its report; SubjectError when it could not connect."""
+def run(argv: Sequence[str], cores: frozenset[int], meanwhile: Callable[[Group], None] | None = None) -> dict[str, Any]:
+    """Runs the generator to its end and returns its report; SubjectError when it could not connect.
+
+    `meanwhile` is called with the running generator and may return before or after its end.
+    """
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory, "load.log")
         with Group(argv, cores=cores, log=log, stdout=subprocess.PIPE) as group:
+            if meanwhile is not None:
+                meanwhile(group)
             try:
                 output, _ = group.leader.communicate(timeout=RUN_LIMIT_S)
             except subprocess.TimeoutExpired:
                 raise SubjectError(f"the load did not end within {RUN_LIMIT_S:.0f} s") from None
             if group.leader.returncode != 0:
                 raise SubjectError(f"the load generator failed: {group.last_words()}")
-    return report_of(output)
-
-
-def report_of(output: str | bytes) -> dict[str, Any]:
-    """The generator's report, from what it printed."""
     report: dict[str, Any] = json.loads(output)
     return report

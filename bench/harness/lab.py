@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from .results import Results, Values
 from .subjects import Exchange, Launch, Subject
 
 START_LIMIT_S = 60.0
+WAITING_LIMIT_S = 20.0
 POLL_S = 0.005
 SETTLE_S = 0.05
 
@@ -45,6 +46,7 @@ class Lab:
         self.directory = directory
         self.placement = place()
         self.mock = Mock(programs, self.placement, directory)
+        self.helpers = [self.mock.group]
         self.stack = ExitStack()
         self.stack.enter_context(self.mock.group)
         self.residents: dict[str, Running] = {}
@@ -112,18 +114,37 @@ class Lab:
             self.results.fail(self.scenario, subject.name, str(error))
             say(f"  {subject.label}: {error}")
 
-    def load(self, running: Running, shape: Shape, placement: Placement) -> dict[str, Any]:
-        """One run of the generator against a subject; its report."""
+    def load(
+        self,
+        running: Running,
+        shape: Shape,
+        placement: Placement,
+        meanwhile: Callable[[Group], None] | None = None,
+    ) -> dict[str, Any]:
+        """One run of the generator against a subject; its report. `meanwhile` is called with the running generator."""
         argv = generator.command(self.programs, running.port, running.subject.exchange, shape)
-        return generator.run(argv, placement.load)
+        return generator.run(argv, placement.load, meanwhile)
 
-    def measure(self, running: Running, shape: Shape, placement: Placement | None = None) -> Values:
-        """One run of the generator with the subject's CPU time and the upstream's counters around it."""
+    def measure(
+        self,
+        running: Running,
+        shape: Shape,
+        placement: Placement | None = None,
+        meanwhile: Callable[[Group], None] | None = None,
+        settled: Callable[[int], object] | None = None,
+    ) -> Values:
+        """One run of the generator with the subject's CPU time and the upstream's counters around it.
+
+        `settled` is called with the number of good answers and returns when the subject is done with them: what it
+        does after an answer counts, too.
+        """
         if not running.group.alive():
             raise SubjectError(f"ended on its own: {running.group.last_words()}")
-        before, meter = self.mock.counters(), Meter(running.group, self.mock.group)
-        report = self.load(running, shape, placement or self.placement)
+        before, meter = self.mock.counters(), Meter(running.group, self.helpers)
+        report = self.load(running, shape, placement or self.placement, meanwhile)
         time.sleep(SETTLE_S)
+        if settled is not None:
+            settled(report["requests"] - report["non_200"])
         cpu_us, other_share = meter.subject_us(), meter.other_share()
         after = self.mock.counters()
         values = values_of(report, cpu_us, {name: after[name] - before[name] for name in after})
@@ -132,6 +153,18 @@ class Lab:
         if report["started"] and report["requests"] == report["non_200"]:
             raise SubjectError(f"answered no request with 200 (last status {report['last_status']})")
         return values
+
+    def await_streams(self, load: Group, streams: int) -> None:
+        """Returns when that many streams are open at the upstream; SubjectError when they do not come."""
+        deadline = time.monotonic() + WAITING_LIMIT_S
+        opened = -1
+        while load.alive() and time.monotonic() < deadline:
+            now = self.mock.counters()
+            opened = now["streams_started"] - now["streams_finished"] - now["streams_aborted"]
+            if opened >= streams:
+                return
+            time.sleep(0.05)
+        raise SubjectError(f"only {opened} of {streams} waiting streams reached the upstream")
 
     def _remark(self, subject: Subject, shape: Shape, values: Values) -> None:
         wrong = [
@@ -156,6 +189,7 @@ def values_of(report: dict[str, Any], cpu_us: float, upstream: dict[str, int]) -
     failed = sum(report[name] for name in ("errors", "non_200", "incomplete_streams", "error_events"))
     values: Values = {
         "requests": answered,
+        "good": answered - report["non_200"],
         "started": report["started"],
         "failed": failed,
         "unfinished": report["unfinished"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from .processes import TICKS_PER_S, Group
@@ -12,9 +13,10 @@ from .processes import TICKS_PER_S, Group
 class Meter:
     """CPU time from the meter's creation on."""
 
-    def __init__(self, subject: Group, mock: Group) -> None:
+    def __init__(self, subject: Group, helpers: Iterable[Group]) -> None:
+        """`helpers` work for the measurement, beside the harness itself."""
         self.subject = subject
-        self.helpers = [] if mock is subject else [mock]
+        self.helpers = [group for group in helpers if group is not subject]
         self.began = time.monotonic()
         self.before = self._now()
 
@@ -29,7 +31,7 @@ class Meter:
         return min(1.0, max(0.0, others / ((time.monotonic() - self.began) * (os.cpu_count() or 1))))
 
     def _now(self) -> tuple[float, float, float]:
-        """CPU seconds so far of the subject, of the harness with mock and ended generators, and of the machine."""
+        """CPU seconds so far of the subject, of the harness with helpers and ended generators, and of the machine."""
         ours = sum(os.times()[:4]) + sum(group.cpu_s() for group in self.helpers)
         return self.subject.cpu_s(), ours, machine_cpu_s()
 

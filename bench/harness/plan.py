@@ -1,4 +1,4 @@
-"""How long and how often: the full run (under 12 minutes) and the quick one (about a minute)."""
+"""How long and how often: the full run (about 12 minutes) and the quick one (about a minute)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class Plan:
     waiting_streams: int = 1000
     memory_rounds: int = 2
     start_rounds: int = 5
+    books_streams: tuple[int, int] = (20, 200)  # chunks of short and long streams
+    books_rounds: int = 7
     books_rate: float = 1000.0
     books_seconds: float = 20.0
 
@@ -45,5 +47,6 @@ QUICK = Plan(
     waiting_streams=200,
     memory_rounds=1,
     start_rounds=1,
+    books_rounds=1,
     books_seconds=4.0,
 )

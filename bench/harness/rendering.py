@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .processes import CORES
-from .report import Table, tables_of
+from .report import tables_of
 from .results import Results
+from .table import Table
 
 DISTURBED_SHARE = 0.05
 
@@ -82,7 +83,7 @@ def _goals(tables: list[Table], spoiled: bool) -> list[str]:
 def _aligned(table: Table) -> list[str]:
     grid = [table.columns, *table.rows]
     widths = [max(len(row[i]) for row in grid) for i in range(len(table.columns))]
-    text = {i for i, name in enumerate(table.columns) if name in ("subject", "goal", "what", "")}
+    text = {i for i, name in enumerate(table.columns) if name in ("subject", "goal", "what", "cost of", "")}
     lines = [
         "  ".join(
             cell.ljust(w) if i in text else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))

@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from . import goals
+from .books_report import books_table, flood_table, redis_table
 from .goals import Goal
 from .results import Results
 from .subjects import DIRECT, Subject, direct
-
-MS = 1e-3
-MB = 1e-6
-KB = 1e-3
-
-
-@dataclass
-class Table:
-    """A heading, a sentence on how to read it, and rows of text."""
-
-    title: str
-    note: str
-    columns: list[str]
-    rows: list[list[str]] = field(default_factory=list)
-    goals: list[Goal] = field(default_factory=list)
-
-    def add(self, cells: list[str], *held: Goal | None) -> None:
-        """A row; the goals that apply to it stand in its last column."""
-        found = [goal for goal in held if goal is not None]
-        self.goals.extend(found)
-        self.rows.append([*cells, "; ".join(goal.short() for goal in found)])
+from .table import KB, MB, MS, Table, shown
 
 
 def tables_of(results: Results) -> list[Table]:
     """The tables of the scenarios that were run."""
     measured = {sample.scenario for sample in results.samples}
-    if results.rounds("books", "flood", "books-memory"):
-        measured.add("flood")
-    return [build(results) for name, build in TABLES.items() if name in measured]
-
-
-def shown(value: float | None, digits: int = 0, scale: float = 1.0) -> str:
-    """A number for a cell, or a dash when it was not measured."""
-    return "–" if value is None else f"{value * scale:,.{digits}f}".replace(",", " ")
+    built = [build(results) for name, build in TABLES if name in measured]
+    return [table for table in built if table.rows]
 
 
 def goal(
@@ -207,7 +181,7 @@ def workers_table(results: Results) -> Table:
         table.add(
             cells,
             goal(subject, "two workers ÷ one", ratio, goals.WORKERS_RATIO, at_least=True),
-            goal(subject, f"{streams} on two workers, unfinished", unfinished(results, *many), 0),
+            goal(subject, f"{streams} on two workers", unfinished(results, *many), 0, unit=" unfinished"),
         )
     return table
 
@@ -240,52 +214,6 @@ def start_table(results: Results) -> Table:
         seconds = results.median("start", "", subject.name, "seconds")
         held = goal(subject, "start to first answer", seconds, goals.START_S, unit=" s")
         table.add([subject.label, shown(seconds, 2)], held)
-    return table
-
-
-def books_table(results: Results) -> Table:
-    """What keys, limits and the ledger add."""
-    table = Table(
-        "Keys, limits and the ledger",
-        "16 connections, one worker: pass-through with a static key and nothing else, and the same with a key from "
-        "SQLite, 24 limits on each call, and a record of it. Ratio: CPU ÷ that of the first row.",
-        ["what", "subject", "requests/s", "CPU µs", "ratio", "Redis calls/request", "goal"],
-    )
-    for variant, unit in (("answers", "cpu_us_per_request"), ("streams", "cpu_us_per_chunk")):
-        for name in dict.fromkeys(sample.subject for sample in results.samples if sample.scenario == "books"):
-            at = ("books", variant, name)
-            cost, base = results.median(*at, unit), results.median("books", variant, "passthrough", unit)
-            if cost is None or base is None:
-                continue
-            held = name == "books-memory" and variant == "answers"
-            goal = Goal("keys, limits and ledger: CPU per request, ratio", cost / base, goals.BOOKS_RATIO)
-            calls = results.median(*at, "redis_calls")
-            cells = [
-                f"{variant}, per {'chunk' if variant == 'streams' else 'request'}",
-                name,
-                shown(results.median(*at, "requests_per_s")),
-                shown(cost, 1),
-                shown(cost / base, 2),
-                shown(calls, 2) if name == "books-redis" else "–",
-            ]
-            table.add(cells, goal if held else None)
-    return table
-
-
-def flood_table(results: Results) -> Table:
-    """Whether the ledger keeps up."""
-    table = Table(
-        "A flood for the books",
-        "100 keys, 1 000 requests/s in all. Largest outbox in the first and in the second half; records at the end.",
-        ["subject", "answered", "records", "outbox kB, first half", "outbox kB, second half", "goal"],
-    )
-    for values in results.rounds("books", "flood", "books-memory").values():
-        answered, records = values["requests"], values["records"]
-        halves = [values["outbox_kb_first_half"], values["outbox_kb_second_half"]]
-        table.add(
-            ["books-memory", shown(answered), shown(records), *(shown(kilobytes) for kilobytes in halves)],
-            Goal("answered calls without a record", answered - records, 0),
-        )
     return table
 
 
@@ -362,15 +290,16 @@ def scaled(value: float | None, scale: float) -> float | None:
     return None if value is None else value * scale
 
 
-TABLES: dict[str, Callable[[Results], Table]] = {
-    "requests": requests_table,
-    "latency": latency_table,
-    "stream": stream_table,
-    "paced": paced_table,
-    "workers": workers_table,
-    "memory": memory_table,
-    "start": start_table,
-    "check": check_table,
-    "books": books_table,
-    "flood": flood_table,
-}
+TABLES: tuple[tuple[str, Callable[[Results], Table]], ...] = (
+    ("requests", requests_table),
+    ("latency", latency_table),
+    ("stream", stream_table),
+    ("paced", paced_table),
+    ("workers", workers_table),
+    ("memory", memory_table),
+    ("start", start_table),
+    ("books", books_table),
+    ("books", redis_table),
+    ("books", flood_table),
+    ("check", check_table),
+)

@@ -75,10 +75,26 @@ class Results:
         base: str,
         relate: Callable[[float, float], float],
     ) -> float | None:
+        pairs = self._pairs(scenario, variant, subject, key, base, relate)
+        return median(pairs) if pairs else None
+
+    def spread(self, scenario: str, variant: str, subject: str, key: str, base: str) -> list[float]:
+        """The lowest and the highest of the ratios subject ÷ base, each of one round; empty when there are none."""
+        pairs = self._pairs(scenario, variant, subject, key, base, lambda mine, theirs: mine / theirs)
+        return [min(pairs), max(pairs)] if pairs else []
+
+    def _pairs(
+        self,
+        scenario: str,
+        variant: str,
+        subject: str,
+        key: str,
+        base: str,
+        relate: Callable[[float, float], float],
+    ) -> list[float]:
         mine, theirs = self.rounds(scenario, variant, subject), self.rounds(scenario, variant, base)
-        pairs = [
+        return [
             relate(values[key], theirs[turn][key])
             for turn, values in mine.items()
             if key in values and theirs.get(turn, {}).get(key)
         ]
-        return median(pairs) if pairs else None

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from . import generator
 from .books import books
-from .failures import SubjectError
 from .generator import Shape
 from .lab import Lab, Running, say
 from .plan import Plan
@@ -17,7 +16,6 @@ from .subjects import Subject, direct
 
 RAMP_S = 1.0
 WAITING_GAP_MS = 120_000
-WAITING_LIMIT_S = 20.0
 IDLE_S = 0.5
 
 Scenario = Callable[[Lab, Plan], None]
@@ -128,25 +126,12 @@ def memory_of(lab: Lab, running: Running, streams: int) -> Values:
     lab.mock.pace(chunks=2, gap_ms=WAITING_GAP_MS)
     try:
         with Group(argv, cores=lab.placement.load, log=lab.directory / "waiting.log") as load:
-            await_streams(lab, load, streams)
+            lab.await_streams(load, streams)
             time.sleep(IDLE_S)
             waiting = running.group.rss_bytes()
     finally:
         lab.mock.pace()
     return {"idle_bytes": idle, "warm_bytes": warm, "bytes_per_stream": (waiting - warm) / streams}
-
-
-def await_streams(lab: Lab, load: Group, streams: int) -> None:
-    """Returns when that many streams are open at the upstream; SubjectError when they do not come."""
-    deadline = time.monotonic() + WAITING_LIMIT_S
-    opened = -1
-    while load.alive() and time.monotonic() < deadline:
-        now = lab.mock.counters()
-        opened = now["streams_started"] - now["streams_finished"] - now["streams_aborted"]
-        if opened >= streams:
-            return
-        time.sleep(0.05)
-    raise SubjectError(f"only {opened} of {streams} waiting streams reached the upstream")
 
 
 def start(lab: Lab, plan: Plan) -> None:
@@ -160,7 +145,6 @@ def start(lab: Lab, plan: Plan) -> None:
 
 SCENARIOS: dict[str, Scenario] = {
     "check": check,
-    "books": books,
     "requests": requests,
     "latency": latency,
     "stream": stream,
@@ -168,4 +152,5 @@ SCENARIOS: dict[str, Scenario] = {
     "workers": workers,
     "memory": memory,
     "start": start,
+    "books": books,
 }
