@@ -145,6 +145,10 @@ class Assembly:
     guarded: bool
 
 
+_KINDS = ("observers", "dialects", "authenticators", "limiters", "routers", "transforms", "around_calls")
+Objects = Mapping[str, tuple[Any, ...]]
+
+
 def assemble(
     registry: Registry, settings: Settings, gateway: GatewayContext, providers: dict[str, Provider]
 ) -> Assembly:
@@ -165,21 +169,26 @@ def assemble(
             return ()
 
     providers.update({provider.name: provider for provider in collect("gateway_providers")})
-    watchers = collect("gateway_observers")
-    observers = ObserverQueue(watchers)
-    dialects = collect("gateway_dialects")
+    objects = {kind: collect(f"gateway_{kind}") for kind in _KINDS}
+    dialects = objects["dialects"]
     registry.faults.extend(_shared_routes(dialects))
     if not dialects and not registry.faults:
         registry.faults.append(ConfigFault("no plugin brings a dialect: there is nothing to serve", "plugins"))
-    authenticators, limiters, routers = (
-        collect(f"gateway_{kind}") for kind in ("authenticators", "limiters", "routers")
-    )
-    transforms, arounds = collect("gateway_transforms"), collect("gateway_around_calls")
     routes = [route for _, route in registry.collect("gateway_routes", gateway=gateway)]
     if registry.faults:
         raise ConfigError([_located(fault, settings) for fault in registry.take_faults()])
-    timeouts = settings.get(TimeoutSettings)
-    parts = Parts(
+    observers = ObserverQueue([item for item in objects["observers"] if _overrides(item, Observer, "record")])
+    parts = _parts(objects, providers, observers, settings)
+    guarded = any(getattr(item, "identifies", True) for item in objects["authenticators"])
+    table = RouteTable(routes, dialects)
+    return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), guarded)
+
+
+def _parts(objects: Objects, providers: Mapping[str, Provider], observers: ObserverQueue, settings: Settings) -> Parts:
+    """Every method that a request meets, isolated: what fails or hangs is its owner's, and does what that declares."""
+    timeouts, transforms, limiters = settings.get(TimeoutSettings), objects["transforms"], objects["limiters"]
+    routers, authenticators = objects["routers"], objects["authenticators"]
+    return Parts(
         door=Door(
             tuple(isolate_async(item, item.authenticate, timeouts.hook) for item in authenticators),
             tuple(harmless(item, item.judged) for item in authenticators if _overrides(item, Authenticator, "judged")),
@@ -195,9 +204,9 @@ def assemble(
         on_request=_hooks(transforms, Transform, "on_request", lambda call: None),
         on_event=fused(_hooks(transforms, Transform, "on_event", lambda call, event: event)),
         on_reply=_hooks(transforms, Transform, "on_reply", lambda call, reply: reply),
-        around=_chain(arounds),
+        around=_chain(objects["around_calls"]),
         providers=providers,
-        seal=tuple(harmless(item, item.seal) for item in watchers if _overrides(item, Observer, "seal")),
+        seal=tuple(harmless(item, item.seal) for item in objects["observers"] if _overrides(item, Observer, "seal")),
         observe=observers.record,
         limits=TimeLimits(
             timeouts.request_body,
@@ -208,9 +217,6 @@ def assemble(
         ),
         max_body_bytes=settings.get(ServerSettings).max_body_bytes,
     )
-    table = RouteTable(routes, dialects)
-    guarded = any(getattr(item, "identifies", True) for item in authenticators)
-    return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), guarded)
 
 
 def _located(fault: ConfigFault, settings: Settings) -> ConfigFault:
@@ -240,8 +246,9 @@ def _hooks(items: Sequence[Named], protocol: type, method: str, otherwise: Any) 
 
 
 def _overrides(item: Named, protocol: type, method: str) -> bool:
-    default = getattr(protocol, method)
-    return getattr(type(item), method, default) is not default
+    """Whether the item has a ``method`` that is not the one it inherits from its protocol."""
+    own = getattr(item, method, None)
+    return own is not None and getattr(own, "__func__", own) is not getattr(protocol, method)
 
 
 def _chain(arounds: Sequence[AroundCall]) -> Any:

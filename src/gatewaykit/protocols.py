@@ -245,7 +245,7 @@ class Observer(Named, Protocol):
 
     def record(self, record: CallRecord) -> None:
         """One call is over."""
-        ...
+        return
 
     def flush(self) -> None:
         """A batch of records is over; called after one or more :meth:`record`."""

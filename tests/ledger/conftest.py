@@ -17,9 +17,9 @@ from gatewaykit.pricing import PriceBook, PriceSettings
 from gatewaykit.storage import Storage, StoredCall
 from gatewaykit.storage.tables import UsageDay, UsageHour
 
-from ..storage.conftest import postgres, postgres_url, sqlite_url, storage, storage_at, url
+from ..storage.conftest import storage, storage_at
 
-__all__ = ["postgres", "postgres_url", "sqlite_url", "storage", "storage_at", "url"]
+__all__ = ["storage", "storage_at"]
 
 BEGAN = 1_790_000_000.123456
 TARGET = Target("fake", "m-1")

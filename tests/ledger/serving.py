@@ -117,4 +117,4 @@ def served(folder: Path, database: str, upstream: Upstream, *options: str) -> It
 def client(url: str) -> httpx.AsyncClient:
     """A client with the key."""
     headers = {"authorization": f"Bearer {KEY}"}
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False, verify=False)
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False)

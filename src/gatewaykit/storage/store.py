@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from gatewaykit.errors import Unavailable
@@ -89,9 +88,15 @@ class Storage:
                 session.commit()
             return result
 
-    def _session(self, *, write: bool) -> Session:
+    @contextmanager
+    def _session(self, *, write: bool) -> Iterator[Session]:
         opened = self._opened()
-        return Session(opened.writing if write else opened.reading, expire_on_commit=False)
+        if not write:
+            with Session(opened.reading, expire_on_commit=False) as session:
+                yield session
+            return
+        with opened.turn(), Session(opened.writing, expire_on_commit=False) as session:
+            yield session
 
     # Migrating
 
@@ -130,7 +135,7 @@ class Storage:
         with self._turn:
             if self._open is None:
                 self.migrate()
-                self._open = _Open(self._database.engine(), self._settings)
+                self._open = _Open(self._database, self._settings)
             self._users += 1
 
     def _leave(self) -> None:
@@ -149,11 +154,29 @@ class Storage:
 class _Open:
     """What an open database needs."""
 
-    def __init__(self, engine: Engine, settings: DatabaseSettings) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, settings: DatabaseSettings) -> None:
+        self._engine = engine = database.engine()
         self.writing = engine.execution_options(**WRITING)
         self.reading = engine.execution_options(**READING)
         self.pool = WorkPool(settings.pool_size, settings.queue_size, settings.timeout)
+        self._writer = threading.Lock() if database.is_sqlite else None
+        self._patience = settings.busy_timeout
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """On SQLite, which has one writer at a time, the turn of this thread among those of this process.
+
+        Who waits for SQLite's own lock sleeps and looks again, ever longer, and may be overtaken each time.
+        """
+        if self._writer is None:
+            yield
+            return
+        if not self._writer.acquire(timeout=self._patience):
+            raise Unavailable(retry_after=1.0, detail="database: other threads of this process are writing")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     def close(self) -> None:
         """Finish what is under way and close the connections. Blocks."""

@@ -57,10 +57,6 @@ class Ledger(Observer):
         if not writer.awake():
             writer.wake()
 
-    def record(self, record: CallRecord) -> None:
-        """Nothing: it has been sealed."""
-        return
-
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Until its end records are written. Raises :class:`~gatewaykit.errors.ConfigError` when there is no outbox."""
