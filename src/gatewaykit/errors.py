@@ -21,6 +21,7 @@
         │   └── QuotaExhausted          a budget of this gateway     429     insufficient_quota         no     no
         ├── ContentBlocked              a filter refused it          400     content_filter             no     yes
         ├── Unavailable                 the gateway cannot, now      503     unavailable                no     no
+        │   └── Unanswered              a store was asked, in vain   503     unavailable                no     no
         ├── InternalError               a defect                     500     internal_error             no     no
         ├── ClientGone                  nobody is left to answer     499     client_gone                no     no
         └── ProviderError               the provider's doing         502     provider_error             no     yes
@@ -231,6 +232,10 @@ class Unavailable(GatewayError):
     default_message = "The gateway cannot serve this request now."
 
 
+class Unanswered(Unavailable):
+    """A store was asked and did not answer: nobody knows whether it has done, or will do, what it was asked for."""
+
+
 class InternalError(GatewayError):
     """A defect in the gateway or in a plugin; the log has the cause under the request's id."""
 
@@ -339,5 +344,6 @@ __all__ = [
     "RateLimited",
     "RequestTimeout",
     "StorageError",
+    "Unanswered",
     "Unavailable",
 ]

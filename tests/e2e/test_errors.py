@@ -216,11 +216,15 @@ async def test_broken_in_mid_stream(talker: Talker, asked: str, fault: str) -> N
 
 @pytest.mark.parametrize("fault", ["reset-midway", "bad-chunk"])
 async def test_a_reset_takes_unread_text_along(talker: Talker, fault: str) -> None:
-    """A connection that is reset, or whose framing breaks, is an APIError, of status 503 if no text was read yet."""
+    """A connection that is reset, or whose framing breaks, is an APIError, and has a status if no text was read yet.
+
+    Broken framing that is read together with the head is an answer that cannot be read; later, it ends the connection.
+    """
     chunks: list[Any] = []
     with pytest.raises(openai.APIError) as caught:
         await talker.chunks(chunks, model=GPT, messages=asking(GPT, fault, words=1000))
-    assert caught.value.code == "provider_unavailable"
+    early = {"provider_bad_answer"} if fault == "bad-chunk" else set()
+    assert caught.value.code in {"provider_unavailable", *early}
     assert isinstance(caught.value, openai.InternalServerError) == (not chunks)
 
 

@@ -32,6 +32,12 @@ SECRETS = Secrets(PEPPER)
 NOW = datetime(2027, 1, 31, 12, 0, tzinfo=UTC)
 
 
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defaults that are relative paths, such as that of the outbox beside a Postgres, lie in the test's own folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def storage(url: str) -> Iterator[Storage]:
     """A database with the tables of keys, open."""

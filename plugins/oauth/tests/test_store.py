@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -15,6 +17,7 @@ from gatewaykit.storage import Storage
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE, Principal
 from gatewaykit_oauth.accounts import get_account, list_accounts, put_account
 from gatewaykit_oauth.keys import store
+from gatewaykit_oauth.keys.account_changes import AccountChanges, change_account
 from gatewaykit_oauth.keys.model import Account, Actor, ApiKey, KeyChanges, KeyLimits, KeySpec
 from gatewaykit_oauth.keys.rows import newest_change, peppers_in_use, recognise
 from gatewaykit_oauth.tables import AuditRow, ChangeRow
@@ -450,6 +453,39 @@ def test_accounts(storage: Storage) -> None:
     for wrong in ({"id": "a b"}, {"id": "x", "kind": "robot"}, {"id": "x", "models": ()}, {"id": "x", "name": "\n"}):
         with pytest.raises(BadRequest):
             put(storage, **wrong)
+
+
+def test_two_changes_of_an_account_at_once_are_both_kept(postgres_url: str) -> None:
+    """Who changes one field waits for who changes another, and then sees what that one did."""
+    storage = storage_at(postgres_url)
+
+    def change(**changes: Any) -> None:
+        with storage.transaction() as session:
+            change_account(session, OPERATOR, "ann", AccountChanges(**changes))
+
+    with storage.opened(), ThreadPoolExecutor(1) as pool:
+        put(storage, id="ann")
+        with storage.transaction() as session:
+            change_account(session, OPERATOR, "ann", AccountChanges(name="Ann"))
+            other = pool.submit(change, enabled=False)
+            wait_for(lambda: waiting(storage))
+        other.result(30)
+        with storage.transaction(write=False) as session:
+            assert get_account(session, "ann") == Account(id="ann", name="Ann", enabled=False)
+
+
+def waiting(storage: Storage) -> bool:
+    """Whether somebody waits for a lock that another transaction holds."""
+    with storage.transaction(write=False) as session:
+        return bool(session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return as soon as it is true, within 30 seconds."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "nobody waits"
+        time.sleep(0.005)
 
 
 def test_nothing_secret_is_stored(storage: Storage) -> None:

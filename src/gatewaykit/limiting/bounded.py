@@ -8,10 +8,9 @@ import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from gatewaykit.errors import Unavailable
+from gatewaykit.errors import Unanswered, Unavailable
 from gatewaykit.limiting.backend import Backend, Charge, Decision
 from gatewaykit.limits import Limit, Standing
-from gatewaykit.redislink import Unanswered
 
 T = TypeVar("T")
 FAILURES = 5

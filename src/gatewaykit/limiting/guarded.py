@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from gatewaykit.errors import GatewayError, Unavailable
+from gatewaykit.errors import GatewayError, Unanswered, Unavailable
 from gatewaykit.limiting.backend import Backend, Charge, Decision
 from gatewaykit.limiting.memory import MemoryBackend
 from gatewaykit.limits import Limit, Standing
-from gatewaykit.redislink import Unanswered
 
 Policy: TypeAlias = Literal["local", "deny", "allow"]
 _MOST_HOLDS = 100_000

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gatewaykit.redislink.breaker import Unanswered
 from gatewaykit.redislink.link import RedisLink
 from gatewaykit.redislink.script import Script
 
-__all__ = ["RedisLink", "Script", "Unanswered"]
+__all__ = ["RedisLink", "Script"]

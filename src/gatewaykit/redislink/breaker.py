@@ -13,10 +13,6 @@ from gatewaykit.errors import Unavailable
 logger = logging.getLogger(__name__)
 
 
-class Unanswered(Unavailable):
-    """Redis was asked and did not answer: nobody knows whether it has done, or will do, what it was asked for."""
-
-
 @dataclass(slots=True)
 class Counters:
     """What happened since the process began.

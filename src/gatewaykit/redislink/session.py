@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from gatewaykit.errors import Unavailable
-from gatewaykit.redislink.breaker import Breaker, Counters, Unanswered
+from gatewaykit.errors import Unanswered, Unavailable
+from gatewaykit.redislink.breaker import Breaker, Counters
 from gatewaykit.redislink.patience import Patience
 from gatewaykit.redislink.script import Script
 from gatewaykit.redislink.wire import FAILURES, Address, Moved, NoScript, Wire, opened, packed, reason

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from gatewaykit.errors import BadRequest, NotFound
 
 from ..accounts import get_account, put_account
+from .audit import take_turn
 from .checks import check_account
 from .model import Account, Actor, KeyLimits, Kind
 
@@ -25,6 +26,7 @@ class AccountChanges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 def add_account(session: Session, actor: Actor, account: Account) -> Account:
     """Make it. Raises :class:`~gatewaykit.errors.BadRequest` for a wrong field, or when there is one of this id."""
     check_account(account)
+    take_turn(session)
     try:
         get_account(session, account.id)
     except NotFound:
@@ -35,4 +37,5 @@ def add_account(session: Session, actor: Actor, account: Account) -> Account:
 def change_account(session: Session, actor: Actor, account_id: str, changes: AccountChanges) -> Account:
     """Change it, and leave the rest as it is. Raises :class:`~gatewaykit.errors.NotFound`."""
     given = {name: value for name, value in structs.asdict(changes).items() if value is not UNSET}
+    take_turn(session)
     return put_account(session, actor, structs.replace(get_account(session, account_id), **given))
