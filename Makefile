@@ -46,6 +46,7 @@ lock: .venv/dev.stamp  ## Resolve the dependencies anew
 
 check-lock: .venv/dev.stamp
 	$(BIN)/python tools/locks.py --check
+	@$(BIN)/python -m pip --disable-pip-version-check check
 
 clean:  ## Remove everything that was installed or built here
 	rm -rf .venv build dist bench/build .pytest_cache .mypy_cache .ruff_cache .hypothesis htmlcov .coverage*
@@ -55,11 +56,11 @@ clean:  ## Remove everything that was installed or built here
 
 .venv/run.stamp: .venv/bin/python requirements.lock $(PROJECTS)
 	@echo "Installing into .venv …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e plugins/gigachat -e plugins/oauth -e plugins/openai
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp requirements-dev.lock
 	@echo "Installing the developers' tools into .venv …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
