@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gatewaykit import ConfigError, StorageError, Unavailable
+from gatewaykit.storage import Storage
 
 from .conftest import start, storage_at
 from .test_transactions import ids, put
@@ -122,6 +125,27 @@ def test_a_lock_that_is_held_too_long_is_an_outage(sqlite_url: str, file: Path) 
             put("b")(session)
         with storage.transaction(write=False) as session:
             assert ids(session) == ["b"]
+
+
+def test_threads_of_a_process_take_turns_at_writing(sqlite_url: str) -> None:
+    """Who waits too long for another thread is told so and may come again; nobody sleeps at the lock of SQLite."""
+    with storage_at(sqlite_url, busy_timeout=0.05).opened() as storage, ThreadPoolExecutor(8) as threads:
+        with storage.transaction() as session:
+            put("first")(session)
+            with pytest.raises(Unavailable, match="other threads of this process"):
+                threads.submit(_put_one, storage, "too-early").result(30)
+        with storage.transaction(write=False) as session:
+            assert ids(session) == ["first"]
+    with storage_at(sqlite_url).opened() as storage, ThreadPoolExecutor(8) as threads:
+        names = [f"then-{number:03}" for number in range(200)]
+        list(threads.map(partial(_put_one, storage), names))
+        with storage.transaction(write=False) as session:
+            assert sorted(ids(session)) == ["first", *names]
+
+
+def _put_one(storage: Storage, name: str) -> None:
+    with storage.transaction() as session:
+        put(name)(session)
 
 
 def test_eight_processes_read_then_write_without_a_locked_database(sqlite_url: str) -> None:
