@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from gatewaykit.assembly import Sources, assemble, find_redis, find_storage
+from gatewaykit.assembly import Sources, assemble, find_redis, find_storage, make_targets
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
 from gatewaykit.limits import Standing
@@ -49,6 +49,7 @@ class Gateway:
         self._running: dict[asyncio.AbstractEventLoop, _Run] = {}
         self.storage = find_storage(self._registry, self.settings)
         self.redis = find_redis(self._registry, self.settings)
+        self.targets = make_targets(self.settings)
         self._assembly = assemble(self._registry, self.settings, self, self._providers)
         self._pipeline = Pipeline(self._assembly.parts)
 

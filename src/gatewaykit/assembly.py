@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatewaykit.admission import Door
+from gatewaykit.attempts import Attempts
+from gatewaykit.breaker import BreakerRules
 from gatewaykit.errors import ConfigError, ConfigFault, PluginError
 from gatewaykit.isolation import harmless, isolate, isolate_async, isolate_limiter
 from gatewaykit.observing import ObserverQueue
@@ -28,24 +31,31 @@ from gatewaykit.protocols import (
 )
 from gatewaykit.registry import Registry
 from gatewaykit.relay import fused
+from gatewaykit.retries import RetryBudget, RetryRules
 from gatewaykit.routes import RouteTable
 from gatewaykit.settings import (
     COMMAND_LINE,
     CORE_SECTIONS,
     DEFAULT,
+    BreakerSettings,
     DatabaseSettings,
+    HedgingSettings,
     PluginsSettings,
     RedisSettings,
+    RetrySettings,
     Section,
     ServerSettings,
     Settings,
     TimeoutSettings,
     read_settings,
 )
+from gatewaykit.targets import Targets
 
 if TYPE_CHECKING:
     from gatewaykit.redislink import RedisLink
     from gatewaykit.storage import Storage
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Sources:
@@ -178,13 +188,19 @@ def assemble(
     if registry.faults:
         raise ConfigError([_located(fault, settings) for fault in registry.take_faults()])
     observers = ObserverQueue([item for item in objects["observers"] if _overrides(item, Observer, "record")])
-    parts = _parts(objects, providers, observers, settings)
+    parts = _parts(objects, providers, gateway.targets, observers, settings)
     guarded = any(getattr(item, "identifies", True) for item in objects["authenticators"])
     table = RouteTable(routes, dialects)
     return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), guarded)
 
 
-def _parts(objects: Objects, providers: Mapping[str, Provider], observers: ObserverQueue, settings: Settings) -> Parts:
+def _parts(
+    objects: Objects,
+    providers: Mapping[str, Provider],
+    targets: Targets,
+    observers: ObserverQueue,
+    settings: Settings,
+) -> Parts:
     """Every method that a request meets, isolated: what fails or hangs is its owner's, and does what that declares."""
     timeouts, transforms, limiters = settings.get(TimeoutSettings), objects["transforms"], objects["limiters"]
     routers, authenticators = objects["routers"], objects["authenticators"]
@@ -205,17 +221,46 @@ def _parts(objects: Objects, providers: Mapping[str, Provider], observers: Obser
         on_event=fused(_hooks(transforms, Transform, "on_event", lambda call, event: event)),
         on_reply=_hooks(transforms, Transform, "on_reply", lambda call, reply: reply),
         around=_chain(objects["around_calls"]),
-        providers=providers,
+        attempts=_attempts(providers, targets, settings),
         seal=tuple(harmless(item, item.seal) for item in objects["observers"] if _overrides(item, Observer, "seal")),
         observe=observers.record,
         limits=TimeLimits(
             timeouts.request_body,
-            timeouts.first_event,
             timeouts.between_events,
             timeouts.whole_call,
             timeouts.keepalive_comment,
         ),
         max_body_bytes=settings.get(ServerSettings).max_body_bytes,
+    )
+
+
+def make_targets(settings: Settings) -> Targets:
+    """Where everything that is learnt of targets is kept, empty; a section with faults counts as not given."""
+    breaker, retries = _given(settings, BreakerSettings), _given(settings, RetrySettings)
+    hedging = _given(settings, HedgingSettings)
+    slow = math.inf if breaker.slow is None else breaker.slow
+    rules = BreakerRules(
+        breaker.window, breaker.calls, breaker.error_share, slow, breaker.slow_share, breaker.cooldown, breaker.probes
+    )
+    return Targets(
+        rules if breaker.enabled else None,
+        RetryBudget(retries.budget, retries.reserve),
+        RetryBudget(hedging.share, hedging.reserve),
+    )
+
+
+def _given(settings: Settings, section: type[SectionT]) -> SectionT:
+    return section.model_validate({}) if section.section in settings.faulty else settings.get(section)
+
+
+def _attempts(providers: Mapping[str, Provider], targets: Targets, settings: Settings) -> Attempts:
+    retries, timeouts = settings.get(RetrySettings), settings.get(TimeoutSettings)
+    return Attempts(
+        providers,
+        targets,
+        RetryRules(retries.attempts, retries.backoff, retries.longest),
+        first_event=timeouts.first_event,
+        whole_call=timeouts.whole_call,
     )
 
 

@@ -41,6 +41,7 @@ from gatewaykit.types import (
 if TYPE_CHECKING:
     from gatewaykit.redislink import RedisLink
     from gatewaykit.storage import Storage
+    from gatewaykit.targets import Targets
 
 OnError: TypeAlias = Literal["closed", "open"]
 Proceed: TypeAlias = Callable[[Call], AsyncIterator[Event]]
@@ -77,6 +78,8 @@ class Provider(Named, Protocol):
 
         Usually an ``async def`` with ``yield``. Closing the iterator must close the connection to the provider. Raise
         errors from :mod:`gatewaykit.errors`; those of :class:`gatewaykit.http.HttpClient` are of that kind already.
+        The gateway tries again what may pass; a provider that does so itself asks :meth:`Call.may_retry
+        <gatewaykit.types.Call.may_retry>` first. Under hedging the iterator is begun in one task and read in another.
         """
         ...
 
@@ -281,6 +284,11 @@ class GatewayContext(Protocol):
     @property
     def redis(self) -> RedisLink | None:
         """The Redis of ``[redis]``, connected while the gateway runs; None without one."""
+        ...
+
+    @property
+    def targets(self) -> Targets:
+        """What is known of every target in this process, and what attempts came to."""
         ...
 
     async def authenticate(self, incoming: Incoming) -> Principal:

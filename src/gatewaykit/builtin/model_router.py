@@ -63,7 +63,7 @@ class ModelRouter(Router):
         self._refresh = settings.refresh
         self._providers = providers
         self._aliases = {
-            alias: tuple(Target(*target.split("/", 1)) for target in targets)
+            alias: tuple(Target(provider, model) for provider, _, model in (each.partition("/") for each in targets))
             for alias, targets in settings.aliases.items()
         }
         self._lists: dict[str, tuple[Model, ...]] = {}

@@ -185,7 +185,7 @@ class GigaChat(Provider):
             return await pool.run(ask, use)
 
         try:
-            return await self._retries.run(once)
+            return await self._retries.run(once, call.may_retry)
         finally:
             if ask.waited:
                 call.timings["queue"] = call.timings.get("queue", 0.0) + ask.waited
