@@ -21,7 +21,7 @@ from gatewaykit.errors import (
 from gatewaykit.protocols import Dialect
 from gatewaykit.relay import Meter
 from gatewaykit.responding import Responder, Send
-from gatewaykit.types import Call, CallRecord, ChatRequest, Incoming, Outcome, Principal, Usage
+from gatewaykit.types import Call, CallRecord, Incoming, ModelsRequest, Outcome, Principal, Usage
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _bits = random.Random().getrandbits  # ids have to differ, not to be secret
@@ -129,7 +129,9 @@ class Exchange:
     def final_usage(self) -> Usage | None:
         """What the call used, estimated if the provider gave no figures; ``None`` when nothing was generated."""
         call = self.call
-        return self.meter.final_usage(call.body) if call is not None and isinstance(call.request, ChatRequest) else None
+        if call is None or isinstance(call.request, ModelsRequest):
+            return None
+        return self.meter.final_usage(call.body)
 
     def seal(self) -> CallRecord:
         """The one record of this exchange, made when its answer is complete. Those who must not lose it have seen it

@@ -160,7 +160,24 @@ class ModelsRequest:
     stream: bool = False
 
 
-Request: TypeAlias = ChatRequest | ModelsRequest
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """Texts of which vectors are wanted; it is never streamed. A text may be given as the ids of its tokens.
+
+    ``encoding`` is how the client wants to read numbers: as JSON, or as base64 of 32-bit floats, little-endian. It is
+    the dialect's matter, not the provider's. ``dimensions`` is how many numbers a vector shall have.
+    """
+
+    model: str
+    input: tuple[str | tuple[int, ...], ...]
+    encoding: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+    user: str | None = None
+    stream: bool = False
+    extra: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+
+
+Request: TypeAlias = ChatRequest | ModelsRequest | EmbeddingsRequest
 
 
 # events and answers
@@ -289,6 +306,16 @@ class ModelList(Event):
     models: tuple[Model, ...]
 
 
+Vector: TypeAlias = Sequence[float]
+
+
+@dataclass(slots=True)
+class EmbeddingList(Event):
+    """The answer to an :class:`EmbeddingsRequest`: one vector for each text, in its order."""
+
+    vectors: tuple[Vector, ...]
+
+
 @dataclass(slots=True)
 class Choice:
     """One complete answer."""
@@ -314,6 +341,7 @@ class Reply:
     ignored: tuple[str, ...] = ()
     raw: bytes | None = None
     models: tuple[Model, ...] | None = None
+    vectors: tuple[Vector, ...] | None = None
 
 
 # the call
@@ -459,6 +487,13 @@ class Call:
         """The request, for those who serve conversations only."""
         if not isinstance(self.request, ChatRequest):
             raise TypeError(f"not a chat request: {type(self.request).__name__}")
+        return self.request
+
+    @property
+    def embeddings(self) -> EmbeddingsRequest:
+        """The request, for those who make vectors."""
+        if not isinstance(self.request, EmbeddingsRequest):
+            raise TypeError(f"not a request for embeddings: {type(self.request).__name__}")
         return self.request
 
 

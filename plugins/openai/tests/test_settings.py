@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from gatewaykit.settings import load_settings
 from gatewaykit_openai import plugin
+from gatewaykit_openai.endpoint import Endpoint
 from gatewaykit_openai.settings import OPENAI_BASE_URL, OpenAISettings, Upstream
 
 KEY = "sk-canary-5f0c9d2e7b1a48c6"
@@ -24,17 +25,20 @@ def test_key_in_the_environment_is_enough():
     loaded = load_settings({"openai": [OpenAISettings]}, file=None, environ={"OPENAI_API_KEY": KEY}).get(OpenAISettings)
     assert list(loaded.upstreams) == ["openai"]
     upstream = loaded.upstreams["openai"]
-    assert upstream.base_url == OPENAI_BASE_URL
-    assert upstream.request_headers == {"Authorization": f"Bearer {KEY}"}
-    assert upstream.length_field == "max_completion_tokens"
+    endpoint = Endpoint.of("openai", upstream)
+    assert endpoint.base_url == OPENAI_BASE_URL
+    assert endpoint.headers == {"Authorization": f"Bearer {KEY}"}
+    assert endpoint.length_field == "max_completion_tokens"
 
 
 def test_address_in_the_environment():
     """``OPENAI_BASE_URL`` moves the provider ``openai`` to another address, and needs no key."""
     environ = {"OPENAI_BASE_URL": "http://127.0.0.1:11434/v1"}
     upstream = load_settings({"openai": [OpenAISettings]}, file=None, environ=environ).get(OpenAISettings).upstreams
-    assert upstream["openai"].base_url == environ["OPENAI_BASE_URL"]
-    assert upstream["openai"].request_headers == {}
+    endpoint = Endpoint.of("openai", upstream["openai"])
+    assert endpoint.base_url == environ["OPENAI_BASE_URL"]
+    assert endpoint.headers == {}
+    assert endpoint.length_field == "max_tokens"
 
 
 def test_no_configuration_no_provider():
@@ -50,9 +54,9 @@ async def test_each_upstream_is_a_provider():
     gateway = SimpleNamespace(settings=SimpleNamespace(get=lambda section: made))
     providers = list(plugin.gateway_providers(gateway))
     assert [provider.name for provider in providers] == ["openai", "vllm"]
-    assert all(provider.native_dialects == {"openai_chat"} for provider in providers)
+    assert all(provider.native_dialects == {"openai_chat", "openai_embeddings"} for provider in providers)
     assert made.upstreams["vllm"].base_url == "http://127.0.0.1:8000/v1"
-    assert made.upstreams["vllm"].length_field == "max_tokens"
+    assert Endpoint.of("vllm", made.upstreams["vllm"]).length_field == "max_tokens"
 
 
 @pytest.mark.parametrize(
@@ -97,8 +101,10 @@ def test_names(name):
 def test_other_authorization_schemes():
     """An upstream with another scheme than Bearer gets its own Authorization header."""
     made = Upstream(base_url="https://h/v1", headers={"Authorization": f"Api-Key {KEY}"})
-    assert made.request_headers == {"Authorization": f"Api-Key {KEY}"}
-    assert made.secrets == (f"Api-Key {KEY}",)
+    endpoint = Endpoint.of("other", made)
+    assert endpoint.headers == {"Authorization": f"Api-Key {KEY}"}
+    assert endpoint.secrets == (f"Api-Key {KEY}",)
+    assert KEY not in repr(endpoint)
 
 
 def test_secrets_do_not_show():

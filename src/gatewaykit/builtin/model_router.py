@@ -73,7 +73,7 @@ class ModelRouter(Router):
 
     def route(self, call: Call) -> Sequence[Target]:
         """Targets in the order that the module's docstring gives."""
-        asked = call.chat.model
+        asked = call.request.model
         known = self._found.get(asked)
         if known is None:
             known = tuple(self._find(asked))

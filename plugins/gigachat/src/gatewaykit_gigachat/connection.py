@@ -26,6 +26,7 @@ from .token import TokenKeeper
 
 logger = logging.getLogger(__name__)
 
+_TYPES = ("chat", "embedder")
 USER_AGENT = f"gatewaykit-gigachat/{version('gatewaykit-gigachat')}"
 """Always sent: without any, the public host answers 403."""
 
@@ -65,7 +66,7 @@ class Connection:
         await self._once.ask("GET", "/models")
 
     async def models(self) -> Sequence[Model]:
-        """The chat models that this account sees now."""
+        """The models for chat and for vectors that this account sees now."""
         document = await self.api.ask("GET", "/models")
         listed = document.get("data")
         if not isinstance(listed, list):
@@ -73,7 +74,7 @@ class Connection:
         return [
             Model(entry["id"], owner if isinstance(owner := entry.get("owned_by"), str) else "")
             for entry in listed
-            if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry.get("type", "chat") == "chat"
+            if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry.get("type", "chat") in _TYPES
         ]
 
     async def balance(self) -> Mapping[str, int]:

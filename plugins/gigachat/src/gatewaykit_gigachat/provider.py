@@ -1,4 +1,4 @@
-"""GigaChat as a provider: its chat API (v1), streamed and not, and its list of models."""
+"""GigaChat as a provider: its chat API (v1), streamed and not, its embeddings, and its list of models."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from gatewaykit.errors import BadRequest, GatewayError, ProviderBadAnswer, Provi
 from gatewaykit.http import HttpStream
 from gatewaykit.limiting import Backend
 from gatewaykit.protocols import Provider
-from gatewaykit.types import Batch, Call, ChatRequest, ContentPart, Event, Model, Reply, Target
+from gatewaykit.types import Batch, Call, ChatRequest, ContentPart, Event, Model, Reply, Target, Vector
 
 from .api import authorization_header, json_object
 from .attachments import Attachments
 from .connection import Connection, naming_secret, retries_of, trust
 from .convert import AnswerReader, Translation, translate
 from .credentials import authorized
+from .embeddings import MOST_TEXTS, bodies, ignored, read_vectors, texts_of, usage_of
 from .errors import MAX_ERROR_BYTES, Refused, api_refusal
 from .files import GigaChatFiles
 from .pool import Ask, Lease, Member, Pool, PoolSnapshot, QueueBounds, SharedSlots, WatchTimes, joined
@@ -33,10 +34,11 @@ from .streaming import event_batches
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Send: TypeAlias = Callable[["Prepared", Mapping[str, str], Lease], Awaitable[T]]
+Send: TypeAlias = Callable[["Prepared", Lease, Mapping[str, str]], Awaitable[T]]
 
 NO_FILES: Mapping[ContentPart, str] = {}
 _CHAT = "/chat/completions"
+_EMBEDDINGS = "/embeddings"
 _DELETIONS_END = 10.0
 """Seconds that the deletion of uploads may hold up the gateway's stop."""
 
@@ -104,8 +106,31 @@ class GigaChat(Provider):
         """The answer in one piece."""
         return await self._run(call, target, self._whole, streamed=False)
 
+    async def embed(self, call: Call, target: Target) -> Reply:
+        """Vectors; many texts are sent in several requests, one after the other, with one credential."""
+        request = call.embeddings
+        texts = texts_of(request, self._settings.unsupported)
+        requests = bodies(texts, target.model)
+        headers = self._headers(call, "application/json")
+
+        async def use(lease: Lease) -> Reply:
+            reply = Reply(ignored=ignored(request))
+            vectors: list[Vector] = []
+            tokens = 0
+            for body in requests:
+                answer = await self._authorized(partial(self._embedded, body, headers, lease), lease)
+                wanted = min(MOST_TEXTS, len(texts) - len(vectors))
+                reply.model, found, counted = read_vectors(answer, wanted)
+                vectors += found
+                tokens += counted
+            lease.end()
+            reply.vectors, reply.usage = tuple(vectors), usage_of(tokens)
+            return reply
+
+        return await self._placed(call, target, use)
+
     async def models(self) -> Sequence[Model]:
-        """The chat models that any of the credentials sees now. Raises only if all of them fail."""
+        """The models that any of the credentials sees now. Raises only if all of them fail."""
         connections = [connection for connection, _ in self._members.values()]
         if len(connections) == 1:
             return await connections[0].models()
@@ -170,15 +195,20 @@ class GigaChat(Provider):
 
     async def _run(self, call: Call, target: Target, send: Send[T], *, streamed: bool) -> T:
         """What ``send`` gets at one of the credentials, with retries."""
-        pool = self._pool()
-        key = call.principal.id
-        ask = Ask(key, target.model, self._weights.get(key, 1.0))
         text = self._translated(call, target, NO_FILES, streamed) if _is_text(call.chat) else None
 
         async def use(lease: Lease) -> T:
             if text is not None:
                 return await self._send(call, target, text, send, lease)
             return await self._with_files(call, target, send, lease, streamed)
+
+        return await self._placed(call, target, use)
+
+    async def _placed(self, call: Call, target: Target, use: Callable[[Lease], Awaitable[T]]) -> T:
+        """What ``use`` makes of a place at one of the credentials, with retries."""
+        pool = self._pool()
+        key = call.principal.id
+        ask = Ask(key, target.model, self._weights.get(key, 1.0))
 
         async def once() -> T:
             ask.tried.clear()
@@ -209,20 +239,22 @@ class GigaChat(Provider):
     async def _send(self, call: Call, target: Target, prepared: Prepared, send: Send[T], lease: Lease) -> T:
         """What ``send`` gets; without ``functions_state_id`` where the model does not take it."""
         try:
-            return await self._authorized(prepared, send, lease)
+            return await self._authorized(partial(send, prepared, lease), lease)
         except Refused as refused:
             if not isinstance(refused.error, BadRequest) or not _carries_state(prepared.translation):
                 raise
         plain = replace(self._options, send_state_id=False)
         translation = translate(call.chat, target.model, plain, prepared.files)
-        return await self._authorized(self._prepared(call, translation, prepared.files, prepared.streamed), send, lease)
+        prepared = self._prepared(call, translation, prepared.files, prepared.streamed)
+        return await self._authorized(partial(send, prepared, lease), lease)
 
-    async def _authorized(self, prepared: Prepared, send: Send[T], lease: Lease) -> T:
+    async def _authorized(self, send: Callable[[Mapping[str, str]], Awaitable[T]], lease: Lease) -> T:
+        """What ``send`` gets with the header that lets it in."""
+
         async def once(authorization: str | None) -> T:
-            headers = {**prepared.headers, **authorization_header(authorization)}
             try:
                 async with asyncio.timeout(self._settings.timeout):
-                    return await send(prepared, headers, lease)
+                    return await send(authorization_header(authorization))
             except TimeoutError as error:
                 raise ProviderTimeout(detail="gigachat.timeout") from error
 
@@ -235,23 +267,37 @@ class GigaChat(Provider):
     def _prepared(
         self, call: Call, translation: Translation, files: Mapping[ContentPart, str], streamed: bool
     ) -> Prepared:
-        headers = {
-            "Accept": "text/event-stream" if streamed else "application/json",
-            "Content-Type": "application/json",
-            "X-Client-ID": client_id(call.principal.tenant),
-            "X-Request-ID": call.request_id,
-            "X-Session-ID": self._sessions.session_id(call),
-        }
+        headers = self._headers(call, "text/event-stream" if streamed else "application/json")
+        headers["X-Session-ID"] = self._sessions.session_id(call)
         if streamed:
             headers["Cache-Control"] = "no-store"
         body = msgspec.json.encode({**translation.body, "stream": streamed})
         return Prepared(translation, body, headers, files, streamed)
 
-    async def _begin(self, prepared: Prepared, headers: Mapping[str, str], lease: Lease) -> Begun:
+    @staticmethod
+    def _headers(call: Call, accept: str) -> dict[str, str]:
+        return {
+            "Accept": accept,
+            "Content-Type": "application/json",
+            "X-Client-ID": client_id(call.principal.tenant),
+            "X-Request-ID": call.request_id,
+        }
+
+    @staticmethod
+    async def _embedded(
+        body: bytes, headers: Mapping[str, str], lease: Lease, authorization: Mapping[str, str]
+    ) -> bytes:
+        """Sends the request and reads the answer."""
+        sent = {**headers, **authorization}
+        async with lease.member.connection.http.stream("POST", _EMBEDDINGS, body=body, headers=sent) as answer:
+            await _accepted(answer)
+            return await answer.read()
+
+    async def _begin(self, prepared: Prepared, lease: Lease, authorization: Mapping[str, str]) -> Begun:
         """Sends the request and waits for the first events of a stream. The place is kept until its last."""
         async with AsyncExitStack() as stack:
             stack.callback(lease.end, whole=False)
-            answer = await stack.enter_async_context(_post(prepared, headers, lease))
+            answer = await stack.enter_async_context(_post(prepared, lease, authorization))
             await _accepted(answer)
             if not answer.is_event_stream:
                 raise ProviderBadAnswer(detail="a stream was asked for, and something else came")
@@ -260,16 +306,19 @@ class GigaChat(Provider):
             batches = await stack.enter_async_context(aclosing(event_batches(blocks, reader)))
             return Begun(await anext(batches, []), batches, lease, stack.pop_all())
 
-    async def _whole(self, prepared: Prepared, headers: Mapping[str, str], lease: Lease) -> Reply:
+    async def _whole(self, prepared: Prepared, lease: Lease, authorization: Mapping[str, str]) -> Reply:
         """Sends the request and reads the answer."""
-        async with _post(prepared, headers, lease) as answer:
+        async with _post(prepared, lease, authorization) as answer:
             await _accepted(answer)
             body = await answer.read()
         lease.end()
         return AnswerReader(prepared.translation).reply(json_object(body))
 
 
-def _post(prepared: Prepared, headers: Mapping[str, str], lease: Lease) -> AbstractAsyncContextManager[HttpStream]:
+def _post(
+    prepared: Prepared, lease: Lease, authorization: Mapping[str, str]
+) -> AbstractAsyncContextManager[HttpStream]:
+    headers = {**prepared.headers, **authorization}
     return lease.member.connection.http.stream("POST", _CHAT, body=prepared.body, headers=headers)
 
 
