@@ -8,10 +8,12 @@ import pytest
 import trustme
 from pydantic import ValidationError
 
+from gatewaykit.errors import ConfigError
 from gatewaykit.settings import load_settings
 from gatewaykit_openai import plugin
 from gatewaykit_openai.endpoint import Endpoint
 from gatewaykit_openai.settings import OPENAI_BASE_URL, OpenAISettings, Upstream
+from gatewaykit_openai.vendors import VENDORS
 
 KEY = "sk-canary-5f0c9d2e7b1a48c6"
 
@@ -128,3 +130,53 @@ def test_every_field_is_described():
     """Each setting has a description for the reference."""
     for model in (OpenAISettings, Upstream):
         assert all(field.description for field in model.model_fields.values())
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_every_vendor_is_a_row_that_works(name):
+    """With its key, and an address or project where each customer has an own one, a vendor needs no other setting."""
+    vendor = VENDORS[name]
+    own = {"base_url": "https://own.example/openai/v1"} if vendor.base_url is None else {}
+    own |= {"project": "folder"} if vendor.needs_project else {}
+    made = settings(**{name: {"api_key": KEY, **own}})
+    endpoint = Endpoint.of(name, made.upstreams[name])
+    assert endpoint.base_url == (vendor.base_url or own["base_url"])
+    assert [header for header, value in endpoint.headers.items() if KEY in value] == [vendor.key_header]
+    assert KEY in endpoint.secrets
+    again = settings(other={"vendor": name, "api_key": KEY, **own})
+    assert Endpoint.of("other", again.upstreams["other"]) == endpoint
+
+
+@pytest.mark.parametrize("name", [name for name, vendor in VENDORS.items() if vendor.key_variable])
+def test_the_key_of_a_vendor_in_the_environment(name):
+    """The variable that a vendor's users have is read; where more is needed, its absence is told and no key shown."""
+    environ = {VENDORS[name].key_variable: KEY}
+    more = {"azure": {"AZURE_OPENAI_BASE_URL": "https://own.example/v1"}, "yandex": {"YANDEX_CLOUD_FOLDER": "f"}}
+    if name in more:
+        with pytest.raises(ConfigError) as caught:
+            load_settings({"openai": [OpenAISettings]}, file=None, environ=environ)
+        assert KEY not in str(caught.value)
+    loaded = load_settings({"openai": [OpenAISettings]}, file=None, environ=environ | more.get(name, {}))
+    assert list(loaded.get(OpenAISettings).upstreams) == [name]
+
+
+def test_headers_of_those_who_differ():
+    """Azure has a header of its own, Yandex a scheme of its own and the folder in the names of its models."""
+    made = settings(
+        azure={"base_url": "https://own.example/openai/v1", "api_key": KEY},
+        yandex={"api_key": KEY, "project": "b1g"},
+    )
+    azure = Endpoint.of("azure", made.upstreams["azure"])
+    yandex = Endpoint.of("yandex", made.upstreams["yandex"])
+    assert azure.headers == {"api-key": KEY}
+    assert azure.length_field == "max_completion_tokens"
+    assert yandex.headers == {"OpenAI-Project": "b1g", "Authorization": f"Api-Key {KEY}"}
+    assert yandex.chat_name("yandexgpt/latest") == "gpt://b1g/yandexgpt/latest"
+    assert yandex.embedding_name("text-search-doc/latest") == "emb://b1g/text-search-doc/latest"
+    assert yandex.chat_name("gpt://other/model") == "gpt://other/model"
+
+
+def test_an_unknown_vendor_is_a_fault():
+    """The message lists those that are known."""
+    with pytest.raises(ValidationError, match="must be one of openai, azure"):
+        settings(other={"vendor": "nobody", "base_url": "https://h/v1"})
