@@ -177,6 +177,8 @@ class Exchange:
                 headers.append(_encoded("x-gatewaykit-target", str(last.target)))
             if len(call.attempts) > 1:
                 headers.append((b"x-gatewaykit-attempts", str(len(call.attempts)).encode()))
+        if call is not None and call.answer_headers:
+            headers += [_encoded(name, value) for name, value in call.answer_headers]
         if self.meter.ignored:
             headers.append(_encoded("x-gatewaykit-ignored", ", ".join(self.meter.ignored)))
         headers += [_encoded(name, value) for name, value in self.permit_headers]

@@ -420,6 +420,10 @@ class Target:
         return f"{self.provider}/{self.model}"
 
 
+CACHE = "cache"
+"""The provider's name in the target of an answer that was kept from an earlier call: it costs nothing."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """One try at one target; ``error`` is the code of what went wrong, ``None`` if it answered.
@@ -447,7 +451,8 @@ class Call:
 
     ``raw_dialect`` names the client's dialect while its bytes (``body``) may pass unread to a provider that speaks it;
     it is ``None`` once a transform wants to see events or has changed the request. ``state`` belongs to plugins, by
-    plugin name. ``arrived`` is ``time.monotonic()``; ``timings`` are seconds by stage.
+    plugin name. ``answer_headers`` are added to the answer, if they are set before its first event. ``arrived`` is
+    ``time.monotonic()``; ``timings`` are seconds by stage.
 
     ``target`` is the one that is being tried, since ``tried_at``; ``retried`` counts further tries, ``waited`` the
     seconds that went by until a target began to answer, pauses between tries included.
@@ -464,6 +469,7 @@ class Call:
     arrived: float = field(default_factory=time.monotonic)
     timings: dict[str, float] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+    answer_headers: tuple[tuple[str, str], ...] = ()
     target: Target | None = None
     tried_at: float = 0.0
     retried: int = 0

@@ -14,6 +14,7 @@ from gatewaykit.limiting import Charge
 from gatewaykit.limits import Limit
 from gatewaykit.pricing import PriceBook
 from gatewaykit.types import (
+    CACHE,
     AudioPart,
     Call,
     ChatRequest,
@@ -134,7 +135,7 @@ class Estimator:
     def settled(self, call: Call, plan: Plan, usage: Usage | None) -> list[Charge]:
         """What was really used of the limits that are held; nothing, if ``usage`` is None."""
         amounts = {"concurrency": 0, "tokens": 0, "money": 0}
-        if usage is not None:
+        if usage is not None and not _was_kept(call):
             amounts["tokens"] = usage.total_tokens
             if "money" in plan.counted:
                 amounts["money"] = self._spend(call, usage)
@@ -152,6 +153,11 @@ class Estimator:
         target = call.attempts[-1].target if call.attempts else None
         cost = self._book.cost(target, usage) if target is not None else None
         return 0 if cost is None else cost.spend
+
+
+def _was_kept(call: Call) -> bool:
+    """Whether the answer was kept from an earlier call, and nobody generated it."""
+    return bool(call.attempts) and call.attempts[-1].target.provider == CACHE
 
 
 def input_tokens(request: EmbeddingsRequest) -> int:
