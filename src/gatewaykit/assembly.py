@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +27,8 @@ from gatewaykit.protocols import (
     Observer,
     Proceed,
     Provider,
+    Reloaded,
+    Router,
     Transform,
 )
 from gatewaykit.registry import Registry
@@ -144,7 +146,8 @@ def find_redis(registry: Registry, settings: Settings) -> RedisLink | None:
 class Assembly:
     """The gateway's insides. ``guarded`` says whether any authenticator stands at the door.
 
-    ``lifespans`` are those of the objects; what ``gateway_lifespan`` returns is collected at each start.
+    ``lifespans`` are those of the objects, ``reloadable`` the objects that heed new settings; what ``gateway_lifespan``
+    returns is collected at each start.
     """
 
     parts: Parts
@@ -152,6 +155,7 @@ class Assembly:
     routes: RouteTable
     observers: ObserverQueue
     lifespans: tuple[Callable[[], Lifespan], ...]
+    reloadable: tuple[Any, ...]
     guarded: bool
 
 
@@ -160,18 +164,25 @@ Objects = Mapping[str, tuple[Any, ...]]
 
 
 def assemble(
-    registry: Registry, settings: Settings, gateway: GatewayContext, providers: dict[str, Provider]
+    registry: Registry,
+    settings: Settings,
+    gateway: GatewayContext,
+    providers: dict[str, Provider],
+    routers: dict[str, Router],
 ) -> Assembly:
-    """Call every hook once and order what they return. Fills ``providers`` first, for the others may ask for them.
+    """Call every hook once and order what they return. Fills ``providers`` first, for the others may ask for them, and
+    ``routers`` before it collects routes.
 
     Raises :class:`~gatewaykit.errors.ConfigError` with the faults of the registry and those found here.
     """
     registry.settled = not registry.faults
     lifespans: list[Callable[[], Lifespan]] = []
+    reloadable: list[Any] = []
 
     def collect(hook: str) -> tuple[Any, ...]:
         items = [item for _, item in registry.collect(hook, gateway=gateway)]
         lifespans.extend(item.lifespan for item in items if callable(getattr(item, "lifespan", None)))
+        reloadable.extend(item for item in items if callable(getattr(item, "reload", None)))
         try:
             return solve(items)
         except PluginError as error:
@@ -180,6 +191,7 @@ def assemble(
 
     providers.update({provider.name: provider for provider in collect("gateway_providers")})
     objects = {kind: collect(f"gateway_{kind}") for kind in _KINDS}
+    routers.update({router.name: router for router in objects["routers"]})
     dialects = objects["dialects"]
     registry.faults.extend(_shared_routes(dialects))
     if not dialects and not registry.faults:
@@ -191,7 +203,33 @@ def assemble(
     parts = _parts(objects, providers, gateway.targets, observers, settings)
     guarded = any(getattr(item, "identifies", True) for item in objects["authenticators"])
     table = RouteTable(routes, dialects)
-    return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), guarded)
+    return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), tuple(reloadable), guarded)
+
+
+def reload(registry: Registry, sources: Sources, settings: Settings, assembly: Assembly) -> tuple[Settings, Reloaded]:
+    """Read the settings again and put those into force that objects heed; ``settings`` are the ones before.
+
+    Raises :class:`~gatewaykit.errors.ConfigError` with every fault; then nothing has changed.
+    """
+    fresh = sources.load_settings(registry)
+    faults = list(registry.take_faults())
+    commits: list[Callable[[], None]] = []
+    for item in () if faults else assembly.reloadable:
+        try:
+            commits.append(item.reload(fresh))
+        except ConfigError as error:
+            faults += (_located(fault, fresh) for fault in error.faults)
+    if faults:
+        raise ConfigError(faults)
+    for commit in commits:
+        commit()
+    heeded = {name for item in assembly.reloadable for name in item.reloads}
+    changed = [name for name, section in fresh.sections.items() if section != settings.sections.get(name)]
+    kept = {name: settings.sections[name] for name in settings.sections if name not in heeded}
+    done = tuple(name for name in changed if name in heeded)
+    return replace(fresh, sections={**fresh.sections, **kept}), Reloaded(
+        done, tuple(name for name in changed if name not in heeded)
+    )
 
 
 def _parts(

@@ -73,21 +73,19 @@ class _IsolatedPermit:
         self._permit = permit
         self._seconds = seconds
         self.instant = getattr(permit, "instant", False)
-
-    @property
-    def headers(self) -> Sequence[tuple[str, str]]:
-        return self._permit.headers
+        self.headers: Sequence[tuple[str, str]] = permit.headers
 
     async def settle(self, usage: Usage | None) -> None:
         try:
-            await within(self._seconds, self._permit.settle(usage))
+            leaving = self._permit.settle(usage)
+            await (leaving if self.instant else within(self._seconds, leaving))
         except Exception as error:  # noqa: BLE001 - the client has its answer, whatever this is
             _report(self._owner, error)
 
     async def release(self) -> None:
         try:
             await within(self._seconds, self._permit.release())
-        except Exception as error:  # noqa: BLE001 - see above
+        except Exception as error:  # noqa: BLE001 - as above
             _report(self._owner, error)
 
 

@@ -14,6 +14,9 @@ its kind. All of them may declare, as class or instance attributes:
     seconds that an asynchronous hook may wait; the setting ``timeouts.hook`` is the default.
 ``lifespan``
     a method that returns an asynchronous context manager, entered when the gateway starts and left when it stops.
+``reload``
+    a method that gets newly read settings, checks them, and returns a function that puts them into force; all objects
+    are asked before any of these functions is called. ``reloads`` names the sections that it heeds.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from gatewaykit.errors import GatewayError, ModelNotFound
@@ -263,6 +267,16 @@ class Observer(Named, Protocol):
         return
 
 
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What became of a reload: sections that are ``in_force`` now, and those that have changed and ``wait`` for a
+    restart.
+    """
+
+    in_force: tuple[str, ...]
+    wait: tuple[str, ...]
+
+
 class Settings(Protocol):
     """The validated settings, by section."""
 
@@ -282,6 +296,11 @@ class GatewayContext(Protocol):
     @property
     def providers(self) -> Mapping[str, Provider]:
         """All providers by name; complete in every hook but ``gateway_providers``."""
+        ...
+
+    @property
+    def routers(self) -> Mapping[str, Router]:
+        """All routers by name; complete in ``gateway_routes`` and whatever runs later."""
         ...
 
     @property
@@ -313,6 +332,14 @@ class GatewayContext(Protocol):
     @property
     def ready(self) -> bool:
         """Whether the gateway has started, in the running event loop."""
+        ...
+
+    def reload(self, *, everywhere: bool = False) -> Reloaded:
+        """Read the configuration again and put into force what can be changed while the gateway runs.
+
+        ``everywhere`` asks the other workers of this machine to do the same. Raises
+        :class:`~gatewaykit.errors.ConfigError` with every fault; then nothing has changed.
+        """
         ...
 
     @property

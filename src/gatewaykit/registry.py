@@ -27,7 +27,7 @@ BUILTIN: Mapping[str, str] = {
     "static-keys": "gatewaykit.builtin.static_keys",
     "limits": "gatewaykit.builtin.limits",
     "prices": "gatewaykit.builtin.prices",
-    "model-router": "gatewaykit.builtin.model_router",
+    "model-router": "gatewaykit.builtin.router",
     "access-log": "gatewaykit.builtin.access_log",
     "cache": "gatewaykit.builtin.cache",
     "health": "gatewaykit.builtin.health",

@@ -216,7 +216,7 @@ def _configuration(
     usual: dict[str, dict[str, Any]] = {
         "static_keys": {"keys": {"main": KEY, "limited": LIMITED_KEY}, "models": {"limited": SMALL}},
         "log": {"format": "json"},
-        "retries": {"backoff": 0.001, "longest": 0.05},
+        "retries": {"attempts": 0},
         "breaker": {"enabled": False},
         "plugins": {"blocked": [each.name for each in entry_points(group="gatewaykit") if each.name not in wanted]},
         "gigachat": {
