@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from gatewaykit.limits import Limit
+from gatewaykit.tracecontext import trace_id
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 """An empty read-only mapping, shared as a default."""
@@ -418,7 +419,7 @@ class CallRecord:
 
     Observers share it: read it, do not change it. ``began`` is unix time; ``seconds`` the whole call,
     ``first_event_seconds`` until the first event, both from the request's arrival; ``timings`` the stages of the
-    ``Server-Timing`` header.
+    ``Server-Timing`` header; ``state`` is :attr:`Call.state`, ``traceparent`` the client's header, unread.
     """
 
     request_id: str
@@ -441,3 +442,22 @@ class CallRecord:
     usage: Usage | None = None
     error: str | None = None
     timings: Mapping[str, float] = field(default_factory=lambda: EMPTY)
+    state: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    traceparent: str | None = None
+
+    @property
+    def trace_id(self) -> str:
+        """The trace to which the call belongs, its caller's or its own: 32 hexadecimal digits."""
+        return trace_id(self.traceparent, self.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRecord:
+    """What is left of a request outside the dialects. ``route`` is the path of the route that answered, with its
+    parameters unfilled; empty where nothing has the path. ``seconds`` is the time to the end of the answer.
+    """
+
+    method: str
+    route: str
+    status: int
+    seconds: float
