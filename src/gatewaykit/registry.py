@@ -30,6 +30,7 @@ BUILTIN: Mapping[str, str] = {
     "model-router": "gatewaykit.builtin.model_router",
     "access-log": "gatewaykit.builtin.access_log",
     "health": "gatewaykit.builtin.health",
+    "metrics": "gatewaykit.builtin.metrics",
     "ledger": "gatewaykit.builtin.ledger",
     "usage": "gatewaykit.builtin.usage",
 }
