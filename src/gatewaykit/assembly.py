@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatewaykit.admission import Door
+from gatewaykit.attending import attended
 from gatewaykit.errors import ConfigError, ConfigFault, PluginError
 from gatewaykit.isolation import Costs, harmless, isolate, isolate_async, isolate_limiter
 from gatewaykit.metrics import Reading
@@ -187,7 +188,8 @@ def assemble(
         raise ConfigError([_located(fault, settings) for fault in registry.take_faults()])
     observers = ObserverQueue([item for item in objects["observers"] if _overrides(item, Observer, "record")])
     readings.append(("observers", observers.readings))
-    parts = _parts(objects, providers, observers, settings, costs)
+    on_attempt = _hooks(objects["transforms"], Transform, "on_attempt", lambda call, target: None, costs)
+    parts = _parts(objects, attended(providers, on_attempt), observers, settings, costs)
     routed = tuple(
         harmless(item, item.routed, costs) for item in objects["observers"] if _overrides(item, Observer, "routed")
     )

@@ -228,6 +228,10 @@ class Transform(Named, Protocol):
         """May replace ``call.request`` (with :func:`dataclasses.replace`) or raise an error for the client."""
         return
 
+    def on_attempt(self, call: Call, target: Target) -> None:
+        """``call`` is about to be tried at ``target``, in the running task; there may be other attempts."""
+        return
+
     def on_event(self, call: Call, event: Event) -> Event | None:
         """The event to pass on, changed or not; ``None`` drops it. Called for each event: be quick."""
         return event

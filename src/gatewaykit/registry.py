@@ -31,6 +31,7 @@ BUILTIN: Mapping[str, str] = {
     "access-log": "gatewaykit.builtin.access_log",
     "health": "gatewaykit.builtin.health",
     "metrics": "gatewaykit.builtin.metrics",
+    "tracing": "gatewaykit.builtin.tracing",
     "ledger": "gatewaykit.builtin.ledger",
     "usage": "gatewaykit.builtin.usage",
 }
