@@ -50,6 +50,7 @@ class Gateway:
         self._registry = sources.load_plugins(plugins)
         self.settings = sources.load_settings(self._registry)
         self.tally = SharedTally()
+        self._speechless: set[str] = set()
         self._providers: dict[str, Provider] = {}
         self._running: dict[asyncio.AbstractEventLoop, _Run] = {}
         self.storage = find_storage(self._registry, self.settings)
@@ -100,13 +101,16 @@ class Gateway:
         return any(knows(model) for knows in self._assembly.knows)
 
     def readings(self) -> Sequence[Reading]:
-        """How everything in this process stands that can tell; what fails to is passed over, and the log says so."""
+        """How everything in this process stands that can tell; what fails to is passed over, and the log says so once."""
         found: list[Reading] = []
         for owner, readings in self._sources():
             try:
                 found.extend(readings())
+                self._speechless.discard(owner)
             except Exception as error:
-                logger.error("%s cannot say how it stands: %s", owner, type(error).__name__, exc_info=error)
+                if owner not in self._speechless:
+                    logger.error("%s cannot say how it stands: %s", owner, type(error).__name__, exc_info=error)
+                self._speechless.add(owner)
         return found
 
     def _sources(self) -> Iterable[tuple[str, Callable[[], Iterable[Reading]]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,12 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 async def test_provider_of_the_page_is_measured(page: str) -> None:
     """The provider with `readings` has its series in a scrape."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    words: dict[str, type[FakeProvider]] = {}
-    exec(
-        compile(code.replace("(Provider)", "(FakeProvider)"), page, "exec"),
-        words | {"FakeProvider": FakeProvider},
-        words,
-    )
+    words: dict[str, Any] = {"FakeProvider": FakeProvider}
+    exec(compile(code.replace("(Provider)", "(FakeProvider)"), page, "exec"), words)
     provider = words["Acme"]()
     provider.name = "acme"
     async with gateway_client(make_gateway(plugin_of(providers=[provider]))) as client:
