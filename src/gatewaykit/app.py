@@ -101,7 +101,7 @@ class Gateway:
         return any(knows(model) for knows in self._assembly.knows)
 
     def readings(self) -> Sequence[Reading]:
-        """How everything in this process stands that can tell; what fails to is passed over, and the log says so once."""
+        """How everything in this process stands that can tell; what cannot is passed over, and the log says so."""
         found: list[Reading] = []
         for owner, readings in self._sources():
             try:
