@@ -17,6 +17,9 @@ its kind. All of them may declare, as class or instance attributes:
 ``readings``
     a method that tells in numbers how the object stands: it returns :class:`~gatewaykit.metrics.Reading` objects. It is
     called from any thread, whenever somebody looks at the metrics, and may not wait.
+``reload``
+    a method that gets newly read settings, checks them, and returns a function that puts them into force; all objects
+    are asked before any of these functions is called. ``reloads`` names the sections that it heeds.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from gatewaykit.errors import GatewayError
@@ -47,6 +51,7 @@ from gatewaykit.types import (
 if TYPE_CHECKING:
     from gatewaykit.redislink import RedisLink
     from gatewaykit.storage import Storage
+    from gatewaykit.targets import Targets
 
 OnError: TypeAlias = Literal["closed", "open"]
 Proceed: TypeAlias = Callable[[Call], AsyncIterator[Event]]
@@ -83,6 +88,8 @@ class Provider(Named, Protocol):
 
         Usually an ``async def`` with ``yield``. Closing the iterator must close the connection to the provider. Raise
         errors from :mod:`gatewaykit.errors`; those of :class:`gatewaykit.http.HttpClient` are of that kind already.
+        The gateway tries again what may pass; a provider that does so itself asks :meth:`Call.may_retry
+        <gatewaykit.types.Call.may_retry>` first. Under hedging the iterator is begun in one task and read in another.
         """
         ...
 
@@ -299,6 +306,16 @@ class Tally(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What became of a reload: sections that are ``in_force`` now, and those that have changed and ``wait`` for a
+    restart.
+    """
+
+    in_force: tuple[str, ...]
+    wait: tuple[str, ...]
+
+
 class Settings(Protocol):
     """The validated settings, by section."""
 
@@ -318,6 +335,11 @@ class GatewayContext(Protocol):
     @property
     def providers(self) -> Mapping[str, Provider]:
         """All providers by name; complete in every hook but ``gateway_providers``."""
+        ...
+
+    @property
+    def routers(self) -> Mapping[str, Router]:
+        """All routers by name; complete in ``gateway_routes`` and whatever runs later."""
         ...
 
     @property
@@ -343,6 +365,11 @@ class GatewayContext(Protocol):
         """How everything in this process stands that has ``readings``, the gateway's own parts included."""
         ...
 
+    @property
+    def targets(self) -> Targets:
+        """What is known of every target in this process, and what attempts came to."""
+        ...
+
     async def authenticate(self, incoming: Incoming) -> Principal:
         """Who calls, by the gateway's authenticators: for routes of your own. See :func:`gatewaykit.guarding.guarded`.
 
@@ -357,6 +384,14 @@ class GatewayContext(Protocol):
     @property
     def ready(self) -> bool:
         """Whether the gateway has started, in the running event loop."""
+        ...
+
+    def reload(self, *, everywhere: bool = False) -> Reloaded:
+        """Read the configuration again and put into force what can be changed while the gateway runs.
+
+        ``everywhere`` asks the other workers of this machine to do the same. Raises
+        :class:`~gatewaykit.errors.ConfigError` with every fault; then nothing has changed.
+        """
         ...
 
     @property
