@@ -60,7 +60,7 @@ class Gateway:
         self.targets = make_targets(self.settings)
         self._assembly = assemble(self._registry, self.settings, self, self._providers, self._routers)
         self._pipeline = Pipeline(self._assembly.parts)
-        self._live = Live("https" if self.settings.get(ServerSettings).tls_certfile else "http")
+        self._live = Live(self.settings.get(ServerSettings).tls_certfile)
 
     @property
     def providers(self) -> Mapping[str, Provider]:
