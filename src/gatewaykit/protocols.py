@@ -30,7 +30,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
-from gatewaykit.errors import GatewayError
+from gatewaykit.errors import GatewayError, ModelNotFound
 from gatewaykit.limits import Standing
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.totals import Report, Totals
@@ -96,6 +96,14 @@ class Provider(Named, Protocol):
     async def complete(self, call: Call, target: Target) -> Reply | None:
         """Answer in one piece, where that is cheaper; ``None`` (the default) folds :meth:`stream`."""
         return None
+
+    async def embed(self, call: Call, target: Target) -> Reply:
+        """Vectors for ``call.embeddings.input`` by ``target.model``: a reply with ``vectors``, or with ``raw``.
+
+        ``raw`` is for calls whose ``raw_dialect`` the provider speaks. By default there are no vectors:
+        :class:`~gatewaykit.errors.ModelNotFound`.
+        """
+        raise ModelNotFound(f"The model {target.model!r} makes no embeddings.", param="model")
 
     async def models(self) -> Sequence[Model]:
         """The models on offer now; an empty list says that the provider cannot tell."""

@@ -29,6 +29,7 @@ BUILTIN: Mapping[str, str] = {
     "prices": "gatewaykit.builtin.prices",
     "model-router": "gatewaykit.builtin.router",
     "access-log": "gatewaykit.builtin.access_log",
+    "cache": "gatewaykit.builtin.cache",
     "health": "gatewaykit.builtin.health",
     "metrics": "gatewaykit.builtin.metrics",
     "tracing": "gatewaykit.builtin.tracing",
