@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from gatewaykit.assembly import Sources, assemble, find_redis, find_storage
+from gatewaykit.current import REQUEST
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
 from gatewaykit.limits import Standing
@@ -169,9 +170,12 @@ class Gateway:
         if methods is None:
             await self._assembly.routes(path, scope, receive, send)
         else:
-            await self._pipeline.serve(
-                methods, scope, receive, Exchange(read_incoming(scope, path), send, self._assembly.parts.seal)
-            )
+            incoming = read_incoming(scope, path)
+            token = REQUEST.set(incoming)
+            try:
+                await self._pipeline.serve(methods, scope, receive, Exchange(incoming, send, self._assembly.parts.seal))
+            finally:
+                REQUEST.reset(token)
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()

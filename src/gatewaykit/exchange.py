@@ -165,6 +165,8 @@ class Exchange:
             usage=self.final_usage(),
             error=error.code if error else None,
             timings=self.timings,
+            trace_id=self.incoming.trace_id,
+            route=_route(self.dialect, self.incoming.path),
         )
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
@@ -188,6 +190,14 @@ class Exchange:
         timings["provider"] = provider = sum(attempt.seconds for attempt in self.call.attempts) if self.call else 0.0
         milliseconds = [seconds * 1000 for seconds in timings.values()]
         return _timing_template(tuple(timings)) % (*milliseconds, (whole - provider) * 1000)
+
+
+def _route(dialect: Dialect, path: str) -> str:
+    """Which of the dialect's paths this is: never more words than the code has."""
+    for _, known in dialect.routes:
+        if known == path or (known.endswith("/*") and path.startswith(known[:-1])):
+            return known
+    return ""
 
 
 @cache

@@ -6,6 +6,7 @@ because a stream makes thousands of them. Times are seconds, token counts are to
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from gatewaykit.limits import Limit
 
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 """An empty read-only mapping, shared as a default."""
 
@@ -326,6 +328,13 @@ class Incoming:
     client: str | None
     request_id: str
 
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that the client says this request belongs to (W3C Trace Context, 3.2), if it says so well."""
+        given = self.headers.get("traceparent")
+        found = _TRACEPARENT.fullmatch(given) if given is not None else None
+        return None if found is None else found[1]
+
 
 INFERENCE, USAGE, KEYS, ADMIN = "inference", "usage", "keys", "admin"
 """Scopes: to call models, to read one's own usage, to manage one's own keys, and to manage everything."""
@@ -418,7 +427,7 @@ class CallRecord:
 
     Observers share it: read it, do not change it. ``began`` is unix time; ``seconds`` the whole call,
     ``first_event_seconds`` until the first event, both from the request's arrival; ``timings`` the stages of the
-    ``Server-Timing`` header.
+    ``Server-Timing`` header, ``trace_id`` the trace it belongs to. ``route`` is the dialect's own path, ``/*`` and all.
     """
 
     request_id: str
@@ -441,3 +450,5 @@ class CallRecord:
     usage: Usage | None = None
     error: str | None = None
     timings: Mapping[str, float] = field(default_factory=lambda: EMPTY)
+    trace_id: str | None = None
+    route: str = ""

@@ -51,7 +51,7 @@ async def test_what_is_on_record(talker: Talker, world: World) -> None:
     """A request leaves one line with its id, key's name, model and usage; not its key, prompt or answer."""
     raw = await talker.raw(model=GIGACHAT, messages=user(f"say 3 words {PROMPT}"))
     line = world.record(raw.headers["x-request-id"])
-    assert line["principal"] == "static:main"
+    assert line["key_id"] == "static:main"
     assert (line["model"], line["target"], line["status"]) == (GIGACHAT, f"gigachat/{GIGACHAT}", 200)
     assert line["input_tokens"] > 0
     assert not [value for value in line.values() if isinstance(value, str) and ("word1" in value or PROMPT in value)]
@@ -62,5 +62,5 @@ def test_a_key_that_is_unknown_is_not_logged(world: World) -> None:
     wrong = "gk_canary_unknown_0123456789"
     answer = answered(world, request(body=chat(), key=wrong))
     assert answer.status == 401
-    assert world.record(answer.headers["x-request-id"])["principal"] is None
+    assert world.record(answer.headers["x-request-id"])["key_id"] is None
     assert wrong not in world.access.getvalue() + "".join(world.log) + answer.body.decode()
