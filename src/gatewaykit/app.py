@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -16,9 +16,12 @@ from gatewaykit.current import REQUEST
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
 from gatewaykit.limits import Standing
+from gatewaykit.live import Live
+from gatewaykit.metrics import Reading
 from gatewaykit.pipeline import Pipeline
 from gatewaykit.protocols import Dialect, Lifespan, Provider
 from gatewaykit.registry import PluginInfo
+from gatewaykit.tallying import SharedTally
 from gatewaykit.types import Incoming, Principal
 
 logger = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ class Gateway:
         self.logger = logging.getLogger("gatewaykit")
         self._registry = sources.load_plugins(plugins)
         self.settings = sources.load_settings(self._registry)
+        self.tally = SharedTally()
+        self._live = Live()
         self._providers: dict[str, Provider] = {}
         self._running: dict[asyncio.AbstractEventLoop, _Run] = {}
         self.storage = find_storage(self._registry, self.settings)
@@ -90,6 +95,24 @@ class Gateway:
         """How the principal's own limits stand, as the limiters tell."""
         return [standing for ask in self._assembly.parts.standings for standing in await ask(principal) or ()]
 
+    def readings(self) -> Sequence[Reading]:
+        """How everything in this process stands that can tell; what fails to is passed over, and the log says so."""
+        found: list[Reading] = []
+        for owner, readings in self._sources():
+            try:
+                found.extend(readings())
+            except Exception as error:
+                logger.error("%s cannot say how it stands: %s", owner, type(error).__name__, exc_info=error)
+        return found
+
+    def _sources(self) -> Iterable[tuple[str, Callable[[], Iterable[Reading]]]]:
+        yield "gateway", self._live.readings
+        if self.storage is not None:
+            yield "storage", self.storage.readings
+        if self.redis is not None:
+            yield "redis", self.redis.readings
+        yield from self._assembly.readings
+
     def owns(self, path: str) -> bool:
         """Whether this path, relative to the mount point, belongs to a dialect or a route of the gateway."""
         return self._assembly.dialects.methods(path) is not None or self._assembly.routes.owns(path)
@@ -128,6 +151,8 @@ class Gateway:
                 await stack.enter_async_context(self.storage.lifespan())
             if self.redis is not None:
                 await stack.enter_async_context(self.redis.lifespan())
+            await asyncio.to_thread(self.tally.start)
+            stack.push_async_callback(asyncio.to_thread, self.tally.stop)
             await asyncio.to_thread(assembly.observers.start)
             stack.push_async_callback(asyncio.to_thread, assembly.observers.stop)
             for provider in self._providers.values():
@@ -168,14 +193,19 @@ class Gateway:
                 await self._assembly.routes.refuse(Unavailable(), scope, path, send)
                 return
         if methods is None:
-            await self._assembly.routes(path, scope, receive, send)
-        else:
-            incoming = read_incoming(scope, path)
-            token = REQUEST.set(incoming)
-            try:
-                await self._pipeline.serve(methods, scope, receive, Exchange(incoming, send, self._assembly.parts.seal))
-            finally:
-                REQUEST.reset(token)
+            with self._live.route(scope["method"]):
+                await self._assembly.routes(path, scope, receive, send)
+            return
+        incoming = read_incoming(scope, path)
+        exchange = Exchange(incoming, send, self._assembly.parts.seal)
+        exchanges = self._live.exchanges
+        exchanges.add(exchange)
+        token = REQUEST.set(incoming)
+        try:
+            await self._pipeline.serve(methods, scope, receive, exchange)
+        finally:
+            REQUEST.reset(token)
+            exchanges.discard(exchange)
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()

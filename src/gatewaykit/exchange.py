@@ -21,7 +21,7 @@ from gatewaykit.errors import (
 from gatewaykit.protocols import Dialect
 from gatewaykit.relay import Meter
 from gatewaykit.responding import Responder, Send
-from gatewaykit.types import Call, CallRecord, ChatRequest, Incoming, Outcome, Principal, Usage
+from gatewaykit.types import EMPTY, Call, CallRecord, ChatRequest, Incoming, Outcome, Principal, Usage
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _bits = random.Random().getrandbits  # ids have to differ, not to be secret
@@ -165,8 +165,9 @@ class Exchange:
             usage=self.final_usage(),
             error=error.code if error else None,
             timings=self.timings,
-            trace_id=self.incoming.trace_id,
             route=_route(self.dialect, self.incoming.path),
+            state=call.state if call else EMPTY,
+            traceparent=self.incoming.headers.get("traceparent"),
         )
 
     def _headers(self) -> list[tuple[bytes, bytes]]:

@@ -55,6 +55,7 @@ def guarded(gateway: GatewayContext, scope: str, endpoint: Endpoint) -> Callable
         incoming = incoming_of(request)
         try:
             principal = await gateway.authenticate(incoming)
+            request.scope["gatewaykit.principal"] = principal
             require(principal, scope, incoming.path)
             response = await endpoint(request, principal)
         except GatewayError as error:

@@ -14,17 +14,22 @@ its kind. All of them may declare, as class or instance attributes:
     seconds that an asynchronous hook may wait; the setting ``timeouts.hook`` is the default.
 ``lifespan``
     a method that returns an asynchronous context manager, entered when the gateway starts and left when it stops.
+``readings``
+    a method that tells in numbers how the object stands: it returns :class:`~gatewaykit.metrics.Reading` objects. It is
+    called from any thread, whenever somebody looks at the metrics, and may not wait.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from gatewaykit.errors import GatewayError
 from gatewaykit.limits import Standing
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.totals import Report, Totals
 from gatewaykit.types import (
     Call,
     CallRecord,
@@ -34,6 +39,7 @@ from gatewaykit.types import (
     Principal,
     Reply,
     Request,
+    RouteRecord,
     Target,
     Usage,
 )
@@ -251,6 +257,34 @@ class Observer(Named, Protocol):
         """A batch of records is over; called after one or more :meth:`record`."""
         return
 
+    def routed(self, record: RouteRecord) -> None:
+        """A request outside the dialects is over: to a plugin's route, or to nowhere. It runs in the event loop."""
+        return
+
+
+class Readable(Named, Protocol):
+    """Tells in numbers how something stands that no other object of the plugin speaks for."""
+
+    def readings(self) -> Iterable[Reading]:
+        """The numbers now. Called from any thread, whenever somebody looks at the metrics; may not wait."""
+        ...
+
+
+class Tally(Protocol):
+    """Sums that all worker processes share, and that outlive each of them."""
+
+    def contribute(self, report: Callable[[], Report]) -> None:
+        """Ask ``report`` for what is new, in this process: every second, and whenever somebody reads.
+
+        It is called by one thread at a time, never by the event loop's, and may not wait. What it returned is counted;
+        it is not asked for the same again.
+        """
+        ...
+
+    async def read(self) -> Totals:
+        """The sums of all processes, with what each of them has just reported."""
+        ...
+
 
 class Settings(Protocol):
     """The validated settings, by section."""
@@ -281,6 +315,20 @@ class GatewayContext(Protocol):
     @property
     def redis(self) -> RedisLink | None:
         """The Redis of ``[redis]``, connected while the gateway runs; None without one."""
+        ...
+
+    @property
+    def dialects(self) -> Sequence[Dialect]:
+        """All dialects; complete when the gateway is put together."""
+        ...
+
+    @property
+    def tally(self) -> Tally:
+        """What the workers count together."""
+        ...
+
+    def readings(self) -> Sequence[Reading]:
+        """How everything in this process stands that has ``readings``, the gateway's own parts included."""
         ...
 
     async def authenticate(self, incoming: Incoming) -> Principal:

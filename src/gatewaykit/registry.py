@@ -29,6 +29,7 @@ BUILTIN: Mapping[str, str] = {
     "prices": "gatewaykit.builtin.prices",
     "model-router": "gatewaykit.builtin.model_router",
     "access-log": "gatewaykit.builtin.access_log",
+    "prompt-log": "gatewaykit.builtin.prompt_log",
     "health": "gatewaykit.builtin.health",
     "ledger": "gatewaykit.builtin.ledger",
     "usage": "gatewaykit.builtin.usage",

@@ -72,6 +72,7 @@ class GatewayServer:
         server = gateway.settings.get(ServerSettings)
         self._workers = server.workers
         self._config = _uvicorn_config(gateway, server)
+        self._tally = gateway.tally
         if gateway.storage is not None:
             gateway.storage.migrate()  # a database that cannot be used keeps the port shut
         self._socket = _bind(gateway.settings)
@@ -93,8 +94,9 @@ class GatewayServer:
         finally:
             self._socket.close()
 
-    def _work(self, link: socket.socket) -> None:
-        """One of several workers, joined to its parent by ``link``."""
+    def _work(self, link: socket.socket, tally: socket.socket) -> None:
+        """One of several workers, joined to its parent by ``link``, and by ``tally`` for what it counts."""
+        self._tally.join(tally)
         server = _Server(self._config, (signal.SIGTERM,), lambda: link.sendall(READY), link)
         server.run(sockets=[self._socket])
 

@@ -6,7 +6,6 @@ because a stream makes thousands of them. Times are seconds, token counts are to
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,8 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from gatewaykit.limits import Limit
+from gatewaykit.tracecontext import trace_id
 
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 """An empty read-only mapping, shared as a default."""
 
@@ -329,11 +328,9 @@ class Incoming:
     request_id: str
 
     @property
-    def trace_id(self) -> str | None:
-        """The trace that the client says this request belongs to (W3C Trace Context, 3.2), if it says so well."""
-        given = self.headers.get("traceparent")
-        found = _TRACEPARENT.fullmatch(given) if given is not None else None
-        return None if found is None else found[1]
+    def trace_id(self) -> str:
+        """The trace to which the request belongs, its caller's or its own: 32 hexadecimal digits."""
+        return trace_id(self.headers.get("traceparent"), self.request_id)
 
 
 INFERENCE, USAGE, KEYS, ADMIN = "inference", "usage", "keys", "admin"
@@ -427,7 +424,8 @@ class CallRecord:
 
     Observers share it: read it, do not change it. ``began`` is unix time; ``seconds`` the whole call,
     ``first_event_seconds`` until the first event, both from the request's arrival; ``timings`` the stages of the
-    ``Server-Timing`` header, ``trace_id`` the trace it belongs to. ``route`` is the dialect's own path, ``/*`` and all.
+    ``Server-Timing`` header; ``state`` is :attr:`Call.state`, ``traceparent`` the client's header, unread; ``route`` is
+    the dialect's own path, ``/*`` and all.
     """
 
     request_id: str
@@ -450,5 +448,30 @@ class CallRecord:
     usage: Usage | None = None
     error: str | None = None
     timings: Mapping[str, float] = field(default_factory=lambda: EMPTY)
-    trace_id: str | None = None
     route: str = ""
+    state: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    traceparent: str | None = None
+
+    @property
+    def trace_id(self) -> str:
+        """The trace to which the call belongs, its caller's or its own: 32 hexadecimal digits."""
+        return trace_id(self.traceparent, self.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRecord:
+    """What is left of a request outside the dialects. ``route`` is the path of the route that answered, with its
+    parameters unfilled; empty where nothing has the path. ``seconds`` is the time to the end of the answer, ``began``
+    unix time, ``principal`` who called where the route asked.
+    """
+
+    method: str
+    route: str
+    status: int
+    seconds: float
+    path: str = ""
+    request_id: str = ""
+    trace_id: str = ""
+    began: float = 0.0
+    client: str | None = None
+    principal: str | None = None

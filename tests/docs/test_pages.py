@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import shutil
 import textwrap
 import time
 from contextlib import aclosing, asynccontextmanager
@@ -64,6 +65,7 @@ def words() -> dict[str, Any]:
         "OpenAIChat": OpenAIChat,
         "PlainTextResponse": PlainTextResponse,
         "Route": Route,
+        "shutil": shutil,
         "aclosing": aclosing,
         "asynccontextmanager": asynccontextmanager,
         "time": time,

@@ -7,20 +7,23 @@ logs, and to a host application's own handlers where the gateway is mounted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from gatewaykit.hookspecs import hookimpl
-from gatewaykit.logs import visible
-from gatewaykit.protocols import GatewayContext, Observer
+from gatewaykit.logs import dropped_lines, visible
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import LOG_DROPPED, REASON
+from gatewaykit.protocols import GatewayContext, Observer, Readable
 from gatewaykit.settings import LogSettings
-from gatewaykit.types import CallRecord
+from gatewaykit.types import CallRecord, RouteRecord
 
 Redact: TypeAlias = Callable[[str], str]
 logger = logging.getLogger("gatewaykit.access")
 _FAULTS = {2: "32", 3: "36", 4: "33", 5: "31"}
 _DIM, _BOLD = "2", "1"
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 def as_document(record: CallRecord, redact: Redact = str) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def as_document(record: CallRecord, redact: Redact = str) -> dict[str, Any]:
     usage = record.usage
     model = redact(record.model) if record.model else record.model
     return {
-        "time": datetime.fromtimestamp(record.began, UTC).isoformat(timespec="milliseconds"),
+        "time": _clock(record.began),
         "level": "info",
         "event": "request",
         "logger": logger.name,
@@ -64,28 +67,49 @@ def as_document(record: CallRecord, redact: Redact = str) -> dict[str, Any]:
 
 def as_text(record: CallRecord, colours: bool = False) -> str:
     """The record as one line for people."""
-    when = datetime.fromtimestamp(record.began).astimezone().strftime("%H:%M:%S")
     usage = record.usage
     tokens = f"{usage.input_tokens}→{usage.output_tokens} tokens" if usage else ""
     first = f"first {record.first_event_seconds * 1000:.0f} ms" if record.stream and record.first_event_seconds else ""
-    fault = _FAULTS.get(record.status // 100, "35")
     columns = [
-        (when, _DIM),
-        (str(record.status), fault),
-        (f"{record.seconds * 1000:8.1f} ms", ""),
-        (f"{record.method} {record.path}", _BOLD),
+        *_beginning(record),
         (str(record.target or record.model or ""), ""),
         (tokens, ""),
         (first, ""),
-        (record.error or "", fault),
+        (record.error or "", _FAULTS.get(record.status // 100, "35")),
         (record.principal or "-", _DIM),
         (record.request_id, _DIM),
     ]
-    return "  ".join(_painted(visible(text), colour if colours else "") for text, colour in columns if text)
+    return _line(columns, colours)
 
 
 def _painted(text: str, colour: str) -> str:
     return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
+
+
+def route_document(record: RouteRecord, redact: Redact = str) -> dict[str, Any]:
+    """The same for a request that was no call of a model."""
+    return {
+        "time": _clock(record.began),
+        "level": "info",
+        "event": "request",
+        "logger": logger.name,
+        "request_id": record.request_id,
+        "trace_id": record.trace_id,
+        "client": record.client,
+        "method": record.method,
+        "route": record.route,
+        "path": redact(record.path),
+        "status": record.status,
+        "outcome": "done" if record.status < 400 else "refused" if record.status < 500 else "failed",
+        "duration_ms": round(record.seconds * 1000, 2),
+        "key_id": record.principal,
+    }
+
+
+def route_text(record: RouteRecord, colours: bool = False) -> str:
+    """The same as one line for people."""
+    ending = [(record.principal or "-", _DIM), (record.request_id, _DIM)]
+    return _line([*_beginning(record), *ending], colours)
 
 
 class AccessLine:
@@ -93,35 +117,66 @@ class AccessLine:
 
     __slots__ = ("record",)
 
-    def __init__(self, record: CallRecord) -> None:
+    def __init__(self, record: CallRecord | RouteRecord) -> None:
         self.record = record
 
     def __str__(self) -> str:
-        return as_text(self.record)
+        return self.as_text(colours=False)
 
     def as_document(self, redact: Redact) -> dict[str, Any]:
         """Flat JSON."""
-        return as_document(self.record, redact)
+        record = self.record
+        return as_document(record, redact) if isinstance(record, CallRecord) else route_document(record, redact)
 
     def as_text(self, colours: bool) -> str:
         """One line for people."""
-        return as_text(self.record, colours)
+        record = self.record
+        return as_text(record, colours) if isinstance(record, CallRecord) else route_text(record, colours)
 
 
 class AccessLog(Observer):
-    """Logs records; what gathers lines is flushed once for each batch."""
+    """Logs records; the lines of calls are written once for each batch."""
 
     name = "access-log"
 
     def record(self, record: CallRecord) -> None:
         """Log one line."""
-        if logger.isEnabledFor(logging.INFO):
-            logger.handle(logging.LogRecord(logger.name, logging.INFO, __file__, 0, AccessLine(record), (), None))
+        _log(logging.INFO, record, gathered=True)
 
     def flush(self) -> None:
         """Let the lines be seen."""
         for handler in logger.handlers:
             handler.flush()
+
+    def routed(self, record: RouteRecord) -> None:
+        """Log one line; what machines ask every few seconds is not news."""
+        quiet = record.route in _PROBES and record.status < 400
+        _log(logging.DEBUG if quiet else logging.INFO, record, gathered=False)
+
+
+def _log(level: int, record: CallRecord | RouteRecord, *, gathered: bool) -> None:
+    if logger.isEnabledFor(level):
+        line = logging.LogRecord(logger.name, level, __file__, 0, AccessLine(record), (), None)
+        line.gathered = gathered
+        logger.handle(line)
+
+
+def _beginning(record: CallRecord | RouteRecord) -> list[tuple[str, str]]:
+    when = datetime.fromtimestamp(record.began).astimezone().strftime("%H:%M:%S")
+    return [
+        (when, _DIM),
+        (str(record.status), _FAULTS.get(record.status // 100, "35")),
+        (f"{record.seconds * 1000:8.1f} ms", ""),
+        (f"{record.method} {record.path}", _BOLD),
+    ]
+
+
+def _line(columns: list[tuple[str, str]], colours: bool) -> str:
+    return "  ".join(_painted(visible(text), colour if colours else "") for text, colour in columns if text)
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _milliseconds(seconds: float | None) -> float | None:
@@ -131,6 +186,23 @@ def _milliseconds(seconds: float | None) -> float | None:
 def _overhead(record: CallRecord) -> float | None:
     provider = record.timings.get("provider")
     return None if provider is None or record.stream else record.seconds - provider
+
+
+class LogLosses:
+    """Tells how many lines this process has lost."""
+
+    name = "log"
+
+    def readings(self) -> Iterator[Reading]:
+        """By reason: too many waited, or they could not be written."""
+        for reason, count in dropped_lines().items():
+            yield Reading(LOG_DROPPED, count, {REASON: reason})
+
+
+@hookimpl
+def gateway_readings(gateway: GatewayContext) -> Iterable[Readable]:
+    """What the log lost."""
+    return [LogLosses()]
 
 
 @hookimpl

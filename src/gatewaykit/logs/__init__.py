@@ -16,7 +16,7 @@ from gatewaykit.logs.files import RotatingFile
 from gatewaykit.logs.holding import HeldLogs, hold_logs
 from gatewaykit.logs.intercepting import Intercept, Structured
 from gatewaykit.logs.lines import encode_line, no_colours, visible
-from gatewaykit.logs.redaction import Redactor
+from gatewaykit.logs.redaction import Redactor, secrets_in
 from gatewaykit.logs.writing import LineWriter
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "encode_line",
     "hold_logs",
     "no_colours",
+    "secrets_in",
     "visible",
 ]

@@ -63,7 +63,7 @@ def configure_logs(settings: Settings, held: HeldLogs | None = None, *, take_std
     for name, at_least in _LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(max(at_least, level))
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-    _configure_access_log(writer, redact, as_json, colours)
+    _configure_access_log(writer, redact, level, as_json, colours)
     _log_what_nobody_catches()
     for record in held.records if held is not None else ():
         if logging.getLogger(record.name).isEnabledFor(record.levelno):
@@ -110,7 +110,7 @@ def _exception_alone(_: object) -> str:
     return "{exception}"
 
 
-def _configure_access_log(writer: LineWriter, redact: Redactor, as_json: bool, colours: bool) -> None:
+def _configure_access_log(writer: LineWriter, redact: Redactor, level: int, as_json: bool, colours: bool) -> None:
     """Its lines take the short way: there are many of them."""
 
     remembered = lru_cache(maxsize=1024)(redact)  # models and paths come again and again
@@ -124,8 +124,8 @@ def _configure_access_log(writer: LineWriter, redact: Redactor, as_json: bool, c
     access = logging.getLogger(ACCESS)
     for handler in access.handlers[:]:
         access.removeHandler(handler)
-    access.addHandler(StructuredLines(json_form if as_json else text_form, writer.write))
-    access.setLevel(logging.INFO)
+    access.addHandler(StructuredLines(json_form if as_json else text_form, writer))
+    access.setLevel(min(level, logging.INFO))
     access.propagate = False
 
 

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+from gatewaykit.logs.writing import LineWriter
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -47,18 +49,24 @@ class Intercept(logging.Handler):
 
 
 class StructuredLines(logging.Handler):
-    """Lines that know their own form: gathered, and written when they are flushed, on the time of who flushes."""
+    """Lines that know their own form. Those of records with a true ``gathered`` are written when they are flushed, on
+    the time of who flushes.
+    """
 
-    def __init__(self, form: Callable[[Structured], bytes], write: Callable[[list[bytes]], None]) -> None:
+    def __init__(self, form: Callable[[Structured], bytes], writer: LineWriter) -> None:
         super().__init__()
         self._form = form
-        self._write = write
+        self._writer = writer
         self._lines: list[bytes] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line for the next :meth:`flush`."""
-        if isinstance(record.msg, Structured):
-            self._lines.append(self._form(record.msg))
+        """Take one line; never waits."""
+        message: Any = record.msg
+        line = self._form(message)
+        if getattr(record, "gathered", False):
+            self._lines.append(line)
+        else:
+            self._writer.put(line)
 
     def flush(self) -> None:
         """Write what was kept."""
@@ -68,4 +76,4 @@ class StructuredLines(logging.Handler):
         finally:
             self.release()
         if lines:
-            self._write(lines)
+            self._writer.write(lines)

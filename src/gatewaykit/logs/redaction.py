@@ -47,9 +47,10 @@ class Redactor:
 
     def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Named values for a log line: those whose name says that they are secret are masked, all others redacted."""
-        return {name: MASK if _is_secret_name(name) else self._value(value) for name, value in fields.items()}
+        return {name: MASK if _is_secret_name(name) else self.value(value) for name, value in fields.items()}
 
-    def _value(self, value: Any) -> Any:
+    def value(self, value: Any) -> Any:
+        """Anything that can be written as JSON, with all texts in it redacted; what cannot becomes text."""
         match value:
             case None | bool() | int() | float():
                 return value
@@ -58,7 +59,7 @@ class Redactor:
             case Mapping():
                 return self.fields({str(name): item for name, item in value.items()})
             case list() | tuple():
-                return [self._value(item) for item in value]
+                return [self.value(item) for item in value]
             case _:
                 return self(str(value))
 

@@ -117,7 +117,7 @@ NEW_OUTPUT = Metric(
     (*_CALL, MODALITY), convention=GENAI_NEW,
 )  # fmt: skip
 NEW_CACHED = Metric(
-    "gen_ai.client.inference.usage.cache_read.input_tokens", "counter", "{token}", "Input tokens that came from a cache.",
+    "gen_ai.client.inference.usage.cache_read.input_tokens", "counter", "{token}", "Input tokens that a cache held.",
     (*_CALL, MODALITY), convention=GENAI_NEW,
 )  # fmt: skip
 NEW_REASONING = Metric(
@@ -267,7 +267,7 @@ LEDGER_FAILURES = Metric(
 DATABASE_BUSY = Metric("gatewaykit.database.threads.busy", "updown", "{thread}", "Threads that work with the database.")
 DATABASE_WAITING = Metric("gatewaykit.database.queue.length", "updown", "{work}", "Work that waits for such a thread.")
 DATABASE_REFUSED = Metric(
-    "gatewaykit.database.refused", "counter", "{work}", "Work that was refused or given up: full, timeout, busy.",
+    "gatewaykit.database.refused", "counter", "{work}", "Work that was refused or given up: full, timeout, busy, away.",
     (REASON,),
 )  # fmt: skip
 BACKUP_TIME = Metric(

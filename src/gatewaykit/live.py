@@ -1,0 +1,50 @@
+"""What the gateway is doing now: requests that are being answered, and the streams among them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gatewaykit.exchange import Exchange
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import HTTP_ACTIVE, METHOD, STREAMS
+
+METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
+"""The methods that have a name in metrics; others are ``_OTHER`` (semantic conventions, HTTP)."""
+
+
+class Live:
+    """``exchanges`` are those in progress. Nothing is counted up and down: whoever is not there any more has left."""
+
+    def __init__(self) -> None:
+        self.exchanges: set[Exchange] = set()
+        self._routes: list[str] = []
+
+    @contextmanager
+    def route(self, method: str) -> Iterator[None]:
+        """A request of this method is with a route that is no dialect's."""
+        self._routes.append(method)
+        try:
+            yield
+        finally:
+            self._routes.remove(method)
+
+    def readings(self) -> Iterator[Reading]:
+        """How many there are."""
+        exchanges, routes = tuple(self.exchanges), tuple(self._routes)
+        methods = Counter(known_method(method) for method in routes)
+        methods.update(known_method(exchange.incoming.method) for exchange in exchanges)
+        for method in {"GET", "POST", *methods}:
+            yield Reading(HTTP_ACTIVE, methods[method], {METHOD: method})
+        yield Reading(STREAMS, sum(_is_stream(exchange) for exchange in exchanges))
+
+
+def known_method(method: str) -> str:
+    """The method, or what stands for all that nobody has heard of."""
+    return method if method in METHODS else "_OTHER"
+
+
+def _is_stream(exchange: Exchange) -> bool:
+    call = exchange.call
+    return call is not None and call.request.stream and exchange.meter.first_event is not None
