@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 from gatewaykit.logs.forking import renew_after_fork
 from gatewaykit.settings import Rotation
@@ -33,7 +32,8 @@ class Stream:
         self._descriptor = descriptor
         self._turn = threading.Lock()
         # Pieces of more than PIPE_BUF bytes may be mixed in a pipe (POSIX, write). Record locks belong to a process.
-        self._lock = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
+        with tempfile.TemporaryFile() as lock:
+            self._lock = os.dup(lock.fileno())
         renew_after_fork(self)
 
     def renew(self) -> None:
@@ -62,7 +62,7 @@ class RotatingFile:
         self._rotation = rotation
         self._mode = mode
         self._turn = threading.Lock()
-        self._file: IO[bytes] | None = None
+        self._file: int | None = None
         self._tidying: threading.Thread | None = None
         renew_after_fork(self)
 
@@ -77,10 +77,18 @@ class RotatingFile:
         with self._turn, self._current():
             pass
 
+    def close(self) -> None:
+        """Wait until what was put aside is in order, and close the file; the next line opens it again."""
+        with self._turn:
+            self._close()
+            tidying = self._tidying
+        if tidying is not None:
+            tidying.join()
+
     def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            file.close()
+            os.close(file)
 
     def write(self, lines: Sequence[bytes]) -> None:
         """Write all lines in one piece. Blocks; raises :class:`OSError`."""
@@ -98,7 +106,7 @@ class RotatingFile:
                 self._append(file, data)
 
     @contextmanager
-    def _current(self) -> Iterator[IO[bytes]]:
+    def _current(self) -> Iterator[int]:
         """The file that has the name now, locked."""
         while True:
             if self._file is None:
@@ -113,24 +121,22 @@ class RotatingFile:
                 fcntl.flock(file, fcntl.LOCK_UN)
             self._close()
 
-    def _open(self) -> IO[bytes]:
-        return open(
-            self.path, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags | os.O_CLOEXEC, self._mode)
-        )
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, self._mode)
 
-    def _append(self, file: IO[bytes], data: bytes) -> None:
+    def _append(self, file: int, data: bytes) -> None:
         """Write all of ``data`` or, on a full disk, nothing: half a line is no line."""
-        size = os.fstat(file.fileno()).st_size
+        size = os.fstat(file).st_size
         try:
-            _write_all(file.fileno(), data)
+            _write_all(file, data)
         except OSError:
             with suppress(OSError):
-                os.ftruncate(file.fileno(), size)
+                os.ftruncate(file, size)
             raise
 
-    def _is_over(self, file: IO[bytes], more: int) -> bool:
+    def _is_over(self, file: int, more: int) -> bool:
         """Whether the file is full, or was last written in an earlier period."""
-        state = os.fstat(file.fileno())
+        state = os.fstat(file)
         if state.st_size == 0 or not stat.S_ISREG(state.st_mode):
             return False
         if self._rotation.max_bytes and state.st_size + more > self._rotation.max_bytes:
@@ -190,9 +196,9 @@ def _write_all(descriptor: int, data: bytes) -> None:
             select.select([], [descriptor], [])
 
 
-def _is_same(file: IO[bytes], path: Path) -> bool:
+def _is_same(file: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:
         return False
 
