@@ -21,6 +21,7 @@ from gatewaykit.metrics import Reading
 from gatewaykit.pipeline import Pipeline
 from gatewaykit.protocols import Dialect, Lifespan, Provider
 from gatewaykit.registry import PluginInfo
+from gatewaykit.settings import ServerSettings
 from gatewaykit.tallying import SharedTally
 from gatewaykit.types import Incoming, Principal
 
@@ -50,13 +51,13 @@ class Gateway:
         self._registry = sources.load_plugins(plugins)
         self.settings = sources.load_settings(self._registry)
         self.tally = SharedTally()
-        self._live = Live()
         self._providers: dict[str, Provider] = {}
         self._running: dict[asyncio.AbstractEventLoop, _Run] = {}
         self.storage = find_storage(self._registry, self.settings)
         self.redis = find_redis(self._registry, self.settings)
         self._assembly = assemble(self._registry, self.settings, self, self._providers)
         self._pipeline = Pipeline(self._assembly.parts)
+        self._live = Live("https" if self.settings.get(ServerSettings).tls_certfile else "http")
 
     @property
     def providers(self) -> Mapping[str, Provider]:
@@ -94,6 +95,10 @@ class Gateway:
     async def standings(self, principal: Principal) -> Sequence[Standing]:
         """How the principal's own limits stand, as the limiters tell."""
         return [standing for ask in self._assembly.parts.standings for standing in await ask(principal) or ()]
+
+    def knows(self, model: str) -> bool:
+        """Whether a router knows this name by itself."""
+        return any(knows(model) for knows in self._assembly.knows)
 
     def readings(self) -> Sequence[Reading]:
         """How everything in this process stands that can tell; what fails to is passed over, and the log says so."""
@@ -193,8 +198,7 @@ class Gateway:
                 await self._assembly.routes.refuse(Unavailable(), scope, path, send)
                 return
         if methods is None:
-            with self._live.route(scope["method"]):
-                await self._assembly.routes(path, scope, receive, send)
+            await self._assembly.routes(path, scope, receive, send)
             return
         incoming = read_incoming(scope, path)
         exchange = Exchange(incoming, send, self._assembly.parts.seal)

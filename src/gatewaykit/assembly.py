@@ -25,6 +25,7 @@ from gatewaykit.protocols import (
     Observer,
     Proceed,
     Provider,
+    Router,
     Transform,
 )
 from gatewaykit.registry import Registry
@@ -145,6 +146,7 @@ class Assembly:
     observers: ObserverQueue
     lifespans: tuple[Callable[[], Lifespan], ...]
     readings: tuple[tuple[str, Callable[[], Iterable[Reading]]], ...]
+    knows: tuple[Callable[[str], bool], ...]
     guarded: bool
 
 
@@ -191,7 +193,8 @@ def assemble(
     )
     guarded = any(getattr(item, "identifies", True) for item in objects["authenticators"])
     table = RouteTable(routes, dialects, routed)
-    return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), tuple(readings), guarded)
+    knows = tuple(item.knows for item in objects["routers"] if _overrides(item, Router, "knows"))
+    return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), tuple(readings), knows, guarded)
 
 
 def _parts(

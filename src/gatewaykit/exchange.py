@@ -165,7 +165,9 @@ class Exchange:
             usage=self.final_usage(),
             error=error.code if error else None,
             timings=self.timings,
+            trace_id=self.incoming.trace_id,
             route=_route(self.dialect, self.incoming.path),
+            operation=getattr(self.dialect, "operation", "chat"),
             state=call.state if call else EMPTY,
             traceparent=self.incoming.headers.get("traceparent"),
         )

@@ -1,14 +1,13 @@
-"""What the gateway is doing now: requests that are being answered, and the streams among them."""
+"""What the gateway is doing now: requests to its dialects that are being answered, and the streams among them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from gatewaykit.exchange import Exchange
 from gatewaykit.metrics import Reading
-from gatewaykit.metrics.names import HTTP_ACTIVE, METHOD, STREAMS
+from gatewaykit.metrics.names import HTTP_ACTIVE, METHOD, SCHEME, STREAMS
 
 METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 """The methods that have a name in metrics; others are ``_OTHER`` (semantic conventions, HTTP)."""
@@ -17,26 +16,16 @@ METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PO
 class Live:
     """``exchanges`` are those in progress. Nothing is counted up and down: whoever is not there any more has left."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str) -> None:
         self.exchanges: set[Exchange] = set()
-        self._routes: list[str] = []
-
-    @contextmanager
-    def route(self, method: str) -> Iterator[None]:
-        """A request of this method is with a route that is no dialect's."""
-        self._routes.append(method)
-        try:
-            yield
-        finally:
-            self._routes.remove(method)
+        self._scheme = scheme
 
     def readings(self) -> Iterator[Reading]:
         """How many there are."""
-        exchanges, routes = tuple(self.exchanges), tuple(self._routes)
-        methods = Counter(known_method(method) for method in routes)
-        methods.update(known_method(exchange.incoming.method) for exchange in exchanges)
+        exchanges = tuple(self.exchanges)
+        methods = Counter(known_method(exchange.incoming.method) for exchange in exchanges)
         for method in {"GET", "POST", *methods}:
-            yield Reading(HTTP_ACTIVE, methods[method], {METHOD: method})
+            yield Reading(HTTP_ACTIVE, methods[method], {METHOD: method, SCHEME: self._scheme})
         yield Reading(STREAMS, sum(_is_stream(exchange) for exchange in exchanges))
 
 

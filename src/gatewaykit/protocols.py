@@ -175,10 +175,12 @@ class Encoder(Protocol):
 class Dialect(Named, Protocol):
     """A wire format that clients speak.
 
-    ``routes`` are ``(method, path)`` pairs; a path that ends in ``/*`` matches everything below it.
+    ``routes`` are ``(method, path)`` pairs; a path that ends in ``/*`` matches everything below it. ``operation`` is
+    OpenTelemetry's word for what its requests ask of a model (``gen_ai.operation.name``); empty if they ask none.
     """
 
     routes: Sequence[tuple[str, str]]
+    operation: str = "chat"
 
     def decode(self, incoming: Incoming, body: bytes) -> Request:
         """The request in the gateway's words. Raises :class:`~gatewaykit.errors.BadRequest` naming the field."""
@@ -210,6 +212,13 @@ class Router(Named, Protocol):
     async def models(self, call: Call) -> Sequence[Model]:
         """The models that a client may ask for through this router."""
         ...
+
+    def knows(self, model: str) -> bool:
+        """Whether this name is written down somewhere, in a list of models or the configuration.
+
+        Other names have no place in metrics. Called from any thread; may not wait.
+        """
+        return False
 
 
 class Transform(Named, Protocol):
@@ -317,9 +326,8 @@ class GatewayContext(Protocol):
         """The Redis of ``[redis]``, connected while the gateway runs; None without one."""
         ...
 
-    @property
-    def dialects(self) -> Sequence[Dialect]:
-        """All dialects; complete when the gateway is put together."""
+    def knows(self, model: str) -> bool:
+        """Whether a router knows this name by itself; see :meth:`Router.knows`."""
         ...
 
     @property

@@ -31,6 +31,7 @@ BUILTIN: Mapping[str, str] = {
     "access-log": "gatewaykit.builtin.access_log",
     "prompt-log": "gatewaykit.builtin.prompt_log",
     "health": "gatewaykit.builtin.health",
+    "metrics": "gatewaykit.builtin.metrics",
     "ledger": "gatewaykit.builtin.ledger",
     "usage": "gatewaykit.builtin.usage",
 }

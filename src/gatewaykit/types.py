@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from gatewaykit.limits import Limit
-from gatewaykit.tracecontext import trace_id
+from gatewaykit.tracecontext import parse
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 """An empty read-only mapping, shared as a default."""
@@ -328,9 +328,10 @@ class Incoming:
     request_id: str
 
     @property
-    def trace_id(self) -> str:
-        """The trace to which the request belongs, its caller's or its own: 32 hexadecimal digits."""
-        return trace_id(self.headers.get("traceparent"), self.request_id)
+    def trace_id(self) -> str | None:
+        """The trace that the client says this request belongs to (W3C Trace Context, 3.2), if it says so well."""
+        parent = parse(self.headers.get("traceparent"))
+        return None if parent is None else parent.trace_id
 
 
 INFERENCE, USAGE, KEYS, ADMIN = "inference", "usage", "keys", "admin"
@@ -424,8 +425,8 @@ class CallRecord:
 
     Observers share it: read it, do not change it. ``began`` is unix time; ``seconds`` the whole call,
     ``first_event_seconds`` until the first event, both from the request's arrival; ``timings`` the stages of the
-    ``Server-Timing`` header; ``state`` is :attr:`Call.state`, ``traceparent`` the client's header, unread; ``route`` is
-    the dialect's own path, ``/*`` and all.
+    ``Server-Timing`` header, ``trace_id`` the trace it belongs to. ``route`` is the dialect's own path, ``/*`` and all.
+    ``operation`` is the dialect's, ``state`` is :attr:`Call.state`, ``traceparent`` the client's header, unread.
     """
 
     request_id: str
@@ -448,14 +449,11 @@ class CallRecord:
     usage: Usage | None = None
     error: str | None = None
     timings: Mapping[str, float] = field(default_factory=lambda: EMPTY)
+    trace_id: str | None = None
     route: str = ""
+    operation: str = "chat"
     state: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     traceparent: str | None = None
-
-    @property
-    def trace_id(self) -> str:
-        """The trace to which the call belongs, its caller's or its own: 32 hexadecimal digits."""
-        return trace_id(self.traceparent, self.request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,7 +469,7 @@ class RouteRecord:
     seconds: float
     path: str = ""
     request_id: str = ""
-    trace_id: str = ""
+    trace_id: str | None = None
     began: float = 0.0
     client: str | None = None
     principal: str | None = None

@@ -66,6 +66,7 @@ class ModelRouter(Router):
             alias: tuple(Target(*target.split("/", 1)) for target in targets)
             for alias, targets in settings.aliases.items()
         }
+        self._named = {target.model for targets in self._aliases.values() for target in targets}
         self._lists: dict[str, tuple[Model, ...]] = {}
         self._owners: dict[str, tuple[str, ...]] = {}
         self._found: dict[str, tuple[Target, ...]] = {}
@@ -95,6 +96,13 @@ class ModelRouter(Router):
             await asyncio.wait({first}, timeout=_PATIENCE)
         listed = [model for models in self._lists.values() for model in models]
         return [*(Model(alias, "gatewaykit") for alias in self._aliases), *listed]
+
+    def knows(self, model: str) -> bool:
+        """Aliases, their targets, and what providers list, with and without the provider's name before it."""
+        provider, slash, listed = model.partition("/")
+        if slash and provider in self._providers and listed in self._owners:
+            return True
+        return model in self._aliases or model in self._owners or model in self._named
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

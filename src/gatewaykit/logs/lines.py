@@ -70,7 +70,8 @@ def json_line(message: Message, redact: Redactor) -> bytes:
     }
     if (incoming := REQUEST.get()) is not None:
         document["request_id"] = incoming.request_id
-        document["trace_id"] = incoming.trace_id
+        if incoming.trace_id is not None:
+            document["trace_id"] = incoming.trace_id
     for name, value in redact.fields(_extras(message)).items():
         document.setdefault(name, value)
     if (exception := record["exception"]) is not None:

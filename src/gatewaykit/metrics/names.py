@@ -66,7 +66,7 @@ HTTP_DURATION = Metric(
     (METHOD, ROUTE, STATUS, SCHEME, ERROR), SECONDS, convention=HTTP,
 )  # fmt: skip
 HTTP_ACTIVE = Metric(
-    "http.server.active_requests", "updown", "{request}", "Requests that are being answered.",
+    "http.server.active_requests", "updown", "{request}", "Requests to the APIs that are being answered.",
     (METHOD, SCHEME), convention=HTTP,
 )  # fmt: skip
 
