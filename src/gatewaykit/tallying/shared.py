@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -120,9 +121,7 @@ class _Parent:
         self._answer = Report()
         self._answered = threading.Event()
         self._due = 0.0
-        self._ear, self._bell = socket.socketpair()
-        self._ear.setblocking(False)
-        self._bell.setblocking(False)
+        self._bell: socket.socket | None = None
 
     def read(self) -> Report:
         """The sums. Blocks; raises :class:`~gatewaykit.errors.Unavailable` without an answer."""
@@ -136,15 +135,24 @@ class _Parent:
 
     def wake(self) -> None:
         """Let the serving thread look at what has changed."""
-        try:
-            self._bell.send(b"w")
-        except BlockingIOError:
-            return
+        with suppress(OSError):
+            if self._bell is not None:
+                self._bell.send(b"w")
 
     def serve(self, stopping: threading.Event) -> None:
         """Report when it is time, when asked, and before the end. Raises :class:`Broken` when the parent is gone."""
+        ear, bell = socket.socketpair()
+        with ear, bell:
+            bell.setblocking(False)
+            self._bell = bell
+            try:
+                self._serve(ear, stopping)
+            finally:
+                self._bell = None
+
+    def _serve(self, ear: socket.socket, stopping: threading.Event) -> None:
         while not stopping.is_set():
-            asked = self._listen(max(0.0, self._due - time.monotonic()))
+            asked = self._listen(ear, max(0.0, self._due - time.monotonic()))
             if self._wanted:
                 self._wanted = False
                 self._line.send(READ)
@@ -153,18 +161,21 @@ class _Parent:
         self._report(asked=False)
         deadline = time.monotonic() + PERIOD
         while self._line.waiting and time.monotonic() < deadline:
-            self._listen(PERIOD)
+            self._listen(ear, PERIOD)
 
-    def _listen(self, seconds: float) -> bool:
+    def _listen(self, ear: socket.socket, seconds: float) -> bool:
         """Wait so long for something to happen; whether the parent asks for a report."""
-        end = self._line.end
-        ready, writable, _ = select.select([end, self._ear], [end] if self._line.waiting else [], [], seconds)
-        if self._ear in ready:
-            self._ear.recv(4096)
-        if writable:
+        events = select.poll()
+        events.register(ear, select.POLLIN)
+        events.register(self._line.end, select.POLLIN | (select.POLLOUT if self._line.waiting else 0))
+        happened = dict(events.poll(seconds * 1000))
+        theirs = happened.get(self._line.end.fileno(), 0)
+        if ear.fileno() in happened:
+            ear.recv(4096)
+        if theirs & select.POLLOUT:
             self._line.flush()
         asked = False
-        for kind, payload in self._line.messages() if end in ready else ():
+        for kind, payload in self._line.messages() if theirs & ~select.POLLOUT else ():
             asked = asked or kind == ASK
             if kind == TOTALS:
                 self._answer = _decode(payload)
