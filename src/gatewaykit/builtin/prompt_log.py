@@ -18,7 +18,7 @@ from gatewaykit.logs import LineWriter, Redactor, RotatingFile, encode_line, sec
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.names import LOG_DROPPED, REASON
 from gatewaykit.protocols import AroundCall, GatewayContext, Observer, Proceed
-from gatewaykit.settings import Rotation, Section
+from gatewaykit.settings import Days, Rotation, Section
 from gatewaykit.stepping import closing
 from gatewaykit.types import (
     Call,
@@ -33,6 +33,12 @@ from gatewaykit.types import (
 )
 
 
+class PromptRotation(Rotation):
+    """As for other logs, but kept for a shorter time."""
+
+    keep_days: Days = Field(default=7, description="Days that files which were put aside are kept; 0 for ever.")
+
+
 class PromptLogSettings(Section):
     """Prompts and answers, word for word. They may be personal data: think of who may read them, and for how long."""
 
@@ -42,8 +48,8 @@ class PromptLogSettings(Section):
         None,
         description="Write them to this file, which only its owner may read (mode 0600). Unset: they are not kept.",
     )
-    rotation: Rotation = Field(
-        default=Rotation(keep_days=7), description="When `file` is put aside, and how long such files are kept."
+    rotation: PromptRotation = Field(
+        default=PromptRotation(), description="When `file` is put aside, and how long such files are kept."
     )
 
 
