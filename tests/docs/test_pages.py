@@ -36,7 +36,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["configuration.md", "plugins.md", "cli.md"])
+@pytest.mark.parametrize("page", ["configuration.md", "plugins.md", "cli.md", "observability.md"])
 def test_generated_page_is_current(generator: ModuleType, page: str) -> None:
     """What stands in the page is what `make docs` would write."""
     assert (ROOT / "docs" / page).read_text() == generator.PAGES[page](), "run `make docs`"
