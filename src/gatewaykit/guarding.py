@@ -56,6 +56,7 @@ def guarded(gateway: GatewayContext, scope: str, endpoint: Endpoint) -> Answer:
         incoming = incoming_of(request)
         try:
             principal = await gateway.authenticate(incoming)
+            request.scope["gatewaykit.principal"] = principal
             require(principal, scope, incoming.path)
             response = await endpoint(request, principal)
         except GatewayError as error:

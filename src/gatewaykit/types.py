@@ -550,10 +550,17 @@ class CallRecord:
 @dataclass(frozen=True, slots=True)
 class RouteRecord:
     """What is left of a request outside the dialects. ``route`` is the path of the route that answered, with its
-    parameters unfilled; empty where nothing has the path. ``seconds`` is the time to the end of the answer.
+    parameters unfilled; empty where nothing has the path. ``seconds`` is the time to the end of the answer, ``began``
+    unix time, ``principal`` who called where the route asked.
     """
 
     method: str
     route: str
     status: int
     seconds: float
+    path: str = ""
+    request_id: str = ""
+    trace_id: str | None = None
+    began: float = 0.0
+    client: str | None = None
+    principal: str | None = None
