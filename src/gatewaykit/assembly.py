@@ -192,6 +192,11 @@ def _parts(objects: Objects, providers: Mapping[str, Provider], observers: Obser
         door=Door(
             tuple(isolate_async(item, item.authenticate, timeouts.hook) for item in authenticators),
             tuple(harmless(item, item.judged) for item in authenticators if _overrides(item, Authenticator, "judged")),
+            tuple(
+                isolate(item, item.challenge, lambda incoming: None)
+                for item in authenticators
+                if _overrides(item, Authenticator, "challenge")
+            ),
         ),
         limiters=tuple(isolate_limiter(item, timeouts.hook) for item in limiters),
         standings=tuple(

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from gatewaykit.admission import matches, require
+from gatewaykit.admission import denied, matches, require
 from gatewaykit.errors import (
     BodyTooLarge,
     ClientGone,
@@ -20,7 +20,6 @@ from gatewaykit.errors import (
     InternalError,
     MethodNotAllowed,
     ModelNotFound,
-    PermissionDenied,
     ProviderBadAnswer,
     ProviderError,
     ProviderTimeout,
@@ -127,7 +126,8 @@ class Pipeline:
         if isinstance(call.request, ModelsRequest):
             return
         if not matches(call.principal.models, call.request.model):
-            raise PermissionDenied(f"This key has no access to the model {call.request.model!r}.", param="model")
+            message = f"This key has no access to the model {call.request.model!r}."
+            raise denied(call.principal, message, param="model")
         for route in self._parts.routes:
             call.targets = tuple(route(call))
             if call.targets:

@@ -1,6 +1,8 @@
-"""What this package gives to gatewaykit: API keys, where there is a database to keep them.
+"""What this package gives to gatewaykit: API keys, where there is a database to keep them, and an authorization server
+where there is an issuer.
 
-Merely installed, without a database and a pepper, it does nothing.
+Merely installed, without a database and a pepper, it does nothing. What the authorization server needs is imported
+only when it is on.
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from gatewaykit.errors import ConfigError, ConfigFault
 from gatewaykit.hookspecs import hookimpl
 from gatewaykit.migration import MigrationSource
 from gatewaykit.settings import DatabaseSettings
 
+from .server.settings import OAuthSettings
 from .settings import KeysSettings
 
 if TYPE_CHECKING:
@@ -26,34 +30,47 @@ if TYPE_CHECKING:
     from gatewaykit.storage import Storage
 
     from .keys.authenticator import ApiKeys
+    from .server.authority import Authority
 
 _made: WeakKeyDictionary[GatewayContext, ApiKeys] = WeakKeyDictionary()
+_authorities: WeakKeyDictionary[GatewayContext, Authority] = WeakKeyDictionary()
 
 
 @hookimpl
 def gateway_settings() -> Iterable[type[Section]]:
-    """The table ``[keys]``."""
-    return [KeysSettings]
+    """The tables ``[keys]`` and ``[oauth]``."""
+    return [KeysSettings, OAuthSettings]
 
 
 @hookimpl
 def gateway_migrations() -> Iterable[MigrationSource]:
-    """The tables of accounts and keys."""
-    return [MigrationSource("oauth", "gatewaykit_oauth.migrations", "gatewaykit_oauth.tables:metadata")]
+    """The tables of accounts, keys and the authorization server."""
+    return [MigrationSource("oauth", "gatewaykit_oauth.migrations", "gatewaykit_oauth.schema:metadata")]
 
 
 @hookimpl
 def gateway_authenticators(gateway: GatewayContext) -> Iterable[Authenticator]:
-    """The keys of the database, where there is a pepper or one can be made."""
+    """The keys of the database, where there is a pepper or one can be made, and the tokens of the issuer."""
     from .keys.peppers import check_peppers
 
     keys, database = gateway.settings.get(KeysSettings), gateway.settings.get(DatabaseSettings)
+    oauth = gateway.settings.get(OAuthSettings)
     if not check_peppers(keys, database) or gateway.storage is None:
+        if oauth.issuer is not None:
+            raise ConfigError([ConfigFault("needs a database, and keys.pepper where that is Postgres", "oauth.issuer")])
         return []
+    from .changes.channel import Changes
     from .keys.authenticator import ApiKeys
 
-    _made[gateway] = ApiKeys(gateway.storage, keys, database, gateway.redis)
-    return [_made[gateway]]
+    changes = Changes(gateway.storage, keys, gateway.redis)
+    _made[gateway] = ApiKeys(gateway.storage, keys, database, changes=changes)
+    if oauth.issuer is None:
+        return [_made[gateway]]
+    from .server.authenticator import AccessTokens
+    from .server.authority import Authority
+
+    _authorities[gateway] = Authority(gateway.storage, oauth, keys, database, changes)
+    return [_made[gateway], AccessTokens(_authorities[gateway])]
 
 
 @hookimpl
@@ -72,13 +89,18 @@ async def _without_keys(storage: Storage) -> AsyncIterator[None]:
 
 @hookimpl
 def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
-    """The API that manages keys and accounts; it is asked for after the authenticators."""
-    api_keys = _made.get(gateway)
+    """The API that manages keys and accounts, and the authorization server; asked for after the authenticators."""
+    api_keys, authority = _made.get(gateway), _authorities.get(gateway)
     if api_keys is None:
         return []
     from .keys.api import routes
 
-    return routes(gateway, lambda: api_keys.secrets, api_keys.changed)
+    found: list[BaseRoute] = [*routes(gateway, lambda: api_keys.secrets, api_keys.changed)]
+    if authority is not None:
+        from .server.routes import server_routes
+
+        found += server_routes(gateway, authority)
+    return found
 
 
 @hookimpl

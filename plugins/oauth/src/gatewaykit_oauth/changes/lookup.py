@@ -1,4 +1,4 @@
-"""Looking up credentials in one event loop: what is remembered, what is being loaded, and whether it may be believed."""
+"""Looking up credentials in one event loop: what is remembered, what is being loaded, and whether it is believed."""
 
 from __future__ import annotations
 
