@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from gatewaykit import Gateway
 from gatewaykit.testing import make_gateway
+from gatewaykit.testing.gateways import KEY
 from gatewaykit_oauth import plugin
 from gatewaykit_oauth.accounts import put_account
 from gatewaykit_oauth.keys.model import Account
@@ -29,6 +30,7 @@ from .conftest import OPERATOR, PEPPER
 ISSUER = "https://gateway.test"
 CALLBACK = "https://client.test/cb"
 VERIFIER = "v" * 43
+ADMIN_KEY = "admin-0123456789abcdefghijklmnop"
 
 
 def challenge_of(verifier: str) -> str:
@@ -39,7 +41,10 @@ def challenge_of(verifier: str) -> str:
 def oauth_gateway(url: str, *, oauth: dict[str, Any] | None = None, **config: Any) -> Gateway:
     """A gateway with keys and an authorization server over the database at ``url``."""
     keys = {"pepper": PEPPER, "poll_seconds": 0.1, **config.pop("keys", {})}
-    return make_gateway(plugin, database={"url": url}, keys=keys, oauth={"issuer": ISSUER, **(oauth or {})}, **config)
+    database = {"url": url, "pool_size": config.pop("database_pool", 4)}
+    static = {"keys": {"test": KEY, "admin": ADMIN_KEY}, "scopes": {"admin": ["admin", "keys"]}}
+    settings = {"issuer": ISSUER, **(oauth or {})}
+    return make_gateway(plugin, static_keys=static, database=database, keys=keys, oauth=settings, **config)
 
 
 @dataclass
@@ -55,6 +60,11 @@ class World:
     def authority(self) -> Authority:
         """The authorization server inside."""
         return plugin._authorities[self.gateway]
+
+    @property
+    def operator(self) -> dict[str, str]:
+        """The header of somebody who may manage everything."""
+        return {"authorization": f"Bearer {ADMIN_KEY}"}
 
     async def client(self, name: str = "app", **spec: Any) -> NewClient:
         """A client; the usual one is public, with :data:`CALLBACK`."""
