@@ -1,4 +1,5 @@
-"""What this package gives to gatewaykit: API keys, where there is a database to keep them.
+"""What this package gives to gatewaykit: API keys, the accounts that own them, and pages to manage both, where there is
+a database to keep them.
 
 Merely installed, without a database and a pepper, it does nothing.
 """
@@ -15,7 +16,7 @@ from gatewaykit.hookspecs import hookimpl
 from gatewaykit.migration import MigrationSource
 from gatewaykit.settings import DatabaseSettings
 
-from .settings import KeysSettings
+from .settings import AdminSettings, KeysSettings
 
 if TYPE_CHECKING:
     import click
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from gatewaykit.settings import Section
     from gatewaykit.storage import Storage
 
+    from .keys.api_base import Desk
     from .keys.authenticator import ApiKeys
 
 _made: WeakKeyDictionary[GatewayContext, ApiKeys] = WeakKeyDictionary()
@@ -32,8 +34,8 @@ _made: WeakKeyDictionary[GatewayContext, ApiKeys] = WeakKeyDictionary()
 
 @hookimpl
 def gateway_settings() -> Iterable[type[Section]]:
-    """The table ``[keys]``."""
-    return [KeysSettings]
+    """The tables ``[keys]`` and ``[admin]``."""
+    return [KeysSettings, AdminSettings]
 
 
 @hookimpl
@@ -72,13 +74,24 @@ async def _without_keys(storage: Storage) -> AsyncIterator[None]:
 
 @hookimpl
 def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
-    """The API that manages keys and accounts; it is asked for after the authenticators."""
+    """The API that manages keys and accounts, and the pages; it is asked for after the authenticators."""
     api_keys = _made.get(gateway)
     if api_keys is None:
         return []
     from .keys.api import routes
+    from .keys.api_base import Desk
 
-    return routes(gateway, lambda: api_keys.secrets, api_keys.changed)
+    desk = Desk(gateway, lambda: api_keys.secrets, api_keys.changed)
+    return [*routes(desk), *_pages(desk)]
+
+
+def _pages(desk: Desk) -> Iterable[BaseRoute]:
+    if not desk.gateway.settings.get(AdminSettings).enabled:
+        return []
+    from .web.pages import page_routes
+    from .web.site import Site
+
+    return page_routes(Site(desk))
 
 
 @hookimpl
