@@ -85,7 +85,7 @@ def bound() -> socket.socket:
 
 
 @contextmanager
-def running(app: Any) -> Iterator[str]:
+def running(app: Any, listener: socket.socket | None = None) -> Iterator[str]:
     """:func:`serve` in a thread and event loop of its own, for tests that block."""
     address: Future[str] = Future()
     leaving: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
@@ -93,7 +93,7 @@ def running(app: Any) -> Iterator[str]:
     async def main() -> None:
         leave = asyncio.Event()
         leaving.set_result((asyncio.get_running_loop(), leave))
-        async with serve(app) as url:
+        async with serve(app, listener) as url:
             address.set_result(url)
             await leave.wait()
 

@@ -1,5 +1,5 @@
-"""What this package gives to gatewaykit: API keys, where there is a database to keep them, and an authorization server
-where there is an issuer.
+"""What this package gives to gatewaykit: API keys, the accounts that own them, and pages to manage both, where there is
+a database to keep them; and an authorization server where there is an issuer.
 
 Merely installed, without a database and a pepper, it does nothing. What the authorization server needs is imported
 only when it is on.
@@ -19,7 +19,7 @@ from gatewaykit.migration import MigrationSource
 from gatewaykit.settings import DatabaseSettings
 
 from .server.settings import OAuthSettings
-from .settings import KeysSettings
+from .settings import AdminSettings, KeysSettings
 
 if TYPE_CHECKING:
     import click
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from gatewaykit.settings import Section
     from gatewaykit.storage import Storage
 
+    from .keys.api_base import Desk
     from .keys.authenticator import ApiKeys
     from .server.authority import Authority
+    from .web.site import Site
 
 _made: WeakKeyDictionary[GatewayContext, ApiKeys] = WeakKeyDictionary()
 _authorities: WeakKeyDictionary[GatewayContext, Authority] = WeakKeyDictionary()
@@ -38,8 +40,8 @@ _authorities: WeakKeyDictionary[GatewayContext, Authority] = WeakKeyDictionary()
 
 @hookimpl
 def gateway_settings() -> Iterable[type[Section]]:
-    """The tables ``[keys]`` and ``[oauth]``."""
-    return [KeysSettings, OAuthSettings]
+    """The tables ``[keys]``, ``[admin]`` and ``[oauth]``."""
+    return [KeysSettings, AdminSettings, OAuthSettings]
 
 
 @hookimpl
@@ -89,18 +91,35 @@ async def _without_keys(storage: Storage) -> AsyncIterator[None]:
 
 @hookimpl
 def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
-    """The API that manages keys and accounts, and the authorization server; asked for after the authenticators."""
+    """The API that manages keys and accounts, the pages, and the authorization server; asked for after the
+    authenticators.
+    """
     api_keys, authority = _made.get(gateway), _authorities.get(gateway)
     if api_keys is None:
         return []
     from .keys.api import routes
+    from .keys.api_base import Desk
 
-    found: list[BaseRoute] = [*routes(gateway, lambda: api_keys.secrets, api_keys.changed)]
+    desk = Desk(gateway, lambda: api_keys.secrets, api_keys.changed)
+    site = _site(desk)
+    found: list[BaseRoute] = [*routes(desk)]
+    if site is not None:
+        from .web.pages import page_routes
+
+        found += page_routes(site)
     if authority is not None:
         from .server.routes import server_routes
 
-        found += server_routes(gateway, authority)
+        found += server_routes(gateway, authority, site)
     return found
+
+
+def _site(desk: Desk) -> Site | None:
+    if not desk.gateway.settings.get(AdminSettings).enabled:
+        return None
+    from .web.site import Site
+
+    return Site(desk)
 
 
 @hookimpl

@@ -56,6 +56,10 @@ def check_account(account: Account) -> None:
         _check_text(account.name, "name", LONGEST_NAME)
     if account.kind not in ("user", "service"):
         raise BadRequest("An account is of kind 'user' or 'service'.", param="kind")
+    if account.role not in ("member", "admin"):
+        raise BadRequest("The role of an account is 'member' or 'admin'.", param="role")
+    if account.role == "admin" and account.kind == "service":
+        raise BadRequest("A service does not sign in, and so has no role but 'member'.", param="role")
     _check_globs(account.models, "models")
     _check_limits(account.limits)
 

@@ -18,7 +18,6 @@ from gatewaykit.guarding import incoming_of
 from ..keys.audit import take_turn
 from ..keys.format import DEVICE, is_secret
 from ..keys.model import Actor
-from ..keys.secrets import Secrets
 from .answering import document
 from .authority import Authority
 from .client_auth import authenticated
@@ -38,7 +37,7 @@ from .tables import ClientRow, DeviceRow
 LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 """No vowels, so that no words come out (RFC 8628, 6.1); eight of them are 34.5 bits."""
 
-PAGE = "/device"
+PAGE = "/oauth/device"
 INTERVAL, SLOWER = 5, 5
 _LENGTH = 8
 
@@ -93,14 +92,14 @@ class DeviceEndpoint:
         )
 
 
-def find_device(session: Session, secrets: Secrets, typed: str, office: Office) -> Waiting:
+def find_device(session: Session, typed: str, office: Office) -> Waiting:
     """The device whose code somebody typed, in any case and with any dashes.
 
     Raises :class:`~gatewaykit.errors.NotFound`.
     """
     code = "".join(letter for letter in typed.upper() if letter in LETTERS)
     query = select(DeviceRow).where(
-        DeviceRow.user_code.in_(secrets.digests(code)),
+        DeviceRow.user_code.in_(office.secrets.digests(code)),
         DeviceRow.state == "pending",
         DeviceRow.expires > office.now,
     )

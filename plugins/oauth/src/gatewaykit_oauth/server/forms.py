@@ -45,6 +45,11 @@ class Form:
         return found
 
     @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """All of them, as they came."""
+        return [(name, value) for name, found in self._values.items() for value in found]
+
+    @property
     def repeated(self) -> tuple[str, ...]:
         """Parameters that came more than once and may not."""
         return tuple(name for name, found in self._values.items() if len(found) > 1 and name not in _REPEATABLE)

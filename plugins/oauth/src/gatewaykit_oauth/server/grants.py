@@ -15,8 +15,6 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
-from gatewaykit.errors import NotFound
-
 from ..keys.audit import record, take_turn
 from ..keys.format import REFRESH
 from ..keys.model import Actor
@@ -179,14 +177,11 @@ def revoke_access_token(session: Session, actor: Actor, jti: str, now: datetime)
 def cut_off(session: Session, actor: Actor, subject: str, reason: str, now: datetime | None = None) -> None:
     """End everything that was issued to ``subject`` until now: ``user:ID``, ``client:ID``, or ``all``.
 
-    A password that changed or an account that signs out everywhere is a reason. Raises
-    :class:`~gatewaykit.errors.NotFound` for an account or client that does not exist.
+    A password that changed or an account that signs out everywhere is a reason.
     """
     now = now or datetime.now(UTC)
     take_turn(session)
     kind, _, name = subject.partition(":")
-    if kind != ALL and session.get(AccountRow if kind == "user" else ClientRow, name) is None:
-        raise NotFound("There is nobody of this name.")
     session.merge(CutoffRow(subject=subject, before=now))
     grants = update(GrantRow).where(GrantRow.ended.is_(None), GrantRow.created <= now)
     codes, devices = delete(CodeRow), delete(DeviceRow)

@@ -86,7 +86,7 @@ def recognise_token(
 
 def is_admin(account: AccountRow | None) -> bool:
     """Whether tokens of this account may manage everything, if they have the scope."""
-    return account is not None and getattr(account, "role", "member") == "admin"
+    return account is not None and account.role == "admin"
 
 
 def _principal(

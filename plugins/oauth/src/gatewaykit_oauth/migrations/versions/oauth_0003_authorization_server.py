@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "oauth_0003"
-down_revision = "oauth_0001"
+down_revision = "oauth_0002"
 branch_labels = None
 depends_on = None
 
