@@ -284,14 +284,14 @@ class _Permits:
             raise
 
     async def __aexit__(self, *_: object) -> None:
+        if not self._held:
+            return
         if all(permit.instant for permit in self._held):
             await self._leave()
         else:
             await asyncio.shield(asyncio.ensure_future(self._leave()))
 
     async def _leave(self) -> None:
-        if not self._held:
-            return
         answered = self._exchange.meter.first_event is not None
         usage = self._exchange.final_usage()
         for permit in reversed(self._held):
