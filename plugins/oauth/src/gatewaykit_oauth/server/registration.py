@@ -139,8 +139,8 @@ def read_metadata(body: bytes, authority: Authority) -> ClientSpec:
     except (ValueError, RecursionError):
         raise InvalidClientMetadataError("The body is not client metadata.") from None
     wants_codes = AUTHORIZATION_CODE in given.grant_types
-    has_uris = 0 < len(given.redirect_uris) <= MOST if wants_codes else not given.redirect_uris
-    if not has_uris or not all(is_safe(uri) for uri in given.redirect_uris):
+    enough = bool(given.redirect_uris) or not wants_codes
+    if not enough or len(given.redirect_uris) > MOST or not all(is_safe(uri) for uri in given.redirect_uris):
         raise InvalidRedirectURIError("A redirect URI is missing or not safe.")
     if given.token_endpoint_auth_method not in METHODS or not set(given.response_types) <= {"code"}:
         raise InvalidClientMetadataError("The way to authenticate, or the response type, is not supported.")
