@@ -44,6 +44,7 @@ def oauth_gateway(url: str, *, oauth: dict[str, Any] | None = None, **config: An
     database = {"url": url, "pool_size": config.pop("database_pool", 4)}
     static = {"keys": {"test": KEY, "admin": ADMIN_KEY}, "scopes": {"admin": ["admin", "keys"]}}
     settings = {"issuer": ISSUER, **(oauth or {})}
+    config.setdefault("timeouts", {"hook": 30})
     return make_gateway(plugin, static_keys=static, database=database, keys=keys, oauth=settings, **config)
 
 
@@ -127,7 +128,9 @@ class World:
 
     async def is_good(self, token: str) -> bool:
         """Whether the gateway accepts the token."""
-        return (await self.models(token)).status_code == 200
+        answer = await self.models(token)
+        assert answer.status_code in {200, 401}, answer.text
+        return answer.status_code == 200
 
 
 @asynccontextmanager
