@@ -126,5 +126,7 @@ def _site(desk: Desk) -> Site | None:
 def gateway_commands(cli: click.Group) -> None:
     """``gatewaykit keys``, with the accounts that own them."""
     from .keys.cli import add_commands
+    from .server.cli import add_commands as add_server_commands
 
     add_commands(cli)
+    add_server_commands(cli)

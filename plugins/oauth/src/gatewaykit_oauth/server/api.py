@@ -25,13 +25,11 @@ from ..keys.api_base import Cursor, Nothing, Size, Text, actor_of, named
 from ..keys.audit import take_turn
 from ..keys.documents import page_document
 from ..keys.rights import manages
-from ..tables import AccountRow
 from . import clients, listing
 from .authority import Authority
-from .grants import ALL, cut_off, end_grant, revoke_access_token
+from .grants import ALL, cut_off, end_grant, require_subject, revoke_access_token
 from .model import ClientChanges, ClientSpec, NewClient
 from .signing_keys import list_keys, revoke_key, rotate
-from .tables import ClientRow
 
 
 class PageQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -216,9 +214,7 @@ class _Desk:
             raise PermissionDenied("This ends the tokens of its own account only.", param="account")
 
         def work(session: Session) -> None:
-            kind, _, name = subject.partition(":")
-            if kind != ALL and session.get(AccountRow if kind == "user" else ClientRow, name) is None:
-                raise NotFound("There is nobody of this name.")
+            require_subject(session, subject)
             cut_off(session, actor, subject, "all tokens were revoked")
 
         await self._authority.change(work)

@@ -15,6 +15,8 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
+from gatewaykit.errors import NotFound
+
 from ..keys.audit import record, take_turn
 from ..keys.format import REFRESH
 from ..keys.model import Actor
@@ -196,6 +198,13 @@ def cut_off(session: Session, actor: Actor, subject: str, reason: str, now: date
     for statement in (grants.values(ended=now, reason=reason), codes, devices):
         session.execute(statement)
     record(session, actor, "tokens.cut_off", subject, before=None, after={"reason": reason}, now=now)
+
+
+def require_subject(session: Session, subject: str) -> None:
+    """Raise :class:`~gatewaykit.errors.NotFound` for an account or a client that does not exist."""
+    kind, _, name = subject.partition(":")
+    if kind != ALL and session.get(AccountRow if kind == "user" else ClientRow, name) is None:
+        raise NotFound("There is nobody of this name.")
 
 
 def changed(session: Session, statement: Any) -> int:
