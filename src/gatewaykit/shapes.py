@@ -24,7 +24,7 @@ KINDS: Mapping[str, type] = {
 }
 """The hooks whose objects have names, and the protocol of each."""
 
-_OPTIONAL = {"flush", "judged", "seal", "standings"}
+_OPTIONAL = {"challenge", "flush", "judged", "seal", "standings"}
 
 
 def misshapen(hook: str, item: Any) -> str | None:
