@@ -20,7 +20,7 @@ LOCALES = PACKAGE / "web/locale"
 DOMAIN = "gatewaykit_oauth"
 METHODS = [("**.py", "python"), ("**.html", "jinja2")]
 ERRORS = ("AuthFailed", "BadRequest", "NotFound", "PermissionDenied", "RateLimited")
-PLURALS = {"NN_": (1, 2), "ngettext": (1, 2), "plural": (1, 2)}
+PLURALS = {"NN_": (1, 2), "ngettext": (1, 2), "pgettext": ((1, "c"), 2)}
 KEYWORDS = dict.fromkeys(("_", "N_", "gettext", *ERRORS)) | PLURALS
 OPTIONS = {"**.html": {"trimmed": "true", "silent": "false", "extensions": "jinja2.ext.i18n"}}
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from gatewaykit.assembly import Sources, assemble, find_redis, find_storage
+from gatewaykit.assembly import Sources, assemble, find_redis, find_storage, make_targets, reload
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
 from gatewaykit.limits import Standing
 from gatewaykit.pipeline import Pipeline
-from gatewaykit.protocols import Dialect, Lifespan, Provider
+from gatewaykit.protocols import Dialect, Lifespan, Provider, Reloaded, Router
 from gatewaykit.registry import PluginInfo
 from gatewaykit.types import Incoming, Principal
 
@@ -41,21 +41,29 @@ class Gateway:
         environ: Mapping[str, str] | None = None,
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
-        sources = Sources(config, os.environ if environ is None else environ, overrides or {})
+        sources = self._sources = Sources(config, os.environ if environ is None else environ, overrides or {})
+        self.tell_others: Callable[[], None] = lambda: None
         self.logger = logging.getLogger("gatewaykit")
         self._registry = sources.load_plugins(plugins)
         self.settings = sources.load_settings(self._registry)
         self._providers: dict[str, Provider] = {}
+        self._routers: dict[str, Router] = {}
         self._running: dict[asyncio.AbstractEventLoop, _Run] = {}
         self.storage = find_storage(self._registry, self.settings)
         self.redis = find_redis(self._registry, self.settings)
-        self._assembly = assemble(self._registry, self.settings, self, self._providers)
+        self.targets = make_targets(self.settings)
+        self._assembly = assemble(self._registry, self.settings, self, self._providers, self._routers)
         self._pipeline = Pipeline(self._assembly.parts)
 
     @property
     def providers(self) -> Mapping[str, Provider]:
         """All providers by name."""
         return MappingProxyType(self._providers)
+
+    @property
+    def routers(self) -> Mapping[str, Router]:
+        """All routers by name."""
+        return MappingProxyType(self._routers)
 
     @property
     def dialects(self) -> Sequence[Dialect]:
@@ -92,6 +100,20 @@ class Gateway:
     def owns(self, path: str) -> bool:
         """Whether this path, relative to the mount point, belongs to a dialect or a route of the gateway."""
         return self._assembly.dialects.methods(path) is not None or self._assembly.routes.owns(path)
+
+    def reload(self, *, everywhere: bool = False) -> Reloaded:
+        """Read the configuration again and put into force what can be changed while the gateway runs.
+
+        ``everywhere`` asks the other workers of this machine to do the same. Raises
+        :class:`~gatewaykit.errors.ConfigError` with every fault; then nothing has changed.
+        """
+        self.settings, reloaded = reload(self._registry, self._sources, self.settings, self._assembly)
+        for section in reloaded.wait:
+            logger.warning("[%s] has changed, and is in force after a restart", section)
+        logger.info("read the configuration again; changed: %s", ", ".join(reloaded.in_force) or "nothing")
+        if everywhere:
+            self.tell_others()
+        return reloaded
 
     # Running
 

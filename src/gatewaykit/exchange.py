@@ -185,7 +185,7 @@ class Exchange:
         """Stages in milliseconds (W3C Server Timing). ``overhead`` is all that was not waiting for the provider."""
         whole = time.monotonic() - self._arrived
         timings = self.timings
-        timings["provider"] = provider = sum(attempt.seconds for attempt in self.call.attempts) if self.call else 0.0
+        timings["provider"] = provider = self.call.waited if self.call else 0.0
         milliseconds = [seconds * 1000 for seconds in timings.values()]
         return _timing_template(tuple(timings)) % (*milliseconds, (whole - provider) * 1000)
 

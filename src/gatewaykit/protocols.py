@@ -14,6 +14,9 @@ its kind. All of them may declare, as class or instance attributes:
     seconds that an asynchronous hook may wait; the setting ``timeouts.hook`` is the default.
 ``lifespan``
     a method that returns an asynchronous context manager, entered when the gateway starts and left when it stops.
+``reload``
+    a method that gets newly read settings, checks them, and returns a function that puts them into force; all objects
+    are asked before any of these functions is called. ``reloads`` names the sections that it heeds.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from gatewaykit.errors import GatewayError
@@ -41,6 +45,7 @@ from gatewaykit.types import (
 if TYPE_CHECKING:
     from gatewaykit.redislink import RedisLink
     from gatewaykit.storage import Storage
+    from gatewaykit.targets import Targets
 
 OnError: TypeAlias = Literal["closed", "open"]
 Proceed: TypeAlias = Callable[[Call], AsyncIterator[Event]]
@@ -77,6 +82,8 @@ class Provider(Named, Protocol):
 
         Usually an ``async def`` with ``yield``. Closing the iterator must close the connection to the provider. Raise
         errors from :mod:`gatewaykit.errors`; those of :class:`gatewaykit.http.HttpClient` are of that kind already.
+        The gateway tries again what may pass; a provider that does so itself asks :meth:`Call.may_retry
+        <gatewaykit.types.Call.may_retry>` first. Under hedging the iterator is begun in one task and read in another.
         """
         ...
 
@@ -258,6 +265,16 @@ class Observer(Named, Protocol):
         return
 
 
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What became of a reload: sections that are ``in_force`` now, and those that have changed and ``wait`` for a
+    restart.
+    """
+
+    in_force: tuple[str, ...]
+    wait: tuple[str, ...]
+
+
 class Settings(Protocol):
     """The validated settings, by section."""
 
@@ -280,6 +297,11 @@ class GatewayContext(Protocol):
         ...
 
     @property
+    def routers(self) -> Mapping[str, Router]:
+        """All routers by name; complete in ``gateway_routes`` and whatever runs later."""
+        ...
+
+    @property
     def storage(self) -> Storage | None:
         """The database of ``[database]``, open while the gateway runs; None without one."""
         ...
@@ -287,6 +309,11 @@ class GatewayContext(Protocol):
     @property
     def redis(self) -> RedisLink | None:
         """The Redis of ``[redis]``, connected while the gateway runs; None without one."""
+        ...
+
+    @property
+    def targets(self) -> Targets:
+        """What is known of every target in this process, and what attempts came to."""
         ...
 
     async def authenticate(self, incoming: Incoming) -> Principal:
@@ -303,6 +330,14 @@ class GatewayContext(Protocol):
     @property
     def ready(self) -> bool:
         """Whether the gateway has started, in the running event loop."""
+        ...
+
+    def reload(self, *, everywhere: bool = False) -> Reloaded:
+        """Read the configuration again and put into force what can be changed while the gateway runs.
+
+        ``everywhere`` asks the other workers of this machine to do the same. Raises
+        :class:`~gatewaykit.errors.ConfigError` with every fault; then nothing has changed.
+        """
         ...
 
     @property

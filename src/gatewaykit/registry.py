@@ -27,7 +27,7 @@ BUILTIN: Mapping[str, str] = {
     "static-keys": "gatewaykit.builtin.static_keys",
     "limits": "gatewaykit.builtin.limits",
     "prices": "gatewaykit.builtin.prices",
-    "model-router": "gatewaykit.builtin.model_router",
+    "model-router": "gatewaykit.builtin.router",
     "access-log": "gatewaykit.builtin.access_log",
     "health": "gatewaykit.builtin.health",
     "ledger": "gatewaykit.builtin.ledger",

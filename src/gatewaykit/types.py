@@ -10,9 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from gatewaykit.limits import Limit
+
+if TYPE_CHECKING:
+    from gatewaykit.errors import GatewayError
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 """An empty read-only mapping, shared as a default."""
@@ -358,11 +361,34 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedge:
+    """When to start a second target beside a first that is silent: after ``seconds``; or, with a ``quantile``, after
+    the time within which that share of its answers begin, and ``seconds`` while that is not known.
+    """
+
+    seconds: float
+    quantile: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """One place that can answer: a model, by its name at the provider of that name."""
+    """One place that can answer: a model, by its name at the provider of that name.
+
+    All else says how it is asked, and makes it no other place: targets are equal where provider and model are.
+    ``first_event`` is the time limit in seconds until its first event, instead of ``timeouts.first_event``;
+    ``parameters`` are sent where the client said nothing of them; ``context`` is the length of its window in tokens.
+    It is asked only ``after`` an error with one of these codes, if there are any; and after one of those it ``stops``
+    at, only targets are asked that wait for it. ``hedge`` starts the next target beside it.
+    """
 
     provider: str
     model: str
+    first_event: float | None = field(default=None, compare=False)
+    parameters: Mapping[str, Any] = field(default_factory=lambda: EMPTY, compare=False)
+    context: int | None = field(default=None, compare=False)
+    after: frozenset[str] = field(default=frozenset(), compare=False)
+    stops: frozenset[str] = field(default=frozenset(), compare=False)
+    hedge: Hedge | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}"
@@ -372,12 +398,21 @@ class Target:
 class Attempt:
     """One try at one target; ``error`` is the code of what went wrong, ``None`` if it answered.
 
-    ``seconds`` are those until the first event or, for an answer in one piece, until the whole of it.
+    ``seconds`` are those until the first event or, for an answer in one piece, until the whole of it. Beside the codes
+    of errors there are ``cancelled`` (the call was over) and ``overtaken`` (another target was quicker).
     """
 
     target: Target
     seconds: float
     error: str | None = None
+
+
+class Allowance(Protocol):
+    """Who decides whether anything is tried again."""
+
+    def grant(self, call: Call, error: GatewayError) -> bool:
+        """Whether the provider that ``call`` is at may try once more after ``error``; granted, it counts as a try."""
+        ...
 
 
 @dataclass(slots=True)
@@ -387,6 +422,9 @@ class Call:
     ``raw_dialect`` names the client's dialect while its bytes (``body``) may pass unread to a provider that speaks it;
     it is ``None`` once a transform wants to see events or has changed the request. ``state`` belongs to plugins, by
     plugin name. ``arrived`` is ``time.monotonic()``; ``timings`` are seconds by stage.
+
+    ``target`` is the one that is being tried, since ``tried_at``; ``retried`` counts further tries, ``waited`` the
+    seconds that went by until a target began to answer, pauses between tries included.
     """
 
     incoming: Incoming
@@ -400,6 +438,18 @@ class Call:
     arrived: float = field(default_factory=time.monotonic)
     timings: dict[str, float] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+    target: Target | None = None
+    tried_at: float = 0.0
+    retried: int = 0
+    waited: float = 0.0
+    allowance: Allowance | None = field(default=None, repr=False)
+
+    def may_retry(self, error: GatewayError) -> bool:
+        """Whether a provider may try again by itself after ``error``; to be asked before each further try.
+
+        The gateway counts such tries with its own, against one budget, and says no while another target is left.
+        """
+        return self.allowance is None or self.allowance.grant(self, error)
 
     @property
     def request_id(self) -> str:

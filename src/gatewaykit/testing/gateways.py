@@ -27,7 +27,8 @@ _PATIENCE = 30.0
 
 
 def make_gateway(*plugins: object, **config: Any) -> Gateway:
-    """A gateway with ``plugins``, the key :data:`KEY`, no environment and no access log.
+    """A gateway with ``plugins``, the key :data:`KEY`, no environment and no access log; a failure is told at once, for
+    nothing is tried again and no circuit opens.
 
     ``config`` are sections of the configuration: ``timeouts={"first_event": 0.2}``. Of the plugins that happen to be
     installed, only those take part that have a section in ``config``. Raises
@@ -36,6 +37,8 @@ def make_gateway(*plugins: object, **config: Any) -> Gateway:
     given = {
         "static_keys": {"keys": {"test": KEY}},
         "log": {"access": False},
+        "retries": {"attempts": 0},
+        "breaker": {"enabled": False},
         "plugins": {"blocked": _uninvited(plugins, config)},
         **config,
     }

@@ -142,14 +142,14 @@ class GigaChat(Provider):
         """What ``send`` gets, with retries; without ``functions_state_id`` where the model does not take it."""
         translation = translate(call.chat, target.model, self._options, files)
         try:
-            return await self._retried(self._prepared(call, translation, streamed), send)
+            return await self._retried(call, self._prepared(call, translation, streamed), send)
         except BadRequest:
             if not _carries_state(translation):
                 raise
         translation = translate(call.chat, target.model, replace(self._options, send_state_id=False), files)
-        return await self._retried(self._prepared(call, translation, streamed), send)
+        return await self._retried(call, self._prepared(call, translation, streamed), send)
 
-    async def _retried(self, prepared: Prepared, send: Send[T]) -> T:
+    async def _retried(self, call: Call, prepared: Prepared, send: Send[T]) -> T:
         async def once(authorization: str | None) -> T:
             headers = {**prepared.headers, **authorization_header(authorization)}
             try:
@@ -158,7 +158,7 @@ class GigaChat(Provider):
             except TimeoutError as error:
                 raise ProviderTimeout(detail="gigachat.timeout") from error
 
-        return await self._connection.retries.run(lambda: authorized(self._connection.credential, once))
+        return await self._connection.retries.run(lambda: authorized(self._connection.credential, once), call.may_retry)
 
     def _prepared(self, call: Call, translation: Translation, streamed: bool) -> Prepared:
         headers = {

@@ -152,7 +152,12 @@ class GigaChatSettings(Section):
     control_timeout: Seconds = Field(30.0, description="Seconds for a token, the list of models or a deletion.")
     upload_timeout: Seconds = Field(120.0, description="Seconds for the upload of one file.")
     max_connections: int = Field(0, ge=0, description="Most connections for model calls at a time; 0 for no limit.")
-    max_retries: int = Field(2, ge=0, le=20, description="Further tries of a call that failed and has not begun.")
+    max_retries: int = Field(
+        2,
+        ge=0,
+        le=20,
+        description="Further tries of a call that failed and has not begun; `[retries]` bounds them, too.",
+    )
     retry_backoff_factor: float = Field(
         0.5, ge=0, description="Before try n the wait is random, up to this many seconds times 2 to the power of n."
     )

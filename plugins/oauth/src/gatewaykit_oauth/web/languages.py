@@ -15,6 +15,7 @@ from ..words import N_, NN_
 DOMAIN = "gatewaykit_oauth"
 LANGUAGES = {"en": "English", "ru": "Русский"}
 DEFAULT = "en"
+SYMBOLS = {"RUB": "₽", "USD": "$", "EUR": "€"}
 _RANGE = re.compile(r"\s*([A-Za-z]{1,8})(?:-[A-Za-z0-9-]{1,40})?\s*(?:;\s*q=([01](?:\.\d{1,3})?))?\s*")
 
 
@@ -82,7 +83,7 @@ class Language:
         if decimals == "100":
             whole, decimals = whole + 1, "00"
         sign = "−" if micros < 0 else ""
-        return f"{sign}{self.number(whole)}{self.decimal}{decimals}\u00a0{currency}"
+        return f"{sign}{self.number(whole)}{self.decimal}{decimals}\u00a0{SYMBOLS.get(currency, currency)}"
 
     def date(self, moment: datetime) -> str:
         """A day, in UTC."""

@@ -56,6 +56,7 @@ DONE: dict[str, str] = {
     "factor-removed": N_("The second factor is removed."),
     "session-ended": N_("The session has ended."),
     "sessions-ended": N_("All other sessions have ended."),
+    "user-sessions-ended": N_("All sessions of this account have ended."),
     "user-changed": N_("The account is changed."),
     "user-disabled": N_("The account is disabled, and so are all its keys."),
     "user-enabled": N_("The account works again."),

@@ -26,6 +26,7 @@ from ..signin.sessions import Lives, Session
 from ..words import N_
 from .forms import believed_form
 from .languages import LANGUAGES, language, preferred
+from .models import Models
 from .rendering import SESSION, SITE, THEMES, prepare, render
 from .safety import (
     LANGUAGE,
@@ -57,6 +58,7 @@ class Site:
             timedelta(seconds=self.settings.session_idle), timedelta(seconds=self.settings.session_absolute)
         )
         self.passwords = Passwords()
+        self.models = Models(desk.gateway.providers)
         self._prepared = False
         _sites[desk.gateway] = self
 
@@ -237,9 +239,12 @@ def said(request: Request, error: GatewayError) -> str:
     chosen = language(site_of(request).language_of(request))
     if chosen.knows(error.message):
         return chosen.gettext(error.message)
+    if isinstance(error, PermissionDenied) and error.param:
+        return chosen.gettext(_TOO_MUCH)
     return chosen.gettext(_GENERAL.get(error.status, _GENERAL[500]))
 
 
+_TOO_MUCH = N_("A key cannot allow more than whoever makes it may do.")
 _GENERAL = {
     400: N_("Something in this form is not valid."),
     403: N_("This is not allowed."),

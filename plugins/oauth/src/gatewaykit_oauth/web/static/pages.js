@@ -3,6 +3,11 @@
 
 document.documentElement.classList.add("scripts");
 
+document.addEventListener("DOMContentLoaded", () => {
+  const nav = document.querySelector(".side"), here = nav?.querySelector("[aria-current]");
+  if (here) nav.scrollLeft = here.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2;
+});
+
 const announce = (text) => {
   const region = document.getElementById("announcement");
   region.textContent = "";

@@ -1,0 +1,114 @@
+"""Who goes first: each strategy is compiled into one function from a call to its targets in order.
+
+The first and the second are chosen; the others follow as they stand, for they are hardly ever asked.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from random import random
+from typing import TypeAlias
+
+from gatewaykit.builtin.router.sticky import Ring, conversation
+from gatewaykit.targets import TargetState
+from gatewaykit.types import Call, Target
+
+Order: TypeAlias = Callable[[Call], Sequence[Target]]
+_UNKNOWN = 1e-6
+"""Expected seconds of a target of which nothing is known: it is tried soon, and not by all at once."""
+
+
+def constant(targets: Sequence[Target]) -> Order:
+    """Always in this order."""
+    fixed = tuple(targets)
+    return lambda call: fixed
+
+
+def weighted(targets: Sequence[Target], weights: Sequence[float]) -> Order:
+    """At random, by weight."""
+    sums = list(accumulate(weights))
+    total, last = sums[-1], len(sums) - 1
+
+    def order(call: Call) -> Sequence[Target]:
+        first = min(bisect_right(sums, random() * total), last)
+        weight = weights[first]
+        if weight >= total:
+            return led(targets, first)
+        place = random() * (total - weight)
+        if place >= sums[first] - weight:
+            place += weight
+        return led(targets, first, min(bisect_right(sums, place), last))
+
+    return order
+
+
+def sticky(targets: Sequence[Target], weights: Sequence[float]) -> Order:
+    """By conversation."""
+    ring = Ring(targets, weights)
+    return lambda call: led(targets, *ring.owners(conversation(call)))
+
+
+def least_latency(targets: Sequence[Target], states: Sequence[TargetState]) -> Order:
+    """By what an answer is expected to take: the peak EWMA of its latency, times the calls that wait for it already."""
+
+    def order(call: Call) -> Sequence[Target]:
+        now, stream = time.monotonic(), call.request.stream
+        return _best(
+            targets,
+            [
+                ((state.first_event if stream else state.whole).expected(now) + _UNKNOWN) * (state.in_flight + 1)
+                for state in states
+            ],
+        )
+
+    return order
+
+
+def least_in_flight(targets: Sequence[Target], states: Sequence[TargetState], weights: Sequence[float]) -> Order:
+    """By the calls in flight, for each unit of weight; those that are alike take turns at random."""
+    shares = [1 / weight if weight else math.inf for weight in weights]
+
+    def order(call: Call) -> Sequence[Target]:
+        return _best(
+            targets,
+            [(state.in_flight + 1 + random() / 2) * share for state, share in zip(states, shares, strict=True)],
+        )
+
+    return order
+
+
+def in_turn(groups: Sequence[Order]) -> Order:
+    """One group after the other."""
+    if len(groups) == 1:
+        return groups[0]
+
+    def order(call: Call) -> Sequence[Target]:
+        found: list[Target] = []
+        for group in groups:
+            found += group(call)
+        return found
+
+    return order
+
+
+def led(targets: Sequence[Target], first: int, second: int | None = None) -> Sequence[Target]:
+    """``targets``, with those at the positions ``first`` and ``second`` before the others."""
+    chosen = [targets[first]]
+    if second is not None and second != first:
+        chosen.append(targets[second])
+    for position, target in enumerate(targets):
+        if position not in (first, second):
+            chosen.append(target)
+    return chosen
+
+
+def _best(targets: Sequence[Target], costs: list[float]) -> Sequence[Target]:
+    first = costs.index(min(costs))
+    if len(costs) == 1:
+        return targets
+    costs[first] = math.inf
+    return led(targets, first, costs.index(min(costs)))
