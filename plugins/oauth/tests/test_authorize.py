@@ -220,3 +220,23 @@ async def test_authlib_as_a_client(there: Served) -> None:
         assert gone.status_code == 200
         known = await client.introspect_token(f"{there.address}/oauth/introspect", token=renewed["access_token"])
         assert known.json() == {"active": False}
+
+
+def test_somebody_takes_it_back(there: Served) -> None:
+    """The page lists what programs may do; withdrawing it there ends the token at once."""
+    back = f"{there.address}/back"
+    made = there.client("to be withdrawn", redirect_uris=[back])
+    code = parse_qs(urlsplit(there.agree(url_of(made, redirect_uri=back)).path).query)["code"][0]
+    form = {"grant_type": "authorization_code", "code": code, "code_verifier": VERIFIER, "client_id": made["id"]}
+    token = httpx.post(f"{there.address}/oauth/token", data=form).json()["access_token"]
+    bearer = {"authorization": f"Bearer {token}"}
+    assert httpx.get(f"{there.address}/v1/models", headers=bearer).status_code == 200
+    (grant,) = there.admin.get("/api/admin/grants", params={"client": made["id"]}).json()["items"]
+    with Browser(there.address) as browser:
+        browser.sign_in("ann")
+        page = browser.get("/admin/grants")
+        assert "to be withdrawn" in page.words
+        done = browser.send(page, f"/admin/grants/{grant['id']}/end")
+        assert "The access is withdrawn" in done.words
+        assert "to be withdrawn" not in done.words
+    assert httpx.get(f"{there.address}/v1/models", headers=bearer).status_code == 401

@@ -103,14 +103,14 @@ def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
     desk = Desk(gateway, lambda: api_keys.secrets, api_keys.changed)
     site = _site(desk)
     found: list[BaseRoute] = [*routes(desk)]
-    if site is not None:
-        from .web.pages import page_routes
-
-        found += page_routes(site)
     if authority is not None:
         from .server.routes import server_routes
 
         found += server_routes(gateway, authority, site)
+    if site is not None:
+        from .web.pages import page_routes
+
+        found += page_routes(site)
     return found
 
 

@@ -41,6 +41,7 @@ def server_routes(gateway: GatewayContext, authority: Authority, site: Site | No
 def _pages(authority: Authority, site: Site | None) -> list[Route]:
     if site is None:
         return []
+    from .grant_pages import grant_routes
     from .pages import Pages
 
-    return Pages(authority, site).routes()
+    return [*Pages(authority, site).routes(), *grant_routes(authority, site)]
