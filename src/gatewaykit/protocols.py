@@ -133,6 +133,12 @@ class Authenticator(Named, Protocol):
         """
         return
 
+    def challenge(self, incoming: Incoming) -> str | None:
+        """What a ``WWW-Authenticate`` of a 401 says (RFC 9110, 11.6.1), whoever refused the request. Override it to
+        tell where credentials of this kind come from.
+        """
+        return None
+
 
 class Permit(Protocol):
     """What a limiter reserved for a call. Exactly one of the two methods is called, and both are idempotent.

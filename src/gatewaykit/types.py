@@ -375,7 +375,8 @@ class Principal:
 
     ``tenant`` separates what must never be shared (sessions, caches, files); it defaults to ``id``. ``models`` and
     ``routes`` are globs of the models it may use and the paths it may call, ``scopes`` what it may do there.
-    ``limits`` are its own and its owner's.
+    ``limits`` are its own and its owner's. ``challenge`` is what ``WWW-Authenticate`` says when it may not do
+    something, but for the scope that was missing (RFC 6750, 3.1); empty for credentials that know no such thing.
     """
 
     id: str
@@ -387,6 +388,7 @@ class Principal:
     scopes: frozenset[str] = frozenset({INFERENCE, USAGE})
     limits: tuple[Limit, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    challenge: str = ""
 
     def __post_init__(self) -> None:
         if not self.tenant:
