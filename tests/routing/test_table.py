@@ -234,7 +234,7 @@ async def test_providers_are_shown(scripted: Any, ask: Any) -> None:
         shown = (await client.get("/api/admin/providers", headers=AS_OPERATOR)).json()
     one, two = shown["data"]
     assert (one["provider"], one["targets"][0]["failures"], one["targets"][0]["window"]["failed"]) == ("one", 1, 1)
-    assert two["targets"][0]["latency"]["whole"] > 0
+    assert two["targets"][0]["latency"]["whole"] is not None
     assert shown["attempts"] == {"fallbacks": 1, "retries": 0, "hedges": 0, "overtaken": 0}
     assert shown["budgets"]["retries"]["refused"] == 0
 

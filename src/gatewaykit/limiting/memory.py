@@ -15,7 +15,7 @@ LEASE = 60.0
 _TIDY_EVERY = 4096
 
 _Part: TypeAlias = "tuple[_Counter, float, int]"
-"""What a call holds of one limit: where it is counted, until when, and how much. A plain tuple: each call makes many."""
+"""What a call holds of one limit: where it is counted, until when, and how much. A plain tuple, for calls make many."""
 
 
 class MemoryBackend(Backend):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+
 from gatewaykit.limits import Limit, Standing
 
 _SOON = 1.0
