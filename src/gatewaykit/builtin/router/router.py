@@ -42,7 +42,7 @@ class ModelRouter(Router):
         self._gateway = gateway
         self._providers = gateway.providers
         self._ways: dict[str, Way] = {}
-        self.listing = Listing(self._providers, settings.refresh, self._ways.clear)
+        self.listing = Listing(self._providers, gateway.targets, settings.refresh, self._ways.clear)
         self._default: str | None = None
         self._named: set[str] = set()
         self.table = Table({})
