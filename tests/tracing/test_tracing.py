@@ -95,7 +95,7 @@ async def test_provider_is_told_its_place_in_the_trace(collector: Collector) -> 
     (headers,) = told
     assert headers["traceparent"] == f"00-{TRACE}-{collector.only(CLIENT).span_id}-01"
     assert headers["tracestate"] == "a=b"
-    secrets = (openai_upstream.CREDENTIAL, upstream.url.removeprefix("http://"))
+    secrets = (openai_upstream.CREDENTIAL, section["upstreams"]["openai"]["base_url"].removeprefix("http://"))
     assert not [body for body in collector.bodies for secret in secrets if secret.encode() in body]
 
 
