@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from gatewaykit.assembly import Sources, assemble, find_redis, find_storage, make_targets, reload
+from gatewaykit.current import REQUEST
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
 from gatewaykit.limits import Standing
@@ -226,12 +227,15 @@ class Gateway:
         if methods is None:
             await self._assembly.routes(path, scope, receive, send)
             return
-        exchange = Exchange(read_incoming(scope, path), send, self._assembly.parts.seal)
+        incoming = read_incoming(scope, path)
+        exchange = Exchange(incoming, send, self._assembly.parts.seal)
         exchanges = self._live.exchanges
         exchanges.add(exchange)
+        token = REQUEST.set(incoming)
         try:
             await self._pipeline.serve(methods, scope, receive, exchange)
         finally:
+            REQUEST.reset(token)
             exchanges.discard(exchange)
 
     async def _lifespan(self, receive: Any, send: Any) -> None:

@@ -272,6 +272,11 @@ def _parts(
                 for item in authenticators
                 if _overrides(item, Authenticator, "judged")
             ),
+            tuple(
+                isolate(item, item.challenge, lambda incoming: None, costs)
+                for item in authenticators
+                if _overrides(item, Authenticator, "challenge")
+            ),
         ),
         limiters=tuple(isolate_limiter(item, timeouts.hook, costs) for item in limiters),
         standings=tuple(

@@ -30,7 +30,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
-from gatewaykit.errors import GatewayError
+from gatewaykit.errors import GatewayError, ModelNotFound
 from gatewaykit.limits import Standing
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.totals import Report, Totals
@@ -97,6 +97,14 @@ class Provider(Named, Protocol):
         """Answer in one piece, where that is cheaper; ``None`` (the default) folds :meth:`stream`."""
         return None
 
+    async def embed(self, call: Call, target: Target) -> Reply:
+        """Vectors for ``call.embeddings.input`` by ``target.model``: a reply with ``vectors``, or with ``raw``.
+
+        ``raw`` is for calls whose ``raw_dialect`` the provider speaks. By default there are no vectors:
+        :class:`~gatewaykit.errors.ModelNotFound`.
+        """
+        raise ModelNotFound(f"The model {target.model!r} makes no embeddings.", param="model")
+
     async def models(self) -> Sequence[Model]:
         """The models on offer now; an empty list says that the provider cannot tell."""
         return ()
@@ -124,6 +132,12 @@ class Authenticator(Named, Protocol):
         it runs on the client's time.
         """
         return
+
+    def challenge(self, incoming: Incoming) -> str | None:
+        """What a ``WWW-Authenticate`` of a 401 says (RFC 9110, 11.6.1), whoever refused the request. Override it to
+        tell where credentials of this kind come from.
+        """
+        return None
 
 
 class Permit(Protocol):

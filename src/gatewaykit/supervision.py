@@ -107,6 +107,7 @@ class Supervisor:
         except BaseException as error:
             logger.error("worker %d failed: %s", os.getpid(), type(error).__name__, exc_info=error)
         finally:
+            logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
