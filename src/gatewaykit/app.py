@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from gatewaykit.assembly import Sources, assemble, find_redis, find_storage
+from gatewaykit.assembly import Sources, assemble, find_redis, find_storage, make_targets, reload
 from gatewaykit.current import REQUEST
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
@@ -19,7 +19,7 @@ from gatewaykit.limits import Standing
 from gatewaykit.live import Live
 from gatewaykit.metrics import Reading
 from gatewaykit.pipeline import Pipeline
-from gatewaykit.protocols import Dialect, Lifespan, Provider
+from gatewaykit.protocols import Dialect, Lifespan, Provider, Reloaded, Router
 from gatewaykit.registry import PluginInfo
 from gatewaykit.settings import ServerSettings
 from gatewaykit.tallying import SharedTally
@@ -46,23 +46,32 @@ class Gateway:
         environ: Mapping[str, str] | None = None,
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
-        sources = Sources(config, os.environ if environ is None else environ, overrides or {})
+        sources = self._sources = Sources(config, os.environ if environ is None else environ, overrides or {})
+        self.tell_others: Callable[[], None] = lambda: None
         self.logger = logging.getLogger("gatewaykit")
         self._registry = sources.load_plugins(plugins)
         self.settings = sources.load_settings(self._registry)
         self.tally = SharedTally()
+        self._speechless: set[str] = set()
         self._providers: dict[str, Provider] = {}
+        self._routers: dict[str, Router] = {}
         self._running: dict[asyncio.AbstractEventLoop, _Run] = {}
         self.storage = find_storage(self._registry, self.settings)
         self.redis = find_redis(self._registry, self.settings)
-        self._assembly = assemble(self._registry, self.settings, self, self._providers)
+        self.targets = make_targets(self.settings)
+        self._assembly = assemble(self._registry, self.settings, self, self._providers, self._routers)
         self._pipeline = Pipeline(self._assembly.parts)
-        self._live = Live("https" if self.settings.get(ServerSettings).tls_certfile else "http")
+        self._live = Live(self.settings.get(ServerSettings).tls_certfile)
 
     @property
     def providers(self) -> Mapping[str, Provider]:
         """All providers by name."""
         return MappingProxyType(self._providers)
+
+    @property
+    def routers(self) -> Mapping[str, Router]:
+        """All routers by name."""
+        return MappingProxyType(self._routers)
 
     @property
     def dialects(self) -> Sequence[Dialect]:
@@ -101,17 +110,21 @@ class Gateway:
         return any(knows(model) for knows in self._assembly.knows)
 
     def readings(self) -> Sequence[Reading]:
-        """How everything in this process stands that can tell; what fails to is passed over, and the log says so."""
+        """How everything in this process stands that can tell; what cannot is passed over, and the log says so."""
         found: list[Reading] = []
-        for owner, readings in self._sources():
+        for owner, readings in self._speakers():
             try:
                 found.extend(readings())
+                self._speechless.discard(owner)
             except Exception as error:
-                logger.error("%s cannot say how it stands: %s", owner, type(error).__name__, exc_info=error)
+                if owner not in self._speechless:
+                    logger.error("%s cannot say how it stands: %s", owner, type(error).__name__, exc_info=error)
+                self._speechless.add(owner)
         return found
 
-    def _sources(self) -> Iterable[tuple[str, Callable[[], Iterable[Reading]]]]:
+    def _speakers(self) -> Iterable[tuple[str, Callable[[], Iterable[Reading]]]]:
         yield "gateway", self._live.readings
+        yield "targets", lambda: self.targets.readings(self.knows)
         if self.storage is not None:
             yield "storage", self.storage.readings
         if self.redis is not None:
@@ -121,6 +134,20 @@ class Gateway:
     def owns(self, path: str) -> bool:
         """Whether this path, relative to the mount point, belongs to a dialect or a route of the gateway."""
         return self._assembly.dialects.methods(path) is not None or self._assembly.routes.owns(path)
+
+    def reload(self, *, everywhere: bool = False) -> Reloaded:
+        """Read the configuration again and put into force what can be changed while the gateway runs.
+
+        ``everywhere`` asks the other workers of this machine to do the same. Raises
+        :class:`~gatewaykit.errors.ConfigError` with every fault; then nothing has changed.
+        """
+        self.settings, reloaded = reload(self._registry, self._sources, self.settings, self._assembly)
+        for section in reloaded.wait:
+            logger.warning("[%s] has changed, and is in force after a restart", section)
+        logger.info("read the configuration again; changed: %s", ", ".join(reloaded.in_force) or "nothing")
+        if everywhere:
+            self.tell_others()
+        return reloaded
 
     # Running
 

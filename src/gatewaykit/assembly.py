@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatewaykit.admission import Door
+from gatewaykit.attempts import Attempts
+from gatewaykit.attending import attended
+from gatewaykit.breaker import BreakerRules
 from gatewaykit.errors import ConfigError, ConfigFault, PluginError
 from gatewaykit.isolation import Costs, harmless, isolate, isolate_async, isolate_limiter
 from gatewaykit.metrics import Reading
@@ -25,29 +29,37 @@ from gatewaykit.protocols import (
     Observer,
     Proceed,
     Provider,
+    Reloaded,
     Router,
     Transform,
 )
 from gatewaykit.registry import Registry
 from gatewaykit.relay import fused
+from gatewaykit.retries import RetryBudget, RetryRules
 from gatewaykit.routes import RouteTable
 from gatewaykit.settings import (
     COMMAND_LINE,
     CORE_SECTIONS,
     DEFAULT,
+    BreakerSettings,
     DatabaseSettings,
+    HedgingSettings,
     PluginsSettings,
     RedisSettings,
+    RetrySettings,
     Section,
     ServerSettings,
     Settings,
     TimeoutSettings,
     read_settings,
 )
+from gatewaykit.targets import Targets
 
 if TYPE_CHECKING:
     from gatewaykit.redislink import RedisLink
     from gatewaykit.storage import Storage
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Sources:
@@ -136,8 +148,9 @@ def find_redis(registry: Registry, settings: Settings) -> RedisLink | None:
 class Assembly:
     """The gateway's insides. ``guarded`` says whether any authenticator stands at the door.
 
-    ``lifespans`` are those of the objects; what ``gateway_lifespan`` returns is collected at each start. ``readings``
-    are those of everything that has some, by the name of whose they are.
+    ``lifespans`` are those of the objects, ``reloadable`` the objects that heed new settings; what ``gateway_lifespan``
+    returns is collected at each start. ``readings`` are those of everything that has some, by the name of whose they
+    are; ``knows`` the routers' answers to which models they know.
     """
 
     parts: Parts
@@ -145,6 +158,7 @@ class Assembly:
     routes: RouteTable
     observers: ObserverQueue
     lifespans: tuple[Callable[[], Lifespan], ...]
+    reloadable: tuple[Any, ...]
     readings: tuple[tuple[str, Callable[[], Iterable[Reading]]], ...]
     knows: tuple[Callable[[str], bool], ...]
     guarded: bool
@@ -155,9 +169,14 @@ Objects = Mapping[str, tuple[Any, ...]]
 
 
 def assemble(
-    registry: Registry, settings: Settings, gateway: GatewayContext, providers: dict[str, Provider]
+    registry: Registry,
+    settings: Settings,
+    gateway: GatewayContext,
+    providers: dict[str, Provider],
+    routers: dict[str, Router],
 ) -> Assembly:
-    """Call every hook once and order what they return. Fills ``providers`` first, for the others may ask for them.
+    """Call every hook once and order what they return. Fills ``providers`` first, for the others may ask for them, and
+    ``routers`` before it collects routes.
 
     Raises :class:`~gatewaykit.errors.ConfigError` with the faults of the registry and those found here.
     """
@@ -165,11 +184,13 @@ def assemble(
     lifespans: list[Callable[[], Lifespan]] = []
     costs = Costs()
     readings: list[tuple[str, Callable[[], Iterable[Reading]]]] = [("hooks", costs.readings)]
+    reloadable: list[Any] = []
 
     def collect(hook: str) -> tuple[Any, ...]:
         items = [item for _, item in registry.collect(hook, gateway=gateway)]
         lifespans.extend(item.lifespan for item in items if callable(getattr(item, "lifespan", None)))
         readings.extend((item.name, item.readings) for item in items if callable(getattr(item, "readings", None)))
+        reloadable.extend(item for item in items if callable(getattr(item, "reload", None)))
         try:
             return solve(items)
         except PluginError as error:
@@ -178,6 +199,7 @@ def assemble(
 
     providers.update({provider.name: provider for provider in collect("gateway_providers")})
     objects = {kind: collect(f"gateway_{kind}") for kind in _KINDS}
+    routers.update({router.name: router for router in objects["routers"]})
     dialects = objects["dialects"]
     registry.faults.extend(_shared_routes(dialects))
     if not dialects and not registry.faults:
@@ -187,18 +209,57 @@ def assemble(
         raise ConfigError([_located(fault, settings) for fault in registry.take_faults()])
     observers = ObserverQueue([item for item in objects["observers"] if _overrides(item, Observer, "record")])
     readings.append(("observers", observers.readings))
-    parts = _parts(objects, providers, observers, settings, costs)
+    on_attempt = _hooks(objects["transforms"], Transform, "on_attempt", lambda call, target: None, costs)
+    parts = _parts(objects, attended(providers, on_attempt), gateway.targets, observers, settings, costs)
     routed = tuple(
         harmless(item, item.routed, costs) for item in objects["observers"] if _overrides(item, Observer, "routed")
     )
-    guarded = any(getattr(item, "identifies", True) for item in objects["authenticators"])
-    table = RouteTable(routes, dialects, routed)
-    knows = tuple(item.knows for item in objects["routers"] if _overrides(item, Router, "knows"))
-    return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), tuple(readings), knows, guarded)
+    return Assembly(
+        parts,
+        DialectTable(dialects),
+        RouteTable(routes, dialects, routed),
+        observers,
+        lifespans=tuple(lifespans),
+        reloadable=tuple(reloadable),
+        readings=tuple(readings),
+        knows=tuple(item.knows for item in objects["routers"] if _overrides(item, Router, "knows")),
+        guarded=any(getattr(item, "identifies", True) for item in objects["authenticators"]),
+    )
+
+
+def reload(registry: Registry, sources: Sources, settings: Settings, assembly: Assembly) -> tuple[Settings, Reloaded]:
+    """Read the settings again and put those into force that objects heed; ``settings`` are the ones before.
+
+    Raises :class:`~gatewaykit.errors.ConfigError` with every fault; then nothing has changed.
+    """
+    fresh = sources.load_settings(registry)
+    faults = list(registry.take_faults())
+    commits: list[Callable[[], None]] = []
+    for item in () if faults else assembly.reloadable:
+        try:
+            commits.append(item.reload(fresh))
+        except ConfigError as error:
+            faults += (_located(fault, fresh) for fault in error.faults)
+    if faults:
+        raise ConfigError(faults)
+    for commit in commits:
+        commit()
+    heeded = {name for item in assembly.reloadable for name in item.reloads}
+    changed = [name for name, section in fresh.sections.items() if section != settings.sections.get(name)]
+    kept = {name: settings.sections[name] for name in settings.sections if name not in heeded}
+    done = tuple(name for name in changed if name in heeded)
+    return replace(fresh, sections={**fresh.sections, **kept}), Reloaded(
+        done, tuple(name for name in changed if name not in heeded)
+    )
 
 
 def _parts(
-    objects: Objects, providers: Mapping[str, Provider], observers: ObserverQueue, settings: Settings, costs: Costs
+    objects: Objects,
+    providers: Mapping[str, Provider],
+    targets: Targets,
+    observers: ObserverQueue,
+    settings: Settings,
+    costs: Costs,
 ) -> Parts:
     """Every method that a request meets, isolated: what fails or hangs is its owner's, and does what that declares."""
     timeouts, transforms, limiters = settings.get(TimeoutSettings), objects["transforms"], objects["limiters"]
@@ -210,6 +271,11 @@ def _parts(
                 harmless(item, item.judged, costs)
                 for item in authenticators
                 if _overrides(item, Authenticator, "judged")
+            ),
+            tuple(
+                isolate(item, item.challenge, lambda incoming: None, costs)
+                for item in authenticators
+                if _overrides(item, Authenticator, "challenge")
             ),
         ),
         limiters=tuple(isolate_limiter(item, timeouts.hook, costs) for item in limiters),
@@ -224,19 +290,48 @@ def _parts(
         on_event=fused(_hooks(transforms, Transform, "on_event", lambda call, event: event, costs)),
         on_reply=_hooks(transforms, Transform, "on_reply", lambda call, reply: reply, costs),
         around=_chain(objects["around_calls"]),
-        providers=providers,
+        attempts=_attempts(providers, targets, settings),
         seal=tuple(
             harmless(item, item.seal, costs) for item in objects["observers"] if _overrides(item, Observer, "seal")
         ),
         observe=observers.record,
         limits=TimeLimits(
             timeouts.request_body,
-            timeouts.first_event,
             timeouts.between_events,
             timeouts.whole_call,
             timeouts.keepalive_comment,
         ),
         max_body_bytes=settings.get(ServerSettings).max_body_bytes,
+    )
+
+
+def make_targets(settings: Settings) -> Targets:
+    """Where everything that is learnt of targets is kept, empty; a section with faults counts as not given."""
+    breaker, retries = _given(settings, BreakerSettings), _given(settings, RetrySettings)
+    hedging = _given(settings, HedgingSettings)
+    slow = math.inf if breaker.slow is None else breaker.slow
+    rules = BreakerRules(
+        breaker.window, breaker.calls, breaker.error_share, slow, breaker.slow_share, breaker.cooldown, breaker.probes
+    )
+    return Targets(
+        rules if breaker.enabled else None,
+        RetryBudget(retries.budget, retries.reserve),
+        RetryBudget(hedging.share, hedging.reserve),
+    )
+
+
+def _given(settings: Settings, section: type[SectionT]) -> SectionT:
+    return section.model_validate({}) if section.section in settings.faulty else settings.get(section)
+
+
+def _attempts(providers: Mapping[str, Provider], targets: Targets, settings: Settings) -> Attempts:
+    retries, timeouts = settings.get(RetrySettings), settings.get(TimeoutSettings)
+    return Attempts(
+        providers,
+        targets,
+        RetryRules(retries.attempts, retries.backoff, retries.longest),
+        first_event=timeouts.first_event,
+        whole_call=timeouts.whole_call,
     )
 
 

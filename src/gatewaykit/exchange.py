@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from gatewaykit.errors import (
@@ -21,7 +21,7 @@ from gatewaykit.errors import (
 from gatewaykit.protocols import Dialect
 from gatewaykit.relay import Meter
 from gatewaykit.responding import Responder, Send
-from gatewaykit.types import EMPTY, Call, CallRecord, ChatRequest, Incoming, Outcome, Principal, Usage
+from gatewaykit.types import EMPTY, Call, CallRecord, Incoming, ModelsRequest, Outcome, Principal, Target, Usage
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _bits = random.Random().getrandbits  # ids have to differ, not to be secret
@@ -104,7 +104,7 @@ class Exchange:
 
     async def reply(self, body: bytes) -> None:
         """Answer in one piece."""
-        headers = [_JSON, (b"content-length", str(len(body)).encode()), *self._headers()]
+        headers = [_JSON, (b"content-length", b"%d" % len(body)), *self._headers()]
         await self.responder.start(200, headers)
         await self.responder.end(body)
 
@@ -114,7 +114,7 @@ class Exchange:
         if self.responder.started or isinstance(error, ClientGone):
             return
         body = self.dialect.encode_error(error, self.incoming.request_id)
-        headers = [_JSON, (b"content-length", str(len(body)).encode()), *self._headers()]
+        headers = [_JSON, (b"content-length", b"%d" % len(body)), *self._headers()]
         headers += [_encoded(name, value) for name, value in error_headers(error)]
         try:
             await self.responder.start(error.status, headers)
@@ -129,7 +129,9 @@ class Exchange:
     def final_usage(self) -> Usage | None:
         """What the call used, estimated if the provider gave no figures; ``None`` when nothing was generated."""
         call = self.call
-        return self.meter.final_usage(call.body) if call is not None and isinstance(call.request, ChatRequest) else None
+        if call is None or isinstance(call.request, ModelsRequest):
+            return None
+        return self.meter.final_usage(call.body)
 
     def seal(self) -> CallRecord:
         """The one record of this exchange, made when its answer is complete. Those who must not lose it have seen it
@@ -177,9 +179,11 @@ class Exchange:
         if (call := self.call) is not None and call.attempts:
             last = call.attempts[-1]
             if last.error is None:
-                headers.append(_encoded("x-gatewaykit-target", str(last.target)))
+                headers.append(_target_header(last.target))
             if len(call.attempts) > 1:
                 headers.append((b"x-gatewaykit-attempts", str(len(call.attempts)).encode()))
+        if call is not None and call.answer_headers:
+            headers += [_encoded(name, value) for name, value in call.answer_headers]
         if self.meter.ignored:
             headers.append(_encoded("x-gatewaykit-ignored", ", ".join(self.meter.ignored)))
         headers += [_encoded(name, value) for name, value in self.permit_headers]
@@ -190,7 +194,7 @@ class Exchange:
         """Stages in milliseconds (W3C Server Timing). ``overhead`` is all that was not waiting for the provider."""
         whole = time.monotonic() - self._arrived
         timings = self.timings
-        timings["provider"] = provider = sum(attempt.seconds for attempt in self.call.attempts) if self.call else 0.0
+        timings["provider"] = provider = self.call.waited if self.call else 0.0
         milliseconds = [seconds * 1000 for seconds in timings.values()]
         return _timing_template(tuple(timings)) % (*milliseconds, (whole - provider) * 1000)
 
@@ -220,12 +224,22 @@ def error_headers(error: GatewayError) -> list[tuple[str, str]]:
     return headers
 
 
+@lru_cache(maxsize=1024)
+def _target_header(target: Target) -> tuple[bytes, bytes]:
+    return _encoded("x-gatewaykit-target", str(target))
+
+
+@lru_cache(maxsize=256)
+def _encoded_name(name: str) -> bytes:
+    return name.lower().encode("ascii")
+
+
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
     """A header that cannot break out of its line nor grow without end, whatever a model or a parameter is called."""
     if len(value) <= _LONGEST and value.isascii() and value.isprintable():
-        return name.lower().encode("ascii"), value.encode("ascii")
+        return _encoded_name(name), value.encode("ascii")
     visible = _INVISIBLE.sub(b" ", value[:_LONGEST].encode("ascii", "backslashreplace"))
-    return name.lower().encode("ascii"), visible[:_LONGEST]
+    return _encoded_name(name), visible[:_LONGEST]
 
 
 def _outcome(error: GatewayError | None) -> Outcome:

@@ -87,15 +87,24 @@ def answer(document: Any, status: int = 200) -> Response:
     return Response(_encode(document), status, media_type="application/json")
 
 
+async def read_bytes(request: Request) -> bytes:
+    """The request's body as it came, up to :data:`MAX_BODY_BYTES`.
+
+    Raises :class:`~gatewaykit.errors.BodyTooLarge`, :class:`~gatewaykit.errors.RequestTimeout` and
+    :class:`~gatewaykit.errors.ClientGone`.
+    """
+    try:
+        return await within(BODY_SECONDS, _read(request))
+    except TimeoutError as error:
+        raise RequestTimeout(headers=[_CLOSE]) from error
+
+
 async def read_body(request: Request, kind: type[T]) -> T:
     """The request's JSON, as ``kind``: a msgspec Struct, say. No body at all counts as an empty object.
 
     Raises :class:`~gatewaykit.errors.BadRequest` that names the field, or what is wrong with the body as a whole.
     """
-    try:
-        body = await within(BODY_SECONDS, _read(request))
-    except TimeoutError as error:
-        raise RequestTimeout(headers=[_CLOSE]) from error
+    body = await read_bytes(request)
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:

@@ -12,6 +12,7 @@ import io
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -31,6 +32,8 @@ USER_AGENT = "gatewaykit"
 _READ_BUFFER = 2**17
 _LARGE_BODY = 2**20
 _BROKEN_OFF = "The model provider broke off its answer."
+PROPAGATED: ContextVar[Mapping[str, str] | None] = ContextVar("gatewaykit_propagated", default=None)
+"""Headers that every request of the data plane gets which the running task sends: the place in a trace, say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +238,8 @@ class _Exchange(AbstractAsyncContextManager[HttpStream]):
         self._headers = headers
 
     async def __aenter__(self) -> HttpStream:
+        if (further := PROPAGATED.get()) is not None:
+            self._headers = {**(self._headers or {}), **further}
         with translated_errors():
             session = await self._client.session()
             self._response = await session.request(
@@ -246,7 +251,8 @@ class _Exchange(AbstractAsyncContextManager[HttpStream]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _bodies.end(self._watched)
+        if self._watched is not None:
+            self._watched.body = None
         if self._response.content.at_eof():
             self._response.release()
         else:
@@ -260,32 +266,43 @@ class _Bodies:
     """
 
     def __init__(self) -> None:
-        self._open: WeakKeyDictionary[Any, aiohttp.StreamReader | None] = WeakKeyDictionary()
+        self._connections: WeakKeyDictionary[Any, _Connection] = WeakKeyDictionary()
 
-    def begin(self, response: aiohttp.ClientResponse) -> object:
-        """The body of ``response`` is going to be read. Returns what :meth:`end` wants; ``None`` if all of it came."""
+    def begin(self, response: aiohttp.ClientResponse) -> _Connection | None:
+        """The body of ``response`` is going to be read, until its connection's ``body`` is set to None. Returns that
+        connection; ``None`` if all of the body came.
+        """
         connection = response.connection
         if connection is None or (protocol := connection.protocol) is None:
             return None
-        if protocol not in self._open:
+        known = self._connections.get(protocol)
+        if known is None:
             closed = protocol.closed
             if closed is None:
                 _break_off(response.content)
                 return None
-            closed.add_done_callback(lambda done: self._closed(protocol, done))
-        self._open[protocol] = response.content
-        return protocol
+            known = self._connections[protocol] = _Connection()
+            closed.add_done_callback(known.close)
+        known.body = response.content
+        if known.is_closed:
+            _break_off(response.content)
+        return known
 
-    def end(self, protocol: object) -> None:
-        """Nobody reads the body any more."""
-        if protocol in self._open:
-            self._open[protocol] = None
 
-    def _closed(self, protocol: Any, done: asyncio.Future[None]) -> None:
+class _Connection:
+    """A connection, and the ``body`` that is read from it now."""
+
+    __slots__ = ("body", "is_closed")
+
+    def __init__(self) -> None:
+        self.body: aiohttp.StreamReader | None = None
+        self.is_closed = False
+
+    def close(self, done: asyncio.Future[None]) -> None:
+        self.is_closed = True
         done.exception()
-        body = self._open.pop(protocol, None)
-        if body is not None:
-            _break_off(body)
+        if self.body is not None:
+            _break_off(self.body)
 
 
 _bodies = _Bodies()
@@ -296,9 +313,11 @@ def _break_off(body: aiohttp.StreamReader) -> None:
         body.set_exception(aiohttp.ClientPayloadError("the connection is closed"))
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO | None:
+def _payload(body: bytes) -> aiohttp.BytesPayload | io.BytesIO | None:
     """What aiohttp is to send; it writes a large body piece by piece only from a file."""
-    return io.BytesIO(body) if len(body) > _LARGE_BODY else body or None
+    if len(body) > _LARGE_BODY:
+        return io.BytesIO(body)
+    return aiohttp.BytesPayload(body) if body else None
 
 
 def control_client(

@@ -11,13 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from time import perf_counter
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from gatewaykit.errors import GatewayError, InternalError, Unavailable
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.names import HOOK, HOOK_CALLS, HOOK_FAILURES, HOOK_TIME, OBJECT, REASON
 from gatewaykit.protocols import Limiter, Named, Permit
-from gatewaykit.stepping import within
+from gatewaykit.stepping import bounded, within
 from gatewaykit.types import Call, Usage
 
 P = ParamSpec("P")
@@ -72,7 +72,12 @@ def isolate_async(
     async def isolated(*args: P.args, **kwargs: P.kwargs) -> T | None:
         began = perf_counter()
         try:
-            return await within(seconds, method(*args, **kwargs))
+            asked = method(*args, **kwargs)
+            try:
+                pending = asked.send(None)
+            except StopIteration as at_once:
+                return cast("T | None", at_once.value)
+            return await bounded(seconds, asked, pending)
         except GatewayError:
             raise
         except TimeoutError as error:
@@ -117,22 +122,25 @@ class _IsolatedPermit:
         self._seconds = seconds
         self._cost = cost
         self.instant = getattr(permit, "instant", False)
-
-    @property
-    def headers(self) -> Sequence[tuple[str, str]]:
-        return self._permit.headers
+        self.headers: Sequence[tuple[str, str]] = permit.headers
 
     async def settle(self, usage: Usage | None) -> None:
-        await self._leave(self._permit.settle(usage))
-
-    async def release(self) -> None:
-        await self._leave(self._permit.release())
-
-    async def _leave(self, leaving: Coroutine[Any, Any, None]) -> None:
         began = perf_counter()
         try:
-            await within(self._seconds, leaving)
+            leaving = self._permit.settle(usage)
+            await (leaving if self.instant else within(self._seconds, leaving))
         except Exception as error:  # noqa: BLE001 - the client has its answer, whatever this is
+            self._cost.errors += 1
+            _report(self._owner, error)
+        finally:
+            self._cost.calls += 1
+            self._cost.seconds += perf_counter() - began
+
+    async def release(self) -> None:
+        began = perf_counter()
+        try:
+            await within(self._seconds, self._permit.release())
+        except Exception as error:  # noqa: BLE001 - as above
             self._cost.errors += 1
             _report(self._owner, error)
         finally:

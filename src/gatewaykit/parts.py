@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gatewaykit.admission import Door
 from gatewaykit.limits import Standing
-from gatewaykit.protocols import Dialect, Permit, Proceed, Provider
+from gatewaykit.protocols import Dialect, Permit, Proceed
 from gatewaykit.relay import OnEvent, OnReply
 from gatewaykit.types import Call, CallRecord, Model, Principal, Target
+
+if TYPE_CHECKING:
+    from gatewaykit.attempts import Attempts
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Seconds: for the request's body, until the first event of an attempt, between events, for the whole call, until
-    a comment is sent.
-    """
+    """Seconds: for the request's body, between events, for the whole call, until a comment is sent."""
 
     request_body: float
-    first_event: float
     between_events: float
     whole_call: float
     keepalive: float
@@ -38,7 +39,7 @@ class Parts:
     on_event: OnEvent | None
     on_reply: tuple[OnReply, ...]
     around: Callable[[Proceed], Proceed]
-    providers: Mapping[str, Provider]
+    attempts: Attempts
     seal: tuple[Callable[[CallRecord], None], ...]
     observe: Callable[[CallRecord], None]
     limits: TimeLimits

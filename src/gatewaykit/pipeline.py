@@ -1,18 +1,17 @@
 """The request's way, from the first header to the last byte.
 
-Request scope, once: authenticate, read, decode, route, limit, transform. Attempt scope, per target: open, first event.
-Then relay, settle, record. What was entered is left again, whatever happens in between.
+Request scope, once: authenticate, read, decode, route, limit, transform. Attempt scope, per target: see
+:mod:`gatewaykit.attempts`. Then relay, settle, record. What was entered is left again, whatever happens in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from gatewaykit.admission import matches, require
+from gatewaykit.admission import denied, matches, require
 from gatewaykit.errors import (
     BodyTooLarge,
     ClientGone,
@@ -20,22 +19,17 @@ from gatewaykit.errors import (
     InternalError,
     MethodNotAllowed,
     ModelNotFound,
-    PermissionDenied,
-    ProviderBadAnswer,
-    ProviderError,
-    ProviderTimeout,
     RequestTimeout,
 )
 from gatewaykit.exchange import Exchange
-from gatewaykit.folding import fold, spread, unfold
+from gatewaykit.folding import spread, unfold
 from gatewaykit.parts import Parts
 from gatewaykit.protocols import Dialect, Permit
 from gatewaykit.relay import StreamRelay, fold_metered
 from gatewaykit.stepping import closing, within
-from gatewaykit.types import INFERENCE, Attempt, Call, Event, Model, ModelList, ModelsRequest, Reply, Target
+from gatewaykit.types import INFERENCE, Call, Event, Model, ModelList, ModelsRequest
 from gatewaykit.watch import Receive, Watch
 
-T = TypeVar("T")
 Acquire = Callable[[Call], Awaitable[Permit | None]]
 logger = logging.getLogger(__name__)
 _DISCARD_FACTOR = 8
@@ -127,7 +121,8 @@ class Pipeline:
         if isinstance(call.request, ModelsRequest):
             return
         if not matches(call.principal.models, call.request.model):
-            raise PermissionDenied(f"This key has no access to the model {call.request.model!r}.", param="model")
+            message = f"This key has no access to the model {call.request.model!r}."
+            raise denied(call.principal, message, param="model")
         for route in self._parts.routes:
             call.targets = tuple(route(call))
             if call.targets:
@@ -146,6 +141,7 @@ class Pipeline:
             raise
         except GatewayError as error:
             exchange.error = error
+            self._parts.attempts.broke(call, error)
             await relay.fail(error)
             raise
         except Exception:
@@ -159,22 +155,20 @@ class Pipeline:
             async with closing(self._proceed(call)) as events:
                 await relay.run(events, watch)
             return
-        first, events = await self._attempt(call, self._begun)
-        target = call.attempts[-1].target
-        async with closing(events):
-            await relay.run(events, watch, first, lambda cause: _blamed(cause, target))
+        async with await self._parts.attempts.begun(call) as begun:
+            await relay.run(begun.events, watch, begun.first, begun.blame)
 
     async def _complete(self, call: Call, exchange: Exchange, receive: Receive) -> None:
         """Answer in one piece. What nobody wants to see as events does not become events."""
         async with self._watch(receive) as watch:
             if self._direct and not isinstance(call.request, ModelsRequest):
-                reply = await self._attempt(call, self._whole)
+                reply = await self._parts.attempts.whole(call)
                 exchange.meter.take(reply)
             else:
                 async with closing(self._proceed(call)) as events:
                     reply = await fold_metered(call, events, exchange.meter, self._parts.on_event)
             watch.end()
-        if reply.usage is None and reply.choices:
+        if reply.usage is None and (reply.choices or reply.vectors):
             reply.usage = exchange.final_usage()
         for hook in self._parts.on_reply:
             reply = hook(call, reply)
@@ -196,59 +190,18 @@ class Pipeline:
             yield await self._catalogue(call, call.request.model)
             return
         if not call.request.stream:
-            for event in unfold(await self._attempt(call, self._whole)):
+            for event in unfold(await self._parts.attempts.whole(call)):
                 yield event
             return
-        first, events = await self._attempt(call, self._begun)
-        async with closing(events):
+        async with await self._parts.attempts.begun(call) as begun:
             try:
-                for event in spread(first):
+                for event in spread(begun.first):
                     yield event
-                async for arrived in events:
+                async for arrived in begun.events:
                     for event in spread(arrived):
                         yield event
             except Exception as cause:
-                raise _blamed(cause, call.attempts[-1].target) from cause
-
-    async def _attempt(self, call: Call, open_: Callable[[Call, Target], Awaitable[T]]) -> T:
-        """Try the targets in order until one answers."""
-        for target in call.targets:
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(self._parts.limits.first_event):
-                    opened = await open_(call, target)
-            except asyncio.CancelledError:
-                call.attempts.append(Attempt(target, time.monotonic() - began, "cancelled"))
-                raise
-            except Exception as cause:
-                error = _blamed(cause, target)
-                call.attempts.append(Attempt(target, time.monotonic() - began, error.code))
-                if not error.fallback or target is call.targets[-1]:
-                    raise error from cause
-            else:
-                call.attempts.append(Attempt(target, time.monotonic() - began))
-                return opened
-        raise ModelNotFound
-
-    async def _begun(self, call: Call, target: Target) -> tuple[Event, AsyncIterator[Event]]:
-        """A stream with its first event."""
-        events = self._parts.providers[target.provider].stream(call, target)
-        try:
-            return await anext(events), events
-        except BaseException as error:
-            async with closing(events):
-                if isinstance(error, StopAsyncIteration):
-                    raise ProviderBadAnswer(detail="the stream is empty") from error
-                raise
-
-    async def _whole(self, call: Call, target: Target) -> Reply:
-        """An answer in one piece, which the provider makes itself or which its stream adds up to."""
-        provider = self._parts.providers[target.provider]
-        reply = await provider.complete(call, target)
-        if reply is not None:
-            return reply
-        async with closing(provider.stream(call, target)) as events:
-            return await fold(events)
+                raise begun.blame(cause) from cause
 
     async def _catalogue(self, call: Call, model: str) -> ModelList:
         found: dict[str, Model] = {}
@@ -284,25 +237,15 @@ class _Permits:
             raise
 
     async def __aexit__(self, *_: object) -> None:
+        if not self._held:
+            return
         if all(permit.instant for permit in self._held):
             await self._leave()
         else:
             await asyncio.shield(asyncio.ensure_future(self._leave()))
 
     async def _leave(self) -> None:
-        if not self._held:
-            return
         answered = self._exchange.meter.first_event is not None
         usage = self._exchange.final_usage()
         for permit in reversed(self._held):
             await (permit.settle(usage) if answered else permit.release())
-
-
-def _blamed(cause: Exception, target: Target) -> GatewayError:
-    """``cause`` if it is an error of ours; else it is the provider's defect, and the log has it."""
-    if isinstance(cause, GatewayError):
-        return cause
-    if isinstance(cause, TimeoutError):
-        return ProviderTimeout(detail=f"{target.provider}: no answer in time")
-    logger.error("provider %s failed: %s", target.provider, type(cause).__name__, exc_info=cause)
-    return ProviderError(detail=f"{target.provider}: {type(cause).__name__}")

@@ -17,6 +17,9 @@ its kind. All of them may declare, as class or instance attributes:
 ``readings``
     a method that tells in numbers how the object stands: it returns :class:`~gatewaykit.metrics.Reading` objects. It is
     called from any thread, whenever somebody looks at the metrics, and may not wait.
+``reload``
+    a method that gets newly read settings, checks them, and returns a function that puts them into force; all objects
+    are asked before any of these functions is called. ``reloads`` names the sections that it heeds.
 """
 
 from __future__ import annotations
@@ -24,9 +27,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
-from gatewaykit.errors import GatewayError
+from gatewaykit.errors import GatewayError, ModelNotFound
 from gatewaykit.limits import Standing
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.totals import Report, Totals
@@ -47,6 +51,7 @@ from gatewaykit.types import (
 if TYPE_CHECKING:
     from gatewaykit.redislink import RedisLink
     from gatewaykit.storage import Storage
+    from gatewaykit.targets import Targets
 
 OnError: TypeAlias = Literal["closed", "open"]
 Proceed: TypeAlias = Callable[[Call], AsyncIterator[Event]]
@@ -83,12 +88,22 @@ class Provider(Named, Protocol):
 
         Usually an ``async def`` with ``yield``. Closing the iterator must close the connection to the provider. Raise
         errors from :mod:`gatewaykit.errors`; those of :class:`gatewaykit.http.HttpClient` are of that kind already.
+        The gateway tries again what may pass; a provider that does so itself asks :meth:`Call.may_retry
+        <gatewaykit.types.Call.may_retry>` first. Under hedging the iterator is begun in one task and read in another.
         """
         ...
 
     async def complete(self, call: Call, target: Target) -> Reply | None:
         """Answer in one piece, where that is cheaper; ``None`` (the default) folds :meth:`stream`."""
         return None
+
+    async def embed(self, call: Call, target: Target) -> Reply:
+        """Vectors for ``call.embeddings.input`` by ``target.model``: a reply with ``vectors``, or with ``raw``.
+
+        ``raw`` is for calls whose ``raw_dialect`` the provider speaks. By default there are no vectors:
+        :class:`~gatewaykit.errors.ModelNotFound`.
+        """
+        raise ModelNotFound(f"The model {target.model!r} makes no embeddings.", param="model")
 
     async def models(self) -> Sequence[Model]:
         """The models on offer now; an empty list says that the provider cannot tell."""
@@ -117,6 +132,12 @@ class Authenticator(Named, Protocol):
         it runs on the client's time.
         """
         return
+
+    def challenge(self, incoming: Incoming) -> str | None:
+        """What a ``WWW-Authenticate`` of a 401 says (RFC 9110, 11.6.1), whoever refused the request. Override it to
+        tell where credentials of this kind come from.
+        """
+        return None
 
 
 class Permit(Protocol):
@@ -228,6 +249,10 @@ class Transform(Named, Protocol):
         """May replace ``call.request`` (with :func:`dataclasses.replace`) or raise an error for the client."""
         return
 
+    def on_attempt(self, call: Call, target: Target) -> None:
+        """``call`` is about to be tried at ``target``, in the running task; there may be other attempts."""
+        return
+
     def on_event(self, call: Call, event: Event) -> Event | None:
         """The event to pass on, changed or not; ``None`` drops it. Called for each event: be quick."""
         return event
@@ -295,6 +320,16 @@ class Tally(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What became of a reload: sections that are ``in_force`` now, and those that have changed and ``wait`` for a
+    restart.
+    """
+
+    in_force: tuple[str, ...]
+    wait: tuple[str, ...]
+
+
 class Settings(Protocol):
     """The validated settings, by section."""
 
@@ -314,6 +349,11 @@ class GatewayContext(Protocol):
     @property
     def providers(self) -> Mapping[str, Provider]:
         """All providers by name; complete in every hook but ``gateway_providers``."""
+        ...
+
+    @property
+    def routers(self) -> Mapping[str, Router]:
+        """All routers by name; complete in ``gateway_routes`` and whatever runs later."""
         ...
 
     @property
@@ -339,6 +379,11 @@ class GatewayContext(Protocol):
         """How everything in this process stands that has ``readings``, the gateway's own parts included."""
         ...
 
+    @property
+    def targets(self) -> Targets:
+        """What is known of every target in this process, and what attempts came to."""
+        ...
+
     async def authenticate(self, incoming: Incoming) -> Principal:
         """Who calls, by the gateway's authenticators: for routes of your own. See :func:`gatewaykit.guarding.guarded`.
 
@@ -353,6 +398,14 @@ class GatewayContext(Protocol):
     @property
     def ready(self) -> bool:
         """Whether the gateway has started, in the running event loop."""
+        ...
+
+    def reload(self, *, everywhere: bool = False) -> Reloaded:
+        """Read the configuration again and put into force what can be changed while the gateway runs.
+
+        ``everywhere`` asks the other workers of this machine to do the same. Raises
+        :class:`~gatewaykit.errors.ConfigError` with every fault; then nothing has changed.
+        """
         ...
 
     @property

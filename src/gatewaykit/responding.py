@@ -17,7 +17,7 @@ class Responder:
     """
 
     def __init__(self, send: Send, before_end: Callable[[], object] | None = None) -> None:
-        self._send_message = send
+        self._send = send
         self._before_end = before_end
         self.status = 0
         self.ended = False
@@ -29,29 +29,30 @@ class Responder:
 
     async def start(self, status: int, headers: HeaderList) -> None:
         """Send status and headers."""
-        if self.started:
+        if self.status:
             raise RuntimeError("the response has started already")
         self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        try:
+            await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        except OSError as error:
+            # Servers that follow ASGI 2.4 raise when the client has left.
+            raise ClientGone from error
 
     async def write(self, data: bytes) -> None:
         """Send a part of the body; more will follow."""
         try:
-            await self._send_message({"type": "http.response.body", "body": data, "more_body": True})
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
         except OSError as error:
             raise ClientGone from error
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""
-        if not self.ended:
-            self.ended = True
-            if self._before_end is not None:
-                self._before_end()
-            await self._send({"type": "http.response.body", "body": data, "more_body": False})
-
-    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        if self._before_end is not None:
+            self._before_end()
         try:
-            await self._send_message(message)
+            await self._send({"type": "http.response.body", "body": data, "more_body": False})
         except OSError as error:
-            # Servers that follow ASGI 2.4 raise when the client has left.
             raise ClientGone from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import ipaddress
+import logging
+import os
 import signal
 import socket
 import ssl
@@ -18,8 +20,9 @@ from gatewaykit.app import Gateway
 from gatewaykit.errors import ConfigError, ConfigFault
 from gatewaykit.heads import limited_protocol
 from gatewaykit.settings import DEFAULT, ServerSettings, Settings
-from gatewaykit.supervision import READY, STOP_SIGNALS, Supervisor
+from gatewaykit.supervision import READY, RELOAD_SIGNAL, STOP_SIGNALS, Supervisor
 
+logger = logging.getLogger(__name__)
 _BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 
@@ -71,8 +74,8 @@ class GatewayServer:
     def __init__(self, gateway: Gateway) -> None:
         server = gateway.settings.get(ServerSettings)
         self._workers = server.workers
+        self._gateway = gateway
         self._config = _uvicorn_config(gateway, server)
-        self._tally = gateway.tally
         if gateway.storage is not None:
             gateway.storage.migrate()  # a database that cannot be used keeps the port shut
         self._socket = _bind(gateway.settings)
@@ -88,17 +91,28 @@ class GatewayServer:
         settle_memory()
         try:
             if self._workers > 1:
-                Supervisor(self._workers, self._work).run(on_ready, on_stop=self._socket.close)
+                Supervisor(self._workers, self._work, self._reload).run(on_ready, on_stop=self._socket.close)
             else:
-                _Server(self._config, STOP_SIGNALS, on_ready).run(sockets=[self._socket])
+                _Server(self._config, STOP_SIGNALS, on_ready, self._reload).run(sockets=[self._socket])
         finally:
             self._socket.close()
 
     def _work(self, link: socket.socket, tally: socket.socket) -> None:
         """One of several workers, joined to its parent by ``link``, and by ``tally`` for what it counts."""
-        self._tally.join(tally)
-        server = _Server(self._config, (signal.SIGTERM,), lambda: link.sendall(READY), link)
+        self._gateway.tally.join(tally)
+        self._gateway.tell_others = lambda: os.kill(os.getppid(), RELOAD_SIGNAL)
+        server = _Server(self._config, (signal.SIGTERM,), lambda: link.sendall(READY), self._reload, link)
         server.run(sockets=[self._socket])
+
+    def _reload(self) -> bool:
+        """The configuration may have changed; one with faults is told of in the log, and changes nothing."""
+        try:
+            self._gateway.reload()
+        except ConfigError as error:
+            for fault in error.faults:
+                logger.error("the configuration stays as it was: %s", fault)
+            return False
+        return True
 
 
 class _Server(uvicorn.Server):
@@ -109,11 +123,13 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         signals: tuple[signal.Signals, ...],
         on_ready: Callable[[], None],
+        on_reload: Callable[[], bool],
         parent: socket.socket | None = None,
     ) -> None:
         super().__init__(config)
         self._signals = signals
         self._on_ready = on_ready
+        self._on_reload = on_reload
         self._parent = parent
 
     @contextmanager
@@ -131,6 +147,8 @@ class _Server(uvicorn.Server):
         except SystemExit:
             raise SystemExit(1) from None
         settle_memory()
+        asyncio.get_running_loop().add_signal_handler(RELOAD_SIGNAL, self._on_reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (RELOAD_SIGNAL,))
         if self._parent is not None:
             asyncio.get_running_loop().add_reader(self._parent, self._orphaned, self._parent)
         self._on_ready()

@@ -25,7 +25,7 @@ KINDS: Mapping[str, type] = {
 }
 """The hooks whose objects have names, and the protocol of each."""
 
-_OPTIONAL = {"flush", "judged", "knows", "routed", "seal", "standings"}
+_OPTIONAL = {"challenge", "flush", "judged", "knows", "routed", "seal", "standings"}
 
 
 def misshapen(hook: str, item: Any) -> str | None:
@@ -87,6 +87,8 @@ _ATTRIBUTES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "after": (_are_names, "is not a list of names"),
     "tier": (_is_number, "is not a number"),
     "on_error": (lambda value: value in {"open", "closed"}, "is neither 'open' nor 'closed'"),
+    "reload": (callable, "is no method"),
+    "reloads": (_are_names, "are not names of sections"),
     "deadline": (lambda value: _is_number(value) and value > 0, "is not a number of seconds"),
     "routes": (_are_routes, "are not pairs of method and path"),
 }

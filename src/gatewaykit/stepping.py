@@ -41,7 +41,7 @@ def _waited(inner: Generator[Any, Any, T], pending: Any, then: Callable[[], Awai
     return cast("T", (yield from _driven(inner, pending)))
 
 
-def _driven(inner: Generator[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
+def _driven(inner: Generator[Any, Any, Any] | Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
     """Run ``inner``, which waits for ``pending``, to its end."""
     while True:
         try:
@@ -93,16 +93,17 @@ def _within(seconds: float, awaitable: Coroutine[Any, Any, T]) -> Generator[Any,
         pending = next(inner)
     except StopIteration as done:
         return cast("T", done.value)
-    return (yield from _bounded(seconds, inner, pending).__await__())
+    return (yield from bounded(seconds, inner, pending).__await__())
 
 
-async def _bounded(seconds: float, inner: Generator[Any, Any, T], pending: Any) -> T:
+async def bounded(seconds: float, inner: Generator[Any, Any, T] | Coroutine[Any, Any, T], pending: Any) -> T:
+    """The rest of what :func:`within` does, for a caller that took the first step itself: ``pending`` came of it."""
     async with asyncio.timeout(seconds):
         return await _resumed(inner, pending)
 
 
 @coroutine
-def _resumed(inner: Generator[Any, Any, T], pending: Any) -> Generator[Any, Any, T]:
+def _resumed(inner: Generator[Any, Any, T] | Coroutine[Any, Any, T], pending: Any) -> Generator[Any, Any, T]:
     return cast("T", (yield from _driven(inner, pending)))
 
 

@@ -22,20 +22,24 @@ from gatewaykit.tallying import TallyHub
 
 READY = b"r"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+RELOAD_SIGNAL = signal.SIGHUP
+_SIGNALS = (*STOP_SIGNALS, RELOAD_SIGNAL)
 Work: TypeAlias = Callable[[socket.socket, socket.socket], None]
 logger = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Keeps ``count`` workers running ``work`` until SIGTERM or SIGINT; a second signal kills them.
+    """Keeps ``count`` workers running ``work`` until SIGTERM or SIGINT; a second signal kills them. At SIGHUP
+    ``on_reload`` is called, and if it says that all is well, the workers get the signal, too.
 
     ``work`` gets the worker's ends of both pairs: it writes :data:`READY` into the first when it serves, returns at
     SIGTERM, and should also return when that stream ends. SIGINT, which a terminal sends to all processes at once, is
     the parent's alone.
     """
 
-    def __init__(self, count: int, work: Work) -> None:
+    def __init__(self, count: int, work: Work, on_reload: Callable[[], bool] = lambda: True) -> None:
         self._count = count
+        self._on_reload = on_reload
         self._work = work
         self._pids: dict[socket.socket, int] = {}
         self._ready: set[socket.socket] = set()
@@ -73,12 +77,12 @@ class Supervisor:
         tally = self._hub.open()
         sys.stdout.flush()
         sys.stderr.flush()
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
             ours.close()
             self._become_worker(theirs, tally)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
         tally.close()
         self._pids[ours] = pid
@@ -91,7 +95,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # that to reload waits until it serves
             self._selector.close()
             for other in self._pids:
                 other.close()
@@ -109,8 +113,11 @@ class Supervisor:
             os._exit(status)
 
     def _heed(self, signals: socket.socket, on_stop: Callable[[], None]) -> None:
-        signals.recv(64)
-        if self._stopping:
+        numbers = set(signals.recv(64))
+        if numbers == {RELOAD_SIGNAL}:
+            if self._on_reload():
+                self._tell_all(RELOAD_SIGNAL)
+        elif self._stopping:
             self._tell_all(signal.SIGKILL)
         else:
             self._stop(on_stop)
@@ -150,10 +157,10 @@ class Supervisor:
 
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """A socket that becomes readable at a stop signal."""
+    """A socket that becomes readable at a signal; what is read are the signals' numbers."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
+    before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
     wakeup = signal.set_wakeup_fd(writer.fileno())
     try:
         yield reader

@@ -10,10 +10,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from gatewaykit.limits import Limit
 from gatewaykit.tracecontext import parse
+
+if TYPE_CHECKING:
+    from gatewaykit.errors import GatewayError
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 """An empty read-only mapping, shared as a default."""
@@ -158,7 +161,24 @@ class ModelsRequest:
     stream: bool = False
 
 
-Request: TypeAlias = ChatRequest | ModelsRequest
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """Texts of which vectors are wanted; it is never streamed. A text may be given as the ids of its tokens.
+
+    ``encoding`` is how the client wants to read numbers: as JSON, or as base64 of 32-bit floats, little-endian. It is
+    the dialect's matter, not the provider's. ``dimensions`` is how many numbers a vector shall have.
+    """
+
+    model: str
+    input: tuple[str | tuple[int, ...], ...]
+    encoding: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+    user: str | None = None
+    stream: bool = False
+    extra: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+
+
+Request: TypeAlias = ChatRequest | ModelsRequest | EmbeddingsRequest
 
 
 # events and answers
@@ -287,6 +307,16 @@ class ModelList(Event):
     models: tuple[Model, ...]
 
 
+Vector: TypeAlias = Sequence[float]
+
+
+@dataclass(slots=True)
+class EmbeddingList(Event):
+    """The answer to an :class:`EmbeddingsRequest`: one vector for each text, in its order."""
+
+    vectors: tuple[Vector, ...]
+
+
 @dataclass(slots=True)
 class Choice:
     """One complete answer."""
@@ -312,6 +342,7 @@ class Reply:
     ignored: tuple[str, ...] = ()
     raw: bytes | None = None
     models: tuple[Model, ...] | None = None
+    vectors: tuple[Vector, ...] | None = None
 
 
 # the call
@@ -344,7 +375,8 @@ class Principal:
 
     ``tenant`` separates what must never be shared (sessions, caches, files); it defaults to ``id``. ``models`` and
     ``routes`` are globs of the models it may use and the paths it may call, ``scopes`` what it may do there.
-    ``limits`` are its own and its owner's.
+    ``limits`` are its own and its owner's. ``challenge`` is what ``WWW-Authenticate`` says when it may not do
+    something, but for the scope that was missing (RFC 6750, 3.1); empty for credentials that know no such thing.
     """
 
     id: str
@@ -356,6 +388,7 @@ class Principal:
     scopes: frozenset[str] = frozenset({INFERENCE, USAGE})
     limits: tuple[Limit, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    challenge: str = ""
 
     def __post_init__(self) -> None:
         if not self.tenant:
@@ -363,26 +396,62 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedge:
+    """When to start a second target beside a first that is silent: after ``seconds``; or, with a ``quantile``, after
+    the time within which that share of its answers begin, and ``seconds`` while that is not known.
+    """
+
+    seconds: float
+    quantile: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """One place that can answer: a model, by its name at the provider of that name."""
+    """One place that can answer: a model, by its name at the provider of that name.
+
+    All else says how it is asked, and makes it no other place: targets are equal where provider and model are.
+    ``first_event`` is the time limit in seconds until its first event, instead of ``timeouts.first_event``;
+    ``parameters`` are sent where the client said nothing of them; ``context`` is the length of its window in tokens.
+    It is asked only ``after`` an error with one of these codes, if there are any; and after one of those it ``stops``
+    at, only targets are asked that wait for it. ``hedge`` starts the next target beside it.
+    """
 
     provider: str
     model: str
+    first_event: float | None = field(default=None, compare=False)
+    parameters: Mapping[str, Any] = field(default_factory=lambda: EMPTY, compare=False)
+    context: int | None = field(default=None, compare=False)
+    after: frozenset[str] = field(default=frozenset(), compare=False)
+    stops: frozenset[str] = field(default=frozenset(), compare=False)
+    hedge: Hedge | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}"
+
+
+CACHE = "cache"
+"""The provider's name in the target of an answer that was kept from an earlier call: it costs nothing."""
 
 
 @dataclass(slots=True)
 class Attempt:
     """One try at one target; ``error`` is the code of what went wrong, ``None`` if it answered.
 
-    ``seconds`` are those until the first event or, for an answer in one piece, until the whole of it.
+    ``seconds`` are those until the first event or, for an answer in one piece, until the whole of it. Beside the codes
+    of errors there are ``cancelled`` (the call was over) and ``overtaken`` (another target was quicker).
     """
 
     target: Target
     seconds: float
     error: str | None = None
+
+
+class Allowance(Protocol):
+    """Who decides whether anything is tried again."""
+
+    def grant(self, call: Call, error: GatewayError) -> bool:
+        """Whether the provider that ``call`` is at may try once more after ``error``; granted, it counts as a try."""
+        ...
 
 
 @dataclass(slots=True)
@@ -391,7 +460,11 @@ class Call:
 
     ``raw_dialect`` names the client's dialect while its bytes (``body``) may pass unread to a provider that speaks it;
     it is ``None`` once a transform wants to see events or has changed the request. ``state`` belongs to plugins, by
-    plugin name. ``arrived`` is ``time.monotonic()``; ``timings`` are seconds by stage.
+    plugin name. ``answer_headers`` are added to the answer, if they are set before its first event. ``arrived`` is
+    ``time.monotonic()``; ``timings`` are seconds by stage.
+
+    ``target`` is the one that is being tried, since ``tried_at``; ``retried`` counts further tries, ``waited`` the
+    seconds that went by until a target began to answer, pauses between tries included.
     """
 
     incoming: Incoming
@@ -405,6 +478,19 @@ class Call:
     arrived: float = field(default_factory=time.monotonic)
     timings: dict[str, float] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+    answer_headers: tuple[tuple[str, str], ...] = ()
+    target: Target | None = None
+    tried_at: float = 0.0
+    retried: int = 0
+    waited: float = 0.0
+    allowance: Allowance | None = field(default=None, repr=False)
+
+    def may_retry(self, error: GatewayError) -> bool:
+        """Whether a provider may try again by itself after ``error``; to be asked before each further try.
+
+        The gateway counts such tries with its own, against one budget, and says no while another target is left.
+        """
+        return self.allowance is None or self.allowance.grant(self, error)
 
     @property
     def request_id(self) -> str:
@@ -416,6 +502,13 @@ class Call:
         """The request, for those who serve conversations only."""
         if not isinstance(self.request, ChatRequest):
             raise TypeError(f"not a chat request: {type(self.request).__name__}")
+        return self.request
+
+    @property
+    def embeddings(self) -> EmbeddingsRequest:
+        """The request, for those who make vectors."""
+        if not isinstance(self.request, EmbeddingsRequest):
+            raise TypeError(f"not a request for embeddings: {type(self.request).__name__}")
         return self.request
 
 

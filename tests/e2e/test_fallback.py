@@ -11,7 +11,7 @@ import pytest
 from .talking import Talker, talking, text_of, user
 from .world import GIGACHAT, GPT, KEY, LIMITED_KEY, PROMPT, World, inhabited
 
-BEFORE = ["status=500", "status=503", "status=429;retry-after=7", "status=402", "status=403", "status=404", "html=502"]
+BEFORE = ["status=500", "status=503", "status=429", "status=402", "status=403", "status=404", "html=502"]
 BROKEN = ["drop=before", "empty=200", "garbage", "half-line", "drop=after:0", "finish=error"]
 both_ways = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 

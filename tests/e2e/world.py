@@ -215,6 +215,8 @@ def _configuration(
     usual: dict[str, dict[str, Any]] = {
         "static_keys": {"keys": {"main": KEY, "limited": LIMITED_KEY}, "models": {"limited": SMALL}},
         "log": {"format": "json"},
+        "retries": {"attempts": 0},
+        "breaker": {"enabled": False},
         "plugins": {"blocked": [each.name for each in entry_points(group="gatewaykit") if each.name not in wanted]},
         "gigachat": {
             "base_url": sandbox.base_url,

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from gatewaykit.limits import Limit, Standing
 
 
-@dataclass(slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True, gc=False):
     """``amount`` to be counted against ``limit``; 1 for a call under a limit of concurrency."""
 
     limit: Limit
@@ -24,14 +25,15 @@ class Charge:
 
 @dataclass(slots=True)
 class Decision:
-    """The answer to a reservation: one standing for each charge, in order, after what was taken.
+    """The answer to a reservation: one standing for each charge, in order, after what was taken. Read them at once: a
+    store may work them out when they are looked at.
 
     ``refused`` are the positions of the charges that do not fit. ``unseeded`` are the positions of those whose calendar
     period this store knows nothing of: :meth:`Backend.seed` them and ask again. If either is not empty, nothing was
     taken.
     """
 
-    standings: tuple[Standing, ...]
+    standings: Sequence[Standing]
     refused: tuple[int, ...] = ()
     unseeded: tuple[int, ...] = ()
 
@@ -59,14 +61,14 @@ class Backend(Protocol):
     async def settle(self, hold: str, charges: Sequence[Charge]) -> None:
         """Replace what is held under ``hold`` by what was really used, and give concurrency back.
 
-        ``charges`` are those reserved whose limit is :attr:`~gatewaykit.limits.Limit.held`, with the real amounts,
-        which may be larger than those reserved. They count in the slice of the reservation. Again, or after the lease
-        has ended, it does nothing.
+        ``charges`` are those reserved whose limit is :attr:`~gatewaykit.limits.Limit.held`, all of them and in the same
+        order, with the real amounts, which may be larger than those reserved. They count in the slice of the
+        reservation. Again, or after the lease has ended, it does nothing.
         """
         ...
 
     async def renew(self, holds: Mapping[str, Iterable[Limit]]) -> None:
-        """The calls go on: their holds, on these limits, live a lease from now. Ended ones stay ended."""
+        """The calls go on: their holds, on all these limits, live a lease from now. Ended ones stay ended."""
         ...
 
     async def seed(self, limit: Limit, used: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from gatewaykit.limits import Limit, Standing
 
@@ -11,7 +10,7 @@ _SOON = 1.0
 """Nobody knows when a call ends: after so many seconds it is worth asking for its place."""
 
 
-def standing(limit: Limit, amounts: Mapping[float, int], used: int, asked: int, now: float) -> Standing:
+def standing(limit: Limit, amounts: dict[float, int], used: int, asked: int, now: float) -> Standing:
     """How ``limit`` stands at ``now``, and when ``asked`` may fit.
 
     ``amounts`` is what counts, by the unix time until which it does, earliest first; ``used`` is the sum.
@@ -23,14 +22,14 @@ def standing(limit: Limit, amounts: Mapping[float, int], used: int, asked: int, 
     return Standing(limit, used, resets, 0.0 if fits else _room_in(limit, amounts, used + asked, now))
 
 
-def _resets(amounts: Mapping[float, int], now: float) -> float:
-    for until in reversed([*amounts]):
+def _resets(amounts: dict[float, int], now: float) -> float:
+    for until in reversed(amounts):
         if amounts[until]:
             return until - now
     return 0.0
 
 
-def _room_in(limit: Limit, amounts: Mapping[float, int], wanted: int, now: float) -> float:
+def _room_in(limit: Limit, amounts: dict[float, int], wanted: int, now: float) -> float:
     for until, amount in amounts.items():
         wanted -= amount
         if wanted <= limit.amount:

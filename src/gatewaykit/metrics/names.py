@@ -184,6 +184,14 @@ BREAKER_OPENED = Metric(
 RETRIES = Metric(
     "gatewaykit.retries", "counter", "{attempt}", "Attempts repeated at the same target.", (PROVIDER, ANSWERED)
 )
+HEDGES = Metric(
+    "gatewaykit.hedges", "counter", "{attempt}",
+    "Second targets that were begun beside a silent first one, and those of them that were quicker.", (RESULT,),
+)  # fmt: skip
+ATTEMPTS_ACTIVE = Metric(
+    "gatewaykit.attempts.active", "updown", "{attempt}", "Attempts that are going on, streams until their end.",
+    (PROVIDER, ANSWERED),
+)  # fmt: skip
 CREDENTIAL_STATE = Metric(
     "gatewaykit.credential.state", "gauge", "1", "1 for the state in which a provider's credential is.",
     (PROVIDER, CREDENTIAL, STATE), merge="max",

@@ -22,7 +22,7 @@ _MERGE: Mapping[str, Callable[[list[float]], float]] = {"sum": sum, "max": max, 
 class Report:
     """What one process has to say: ``counts`` is what came on top since its last report, ``gauges`` what holds now.
 
-    ``metrics`` explains those of them that no report of this process has named before.
+    ``metrics`` explains what either of them names.
     """
 
     metrics: list[Metric] = field(default_factory=list)
@@ -45,6 +45,8 @@ class Totals:
         for metric in report.metrics:
             self._metrics.setdefault(metric.name, metric)
         for name, labels, numbers in report.counts:
+            if name not in self._metrics:
+                continue
             series = (name, labels)
             known = self._counts.get(series)
             if known is not None and len(known) == len(numbers):

@@ -84,7 +84,7 @@ class RedisLink:
             else:
                 await session.aclose()
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Any:
         """What ``script`` returns for these keys (prefix included) and arguments; text comes as bytes.
 
         One round trip, and one more when Redis does not know the script yet. Raises

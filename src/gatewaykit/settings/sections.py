@@ -147,6 +147,55 @@ class TimeoutSettings(Section):
     hook: Seconds = Field(1.0, description="For one step of a plugin, such as a transform, in each call.")
 
 
+class RetrySettings(Section):
+    """Trying again what failed before its first event, when no other target is left. Providers' own retries count."""
+
+    section = "retries"
+
+    attempts: int = Field(2, ge=0, le=10, description="Further tries of one call, by the gateway or by its provider.")
+    backoff: float = Field(
+        0.25, ge=0, description="Before try n the wait is random, up to this many seconds times 2 to the power of n."
+    )
+    longest: Seconds = Field(
+        10.0, description="Longest wait in seconds; when a provider asks for more, the client gets its error instead."
+    )
+    budget: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Share of all calls that further tries may add; clients' own retries use it up too.",
+    )
+    reserve: int = Field(10, ge=0, description="Further tries in 10 seconds that are possible whatever the share says.")
+
+
+class BreakerSettings(Section):
+    """When a failing target is left alone for a while, in each process."""
+
+    section = "breaker"
+
+    enabled: bool = Field(True, description="Leave failing targets alone.")
+    window: Seconds = Field(30.0, description="Seconds that are looked back upon.")
+    calls: int = Field(20, ge=1, description="Calls within the window below which nothing is concluded.")
+    error_share: float = Field(0.5, gt=0, le=1, description="Share of failures that opens the circuit.")
+    slow: Seconds | None = Field(None, description="Seconds after which an answer counts as slow; unset, none does.")
+    slow_share: float = Field(0.5, gt=0, le=1, description="Share of slow answers that opens the circuit.")
+    cooldown: Seconds = Field(5.0, description="Seconds without any call to the target, before a probe.")
+    probes: int = Field(
+        2, ge=1, description="Calls that must succeed, one after the other, to close the circuit again."
+    )
+
+
+class HedgingSettings(Section):
+    """How many calls may ask a second target beside a silent first one; models opt in under `[router.models]`."""
+
+    section = "hedging"
+
+    share: float = Field(
+        0.05, ge=0, le=1, description="Share of all hedged models' calls that a second target may add."
+    )
+    reserve: int = Field(2, ge=0, description="Second targets in 10 seconds that are possible whatever the share says.")
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -252,6 +301,9 @@ CORE_SECTIONS: tuple[type[Section], ...] = (
     ServerSettings,
     PluginsSettings,
     TimeoutSettings,
+    RetrySettings,
+    BreakerSettings,
+    HedgingSettings,
     LogSettings,
     DatabaseSettings,
     RedisSettings,

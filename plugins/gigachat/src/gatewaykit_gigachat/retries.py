@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Collection
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import stamina
 
@@ -14,6 +14,7 @@ from .errors import Refused
 from .tls import explained
 
 T = TypeVar("T")
+MayRetry: TypeAlias = Callable[[GatewayError], bool]
 
 
 class Retries:
@@ -30,28 +31,34 @@ class Retries:
         self._longest = longest
         self._statuses = frozenset(statuses)
 
-    async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
+    async def run(self, operation: Callable[[], Awaitable[T]], may_retry: MayRetry = lambda _: True) -> T:
         """The result of ``operation``. Raises :class:`~gatewaykit.errors.GatewayError` of its last try.
 
-        The first try is bare, because stamina costs 100 µs; its failure then counts as the first of stamina's attempts.
+        ``may_retry`` is asked before each further try, with the error that is the reason for it. The first try is bare,
+        because stamina costs 100 µs; its failure then counts as the first of stamina's attempts.
         """
         try:
             return await operation()
         except (GatewayError, Refused) as error:
             failure = error
         try:
-            return await self._again(operation, failure)
+            return await self._again(operation, failure, may_retry)
         except Refused as refused:
             raise refused.error from None
 
-    async def _again(self, operation: Callable[[], Awaitable[T]], first: GatewayError | Refused) -> T:
+    async def _again(
+        self, operation: Callable[[], Awaitable[T]], first: GatewayError | Refused, may_retry: MayRetry
+    ) -> T:
         known: GatewayError | Refused | None = _explained(first)
         tries = 0
 
         def wait(error: Exception) -> bool | float:
             nonlocal tries
             tries += 1
-            return self._wait(error, tries - 1)
+            seconds = self._wait(error, tries - 1)
+            if seconds is False or tries > self._most:
+                return False
+            return may_retry(_public(error)) and seconds
 
         async for attempt in stamina.retry_context(on=wait, attempts=self._most + 1, timeout=None):
             with attempt:
@@ -77,6 +84,13 @@ class Retries:
         if asked is None:
             return random.uniform(0.0, min(self._longest, self._factor * 2**tries))
         return asked if asked <= self._longest else False
+
+
+def _public(error: Exception) -> GatewayError:
+    """``error`` in the gateway's words."""
+    if isinstance(error, Refused):
+        return error.error
+    return error if isinstance(error, GatewayError) else GatewayError()
 
 
 def _explained(error: GatewayError | Refused) -> GatewayError | Refused:

@@ -6,8 +6,8 @@ Sources: OpenAI API reference, "Rate limits"; draft-ietf-httpapi-ratelimit-heade
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from math import ceil
 
 from gatewaykit.limits import Limit, Standing
 
@@ -24,53 +24,54 @@ class Teller:
     """Writes the headers for calls under ``limits``; what does not change is written once."""
 
     def __init__(self, limits: Sequence[Limit]) -> None:
-        own = [(place, limit) for place, limit in enumerate(limits) if limit.whose in OWN]
+        self._own = [place for place, limit in enumerate(limits) if limit.whose in OWN]
+        own = [limits[place] for place in self._own]
         self._policy = ", ".join(
             f'"{limit.whose}-{limit.name}";q={min(limit.amount, _LONGEST)}{_UNITS[limit.unit]}{_window(limit)}'
-            for _, limit in own
+            for limit in own
         )
-        self._own = tuple((place, limit.span == "total") for place, limit in own)
         self._states = ", ".join(
-            f'"{limit.whose}-{limit.name}";r=%d{"" if limit.span == "total" else ";t=%d"}' for _, limit in own
+            f'"{limit.whose}-{limit.name}";r=%d{"" if limit.span == "total" else ";t=%d"}' for limit in own
         )
         self._units = [
             (places, f"x-ratelimit-limit-{unit}", f"x-ratelimit-remaining-{unit}", f"x-ratelimit-reset-{unit}")
             for unit in _TOLD_AS_OPENAI_DOES
-            if (places := [place for place, limit in own if limit.unit == unit])
+            if (places := [place for place, limit in enumerate(own) if limit.unit == unit])
         ]
 
     def tell(self, standings: Sequence[Standing]) -> list[tuple[str, str]]:
         """The headers of an answer, from how the limits stand, in their order; of each unit, the tightest limit."""
         if not self._own:
             return []
+        own = [standings[place] for place in self._own]
         found: list[tuple[str, str]] = []
         for places, limit, remaining, reset in self._units:
-            tightest = standings[places[0]]
+            tightest = own[places[0]]
             for place in places[1:]:
-                tightest = min(tightest, standings[place], key=_left)
+                if _is_tighter(own[place], tightest):
+                    tightest = own[place]
             found.append((limit, str(tightest.limit.amount)))
             found.append((remaining, str(tightest.remaining)))
             found.append((reset, duration(tightest.resets)))
         found.append(("ratelimit-policy", self._policy))
-        found.append(("ratelimit", self._states % self._figures(standings)))
+        found.append(("ratelimit", self._states % tuple(self._figures(own))))
         return found
 
-    def _figures(self, standings: Sequence[Standing]) -> tuple[int, ...]:
+    def _figures(self, own: Sequence[Standing]) -> list[int]:
         figures: list[int] = []
-        for place, endless in self._own:
-            standing = standings[place]
+        for standing in own:
             remaining = standing.limit.amount - standing.used
             figures.append(0 if remaining < 0 else remaining if remaining < _LONGEST else _LONGEST)
-            if not endless:
-                figures.append(math.ceil(standing.resets))
-        return tuple(figures)
+            if standing.limit.span != "total":
+                figures.append(ceil(standing.resets))
+        return figures
 
 
 def duration(seconds: float) -> str:
     """As OpenAI writes durations: ``17ms``, ``1s``, ``6m0s``, ``1h2m3s``."""
     if seconds < 1:
-        return f"{math.ceil(seconds * 1000)}ms"
-    whole = math.ceil(min(seconds, _LONGEST))
+        return f"{ceil(seconds * 1000)}ms"
+    whole = ceil(min(seconds, _LONGEST))
     if whole < 60:
         return f"{whole}s"
     minutes, rest = divmod(whole, 60)
@@ -80,8 +81,9 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes}m{rest}s"
 
 
-def _left(standing: Standing) -> float:
-    return standing.remaining / standing.limit.amount if standing.limit.amount else 0.0
+def _is_tighter(one: Standing, other: Standing) -> bool:
+    """Whether less of it is left, by its share of the whole; of an amount of 0 nothing is."""
+    return one.remaining * (other.limit.amount or 1) < other.remaining * (one.limit.amount or 1)
 
 
 def _window(limit: Limit) -> str:

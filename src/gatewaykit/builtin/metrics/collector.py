@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gatewaykit.builtin.metrics.measures import Measures
 from gatewaykit.builtin.metrics.series import ReadingBook, SeriesBook
-from gatewaykit.metrics import Metric, Reading
+from gatewaykit.metrics import Reading
 from gatewaykit.metrics.names import CPU_TIME, LOOP_LAG, MEMORY, OBSERVER_DROPPED, WORKERS
 from gatewaykit.metrics.totals import Report
 from gatewaykit.protocols import Observer
@@ -45,7 +45,6 @@ class Collector(Observer):
         self._reading_book = ReadingBook(most)
         self._records: deque[CallRecord | RouteRecord] = deque()
         self._append = self._records.append
-        self._told: set[str] = set()
         self._lag = LoopLag()
         self._dropped = 0
 
@@ -69,12 +68,7 @@ class Collector(Observer):
                 record = records.popleft()
                 measures.call(record) if isinstance(record, CallRecord) else measures.route(record)
         counted, read = self._book.take(), self._reading_book.report(self._readings())
-        return Report(self._new([*counted.metrics, *read.metrics]), counted.counts + read.counts, read.gauges)
-
-    def _new(self, metrics: Iterable[Metric]) -> list[Metric]:
-        fresh = {metric.name: metric for metric in metrics if metric.name not in self._told}
-        self._told.update(fresh)
-        return list(fresh.values())
+        return Report([*counted.metrics, *read.metrics], counted.counts + read.counts, read.gauges)
 
     def readings(self) -> Iterator[Reading]:
         """How this process is."""

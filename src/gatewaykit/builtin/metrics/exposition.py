@@ -22,7 +22,7 @@ from opentelemetry.sdk.metrics.export import (
     ScopeMetrics,
     Sum,
 )
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -43,7 +43,7 @@ class Exposition:
         reader = PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)
         # A MeterProvider would do the same, and give what its instruments have.
         reader._set_collect_callback(lambda *_, **__: self._data)
-        self._resource = Resource.create(dict(attributes))
+        self._resource = Resource.create().merge(Resource(dict(attributes))).merge(OTELResourceDetector().detect())
         self._began = time.time_ns()
 
     def render(self, totals: Totals, accept: str) -> tuple[bytes, str]:

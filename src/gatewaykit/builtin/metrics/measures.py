@@ -69,7 +69,9 @@ class Measures:
                 self._book.record(names.STAGES, (stage,), seconds)
         if record.attempts:
             until = record.first_event_seconds if record.stream else record.seconds
-            waited = sum(attempt.seconds for attempt in record.attempts)
+            waited = record.timings.get("provider")
+            if waited is None:
+                waited = sum(attempt.seconds for attempt in record.attempts)
             if until is not None:
                 self._book.record(names.OVERHEAD, (record.route,), max(0.0, until - waited))
 

@@ -1,0 +1,121 @@
+"""Why a request goes where it goes: what the router and the circuits say of it, without a call."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gatewaykit.builtin.router.conditions import prompt_tokens
+from gatewaykit.builtin.router.router import ModelRouter
+from gatewaykit.builtin.router.table import CODES, Entry
+from gatewaykit.limits import Standing
+from gatewaykit.pricing import PriceBook, money_text
+from gatewaykit.targets import Targets, TargetState
+from gatewaykit.types import Call, Target
+
+Document = dict[str, Any]
+_KINDS = {code: kind for kind, codes in CODES.items() for code in codes}
+_TOKENS_ANSWERED = 1000
+
+
+def explain(router: ModelRouter, targets: Targets, book: PriceBook, call: Call) -> Document:
+    """The rules and candidates for ``call``, why each was passed over, and the order that is left."""
+    asked = call.request.model
+    way, entry = router.way(asked), router.choose(call)
+    rules = [{"rule": rule.number, "to": rule.to, "unmet": rule.unmet(call)} for rule in way.rules]
+    used = next((rule for rule in rules if not rule["unmet"]), None)
+    order = list(entry.order(call))
+    now = time.monotonic()
+    candidates = [
+        {
+            **_place(entry, target),
+            **told(targets[target], now),
+            "price": _price(book, target, call),
+            "dropped": _dropped(target, targets[target], order, call, now),
+        }
+        for target in (*(target for target, _ in entry.rows), *entry.last)
+    ]
+    return {
+        "model": asked,
+        "rule": used and used["rule"],
+        "rules": rules,
+        "serves": entry.name,
+        "strategy": entry.how,
+        "prompt_tokens": prompt_tokens(call),
+        "candidates": candidates,
+        "order": [str(target) for target in _in_turn(order, targets, now)],
+        "retry_budget": round(targets.budget.balance, 1),
+    }
+
+
+def told(state: TargetState, now: float) -> Document:
+    """What is known of one target."""
+    breaker = state.breaker
+    calls, failed, slow = (0, 0, 0) if breaker is None else breaker.shares(now)
+    return {
+        "target": str(state.target),
+        "circuit": state.circuit,
+        "opens_in": None if state.admits(now) or breaker is None else round(breaker.wait(now), 3),
+        "window": {"calls": calls, "failed": failed, "slow": slow},
+        "resting": round(state.resting(now), 3),
+        "in_flight": state.in_flight,
+        "latency": {
+            "first_event": round(state.first_event.expected(now), 4),
+            "whole": round(state.whole.expected(now), 4),
+        },
+        "last_error": state.last_error,
+    }
+
+
+def limits_told(standings: Sequence[Standing]) -> list[Document]:
+    """How limits stand."""
+    return [
+        {
+            "limit": standing.limit.name,
+            "amount": _amount(standing, standing.limit.amount),
+            "remaining": _amount(standing, standing.remaining),
+            "resets_in": None if math.isinf(standing.resets) else math.ceil(standing.resets),
+        }
+        for standing in standings
+    ]
+
+
+def happened(attempts: Sequence[Mapping[str, Any]]) -> list[Document]:
+    """The attempts of a past call, with the kind of each failure in the words of ``[router]``."""
+    return [{**attempt, "kind": _KINDS.get(str(attempt.get("error")))} for attempt in attempts]
+
+
+def _amount(standing: Standing, amount: int) -> int | str:
+    return money_text(amount) if standing.limit.unit == "money" else amount
+
+
+def _place(entry: Entry, target: Target) -> Document:
+    row = next((row for known, row in entry.rows if known is target), None)
+    return {
+        "priority": row and row.priority,
+        "weight": row and row.weight,
+        "after": sorted({_KINDS[code] for code in target.after}),
+    }
+
+
+def _price(book: PriceBook, target: Target, call: Call) -> str | None:
+    spend = book.ceiling((target,), prompt_tokens(call), _TOKENS_ANSWERED)
+    return None if spend is None else f"{money_text(spend)} {book.currency}"
+
+
+def _dropped(target: Target, state: TargetState, order: Sequence[Target], call: Call, now: float) -> str | None:
+    if target.after:
+        return f"asked only after {' or '.join(sorted({_KINDS[code] for code in target.after}))}"
+    if target not in order:
+        return f"its window of {target.context} tokens is too short"
+    if not state.admits(now):
+        return f"its circuit is open for {state.breaker.wait(now) if state.breaker else 0:.1f} s"
+    return None
+
+
+def _in_turn(order: Sequence[Target], targets: Targets, now: float) -> list[Target]:
+    """Those that would be asked, as attempts would ask them: who wants to be left alone comes last."""
+    ready = [target for target in order if not target.after and targets[target].admits(now)]
+    return sorted(ready, key=lambda target: targets[target].resting(now) > 0)

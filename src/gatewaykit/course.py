@@ -1,0 +1,105 @@
+"""The course of a call that is no ordinary one: which targets are left, what came of the others, whom to ask again."""
+
+from __future__ import annotations
+
+from gatewaykit.errors import ContextTooLong, GatewayError, ProviderUnavailable
+from gatewaykit.retries import RetryRules
+from gatewaykit.targets import Targets, TargetState
+from gatewaykit.types import Call, Target
+
+
+class Course:
+    """The targets of ``call``, in order; those that want to be left alone for a while come last.
+
+    ``left`` are those not tried yet, ``chosen`` is the one that :meth:`choose` has found.
+    """
+
+    def __init__(self, call: Call, targets: Targets) -> None:
+        self.call = call
+        self.left = list(call.targets)
+        self._targets = targets
+        self._failed: dict[Target, GatewayError] = {}
+        self._last: GatewayError | None = None
+        self._kind = ""
+        self._opens_in: float | None = None
+        self.chosen: tuple[Target, TargetState]
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether any of the failures may have passed when the target is asked again."""
+        return any(error.retryable for error in self._failed.values())
+
+    def next(self, now: float) -> tuple[Target, TargetState] | None:
+        """The next target to try, which is left no more; ``None`` when there is none."""
+        resting = None
+        for target in tuple(self.left):
+            state = self._targets[target]
+            if target.after and self._kind not in target.after:
+                continue
+            if not state.admits(now):
+                self._note_open(state, now)
+                self.left.remove(target)
+            elif state.resting(now):
+                resting = resting or (target, state)
+            else:
+                return self._go(target, state)
+        return None if resting is None else self._go(*resting)
+
+    def failed(self, target: Target, error: GatewayError) -> None:
+        """``target`` failed: leave out whom that rules out. Raises ``error`` when no other target can help."""
+        if target in self.left:
+            self.left.remove(target)
+        self._failed[target] = self._last = error
+        if not error.fallback:
+            raise error
+        if target.after:
+            return
+        code = self._kind = error.code
+        self.left = [
+            other
+            for other in self.left
+            if (code in other.after if other.after else code not in target.stops) and _fits(other, target, error)
+        ]
+
+    def choose(self, rules: RetryRules, number: int, now: float, ends: float) -> float | None:
+        """Seconds to wait before asking ``chosen`` again, the best target whose failure may pass; ``None``: nobody.
+
+        ``number`` is that of the further try, from 0; the call ``ends`` at this time.
+        """
+        for target in self.call.targets:
+            error = self._failed.get(target)
+            if error is None or not error.retryable:
+                continue
+            state = self._targets[target]
+            pause = rules.pause(number, error.retry_after)
+            if pause is not None and state.admits(now + pause) and now + pause < ends:
+                self.chosen = target, state
+                return pause
+        return None
+
+    def verdict(self, now: float) -> GatewayError:
+        """The error for the client, when nobody answers."""
+        if self._last is not None:
+            return self._last
+        self._last = ProviderUnavailable(retry_after=self._opens_in, detail="all circuits are open")
+        return self._last
+
+    def _go(self, target: Target, state: TargetState) -> tuple[Target, TargetState]:
+        self.left.remove(target)
+        if self._failed:
+            self._targets.fallbacks += 1
+        return target, state
+
+    def _note_open(self, state: TargetState, now: float) -> None:
+        wait = state.breaker.wait(now) if state.breaker is not None else 0.0
+        self._opens_in = wait if self._opens_in is None else min(self._opens_in, wait)
+
+
+def _fits(other: Target, target: Target, error: GatewayError) -> bool:
+    """Whether ``other`` can take what was too long for ``target``, as far as their windows are known."""
+    if not isinstance(error, ContextTooLong) or target.context is None or other.context is None:
+        return True
+    return other.context > target.context
+
+
+__all__ = ["Course"]

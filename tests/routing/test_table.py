@@ -1,0 +1,324 @@
+"""The routing table over HTTP: rules, fallback by kind, mirrors, explanations, reloads, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewaykit import ConfigError, ContentBlocked, ContextTooLong, Gateway, ProviderUnavailable, ProviderUnpaid
+from gatewaykit.testing import KEY, gateway_client, make_gateway, plugin_of, until
+
+URL = "/v1/chat/completions"
+OPERATOR = "gk_operator_0123456789abcdef"
+KEYS = {"keys": {"test": KEY, "operator": OPERATOR}, "scopes": {"operator": ["admin", "inference"]}}
+AS_OPERATOR = {"authorization": f"Bearer {OPERATOR}"}
+
+
+def to(*names: str, **model: Any) -> dict[str, Any]:
+    """A model with these targets."""
+    return {"targets": [{"to": name} for name in names], **model}
+
+
+def gateway_of(providers: list[Any], router: dict[str, Any], **config: Any) -> Gateway:
+    return make_gateway(plugin_of(providers=providers), router=router, static_keys=KEYS, **config)
+
+
+async def target_of(client: Any, request: dict[str, Any], **options: Any) -> str:
+    answer = await client.post(URL, json=request, **options)
+    assert answer.status_code == 200, answer.text
+    return str(answer.headers["x-gatewaykit-target"])
+
+
+# Rules
+
+
+IMAGE = [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+
+
+@pytest.mark.parametrize(
+    ("rule", "fields", "options"),
+    [
+        ({"models": ["gpt-*"]}, {"model": "gpt-5"}, {}),
+        ({"keys": ["static:op*"]}, {}, {"headers": AS_OPERATOR}),
+        ({"tenants": ["static:operator"]}, {}, {"headers": AS_OPERATOR}),
+        ({"headers": {"X-Tier": "gold*"}}, {}, {"headers": {"x-tier": "gold-2"}}),
+        ({"longer_than": 100}, {"messages": [{"role": "user", "content": "long " * 200}]}, {}),
+        ({"tools": True}, {"tools": TOOLS}, {}),
+        ({"images": True}, {"messages": [{"role": "user", "content": IMAGE}]}, {}),
+    ],
+    ids=lambda value: next(iter(value), "") if isinstance(value, dict) else "",
+)
+async def test_a_rule_sends_what_fits_elsewhere(scripted: Any, ask: Any, rule: Any, fields: Any, options: Any) -> None:
+    """What meets its conditions goes to its model; everything else where it was going."""
+    router = {"models": {"smart": to("one/m"), "other": to("two/m")}, "rules": [{"to": "other", **rule}]}
+    router["default_provider"] = "one"
+    async with gateway_client(gateway_of([scripted("one"), scripted("two")], router)) as client:
+        assert await target_of(client, {**ask, **fields}, **options) == "two/m"
+        assert await target_of(client, ask) == "one/m"
+
+
+async def test_the_first_rule_that_fits_counts(scripted: Any, ask: Any) -> None:
+    """All conditions of a rule must be met; a rule may name a model of a provider."""
+    rules = [
+        {"to": "two/first", "tools": True, "headers": {"x-a": "1"}},
+        {"to": "two/second", "tools": True},
+        {"to": "two/third", "shorter_than": 10, "images": False, "tools": True},
+    ]
+    router = {"models": {"smart": to("one/m")}, "rules": rules}
+    async with gateway_client(gateway_of([scripted("one"), scripted("two")], router)) as client:
+        assert await target_of(client, {**ask, "tools": TOOLS}) == "two/second"
+        assert await target_of(client, {**ask, "tools": TOOLS}, headers={"x-a": "1"}) == "two/first"
+
+
+# Models
+
+
+async def test_priorities_come_before_weights(scripted: Any, ask: Any) -> None:
+    """The dearest target is asked only when all those before it have failed."""
+    targets = [{"to": "three/m", "priority": 9}, {"to": "one/m", "weight": 1}, {"to": "two/m", "weight": 1}]
+    one, two = scripted("one", *[ProviderUnpaid()] * 20), scripted("two", *[ProviderUnpaid()] * 20)
+    router = {"models": {"smart": {"targets": targets, "strategy": "weighted"}}}
+    async with gateway_client(gateway_of([one, two, scripted("three")], router)) as client:
+        for _ in range(20):
+            answer = await client.post(URL, json=ask)
+            assert (answer.headers["x-gatewaykit-target"], answer.headers["x-gatewaykit-attempts"]) == ("three/m", "3")
+
+
+async def test_the_cheapest_by_the_price_list(scripted: Any, ask: Any) -> None:
+    """Those without a price come last."""
+    prices = {"models": [{"model": "dear", "input": 9, "output": 9}, {"model": "cheap", "input": 1, "output": 1}]}
+    router = {"models": {"smart": to("one/unknown", "one/dear", "one/cheap", strategy="cheapest")}}
+    gateway = gateway_of([scripted("one", ProviderUnpaid(), ProviderUnpaid())], router, prices=prices)
+    async with gateway_client(gateway) as client:
+        await client.post(URL, json=ask)
+        (provider,) = gateway.providers.values()
+        assert [target.model for target in provider.targets] == ["cheap", "dear", "unknown"]  # type: ignore[attr-defined]
+
+
+async def test_fallback_by_kind(scripted: Any, ask: Any) -> None:
+    """A kind that is named has targets of its own, or none; any other goes on to the next target."""
+    model = to("one/m", "two/m", fallback={"context_too_long": ["three/long"], "content_blocked": []})
+    one = scripted("one", ContextTooLong(), ContentBlocked(), ProviderUnavailable())
+    two, three = scripted("two"), scripted("three")
+    async with gateway_client(gateway_of([one, two, three], {"models": {"smart": model}})) as client:
+        assert await target_of(client, ask) == "three/long"
+        assert (await client.post(URL, json=ask)).status_code == 400
+        assert await target_of(client, ask) == "two/m"
+
+
+async def test_a_prompt_that_cannot_fit_is_not_sent(scripted: Any, ask: Any) -> None:
+    """A window that is surely too short is passed over without a call."""
+    targets = [{"to": "one/m", "context": 100}, {"to": "two/m", "context": 10_000}]
+    one = scripted("one")
+    router = {"models": {"smart": {"targets": targets}}}
+    async with gateway_client(gateway_of([one, scripted("two")], router)) as client:
+        assert await target_of(client, {**ask, "messages": [{"role": "user", "content": "x" * 1000}]}) == "two/m"
+        assert not one.calls
+        assert await target_of(client, ask) == "one/m"
+
+
+async def test_models_of_the_table_are_listed(scripted: Any) -> None:
+    """Clients find them in /v1/models."""
+    router = {"models": {"smart": to("one/m")}, "aliases": {"other": ["one/m"]}}
+    async with gateway_client(gateway_of([scripted("one")], router)) as client:
+        listed = (await client.get("/v1/models")).json()["data"]
+    assert {model["id"] for model in listed} == {"smart", "other"}
+
+
+# Mirror
+
+
+async def test_a_mirror_gets_copies_that_nobody_notices(scripted: Any, records: Any, ask: Any) -> None:
+    """Its answer goes nowhere, its silence holds nobody up, and the books have one record of one attempt."""
+    copy = scripted("two", asyncio.Event(), ProviderUnavailable())
+    router = {"models": {"smart": to("one/m", mirror={"to": "two/copy"})}}
+    plugin = plugin_of(providers=[scripted("one"), copy], observers=[records])
+    gateway = make_gateway(plugin, router=router)
+    async with gateway_client(gateway) as client:
+        for _ in range(2):
+            answer = await client.post(URL, json={**ask, "stream": True})
+            assert answer.status_code == 200
+            assert answer.headers["x-gatewaykit-target"] == "one/m"
+            assert "x-gatewaykit-attempts" not in answer.headers
+        await until(lambda: len(copy.calls) == 2)
+    assert [len(record.attempts) for record in records.seen] == [1, 1]
+    assert {call.chat.model for call in copy.calls} == {"smart"}
+    assert all(call.request_id.startswith("mirror-") for call in copy.calls)
+    assert copy.left == 1, "the copy that was on its way when the gateway stopped was given up"
+
+
+async def test_a_share_of_nothing_is_no_copy(scripted: Any, ask: Any) -> None:
+    """And too many copies at a time are left out."""
+    from gatewaykit.builtin.router.mirror import MOST_COPIES
+
+    gate = asyncio.Event()
+    copy = scripted("two", *[gate] * 99)
+    router = {
+        "models": {
+            "smart": to("one/m", mirror={"to": "two/copy", "share": 0.0}),
+            "busy": to("one/m", mirror={"to": "two/copy"}),
+        }
+    }
+    async with gateway_client(gateway_of([scripted("one"), copy], router)) as client:
+        await client.post(URL, json=ask)
+        for _ in range(MOST_COPIES + 3):
+            await client.post(URL, json={**ask, "model": "busy"})
+        await until(lambda: len(copy.calls) == MOST_COPIES)
+        gate.set()
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    ("router", "problem"),
+    [
+        ({"models": {"smart": {"targets": []}}}, "smart.targets"),
+        ({"models": {"smart": to("nowhere")}}, "targets[0].to"),
+        ({"models": {"smart": to("nobody/m")}}, "no provider is called 'nobody'"),
+        ({"models": {"smart": to("one/m", fallback={"unpaid": ["nobody/m"]})}}, "'nobody'"),
+        ({"models": {"smart": to("one/m", fallback={"unpaid": ["m"]})}}, "is not 'provider/model'"),
+        ({"models": {"smart": to("one/m", fallback={"rain": []})}}, "rain"),
+        ({"models": {"smart": to("one/m", strategy="magic")}}, "strategy"),
+        ({"models": {"smart": {"targets": [{"to": "one/m", "weight": 0}], "strategy": "weighted"}}}, "weight"),
+        ({"models": {"smart": to("one/m")}, "aliases": {"smart": ["one/m"]}}, "both an alias and a model"),
+        ({"rules": [{"to": "nothing"}]}, "is no model, no alias"),
+        ({"models": {"smart": to("one/m", mirror={"to": "nobody/m"})}}, "'nobody'"),
+    ],
+)
+def test_what_cannot_be_is_refused(scripted: Any, router: dict[str, Any], problem: str) -> None:
+    """The gateway does not start, and says what is wrong and where."""
+    with pytest.raises(ConfigError) as caught:
+        gateway_of([scripted("one")], router)
+    assert problem in str(caught.value)
+
+
+# Operators
+
+
+async def test_explain_says_why(scripted: Any, ask: Any) -> None:
+    """Rules with what they want, candidates with why they were passed over, and the order that is left; no call."""
+    targets = [{"to": "one/m"}, {"to": "two/m", "context": 50}, {"to": "three/m", "priority": 2}]
+    model = {"targets": targets, "fallback": {"content_blocked": ["one/mild"]}}
+    router = {"models": {"smart": model}, "rules": [{"to": "smart", "models": ["gpt-*"], "headers": {"x-a": "1"}}]}
+    providers = [scripted("one", *[ProviderUnavailable()] * 9), scripted("two"), scripted("three")]
+    breaker = {"enabled": True, "calls": 2, "cooldown": 60}
+    gateway = gateway_of(providers, router, breaker=breaker)
+    async with gateway_client(gateway) as client:
+        for _ in range(2):
+            await client.post(URL, json=ask)
+        before = [len(provider.calls) for provider in providers]
+        question = {"model": "gpt-5", "headers": {"X-A": "1"}, "prompt_tokens": 100, "key": "static:test"}
+        told = (await client.post("/api/admin/routes/explain", json=question, headers=AS_OPERATOR)).json()
+        unmet = await client.post("/api/admin/routes/explain", json={"model": "gpt-5"}, headers=AS_OPERATOR)
+        assert [len(provider.calls) for provider in providers] == before
+    assert (told["rule"], told["serves"], told["order"]) == (1, "smart", ["three/m"])
+    assert unmet.json()["rules"][0]["unmet"] == ["header x-a '1'"]
+    dropped = {line["target"]: line["dropped"] for line in told["candidates"]}
+    assert dropped["three/m"] is None
+    assert dropped["one/m"].startswith("its circuit is open for ")
+    assert dropped["two/m"] == "its window of 50 tokens is too short"
+    assert dropped["one/mild"] == "asked only after content_blocked"
+
+
+async def test_providers_are_shown(scripted: Any, ask: Any) -> None:
+    """Circuits, shares, latencies and budgets, for whoever may manage."""
+    router = {"models": {"smart": to("one/m", "two/m")}}
+    gateway = gateway_of([scripted("one", ProviderUnavailable()), scripted("two")], router, breaker={"enabled": True})
+    async with gateway_client(gateway) as client:
+        await client.post(URL, json=ask)
+        shown = (await client.get("/api/admin/providers", headers=AS_OPERATOR)).json()
+    one, two = shown["data"]
+    assert (one["provider"], one["targets"][0]["failures"], one["targets"][0]["window"]["failed"]) == ("one", 1, 1)
+    assert two["targets"][0]["latency"]["whole"] is not None
+    assert shown["attempts"] == {"fallbacks": 1, "retries": 0, "hedges": 0, "overtaken": 0}
+    assert shown["budgets"]["retries"]["refused"] == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/admin/routes"),
+        ("POST", "/api/admin/routes/explain"),
+        ("POST", "/api/admin/routes/reload"),
+        ("GET", "/api/admin/providers"),
+    ],
+)
+async def test_only_for_operators(scripted: Any, method: str, path: str) -> None:
+    """A key that only calls models is refused, and so is nobody."""
+    async with gateway_client(gateway_of([scripted("one")], {})) as client:
+        assert (await client.request(method, path)).status_code == 403
+        assert (await client.request(method, path, headers={"authorization": ""})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("question", "status"),
+    [({}, 400), ({"model": 7}, 400), ({"unknown": 1}, 400), ({"request_id": "nothing"}, 404)],
+)
+async def test_explain_refuses_what_it_does_not_understand(scripted: Any, question: Any, status: int) -> None:
+    """With an error that says so."""
+    async with gateway_client(gateway_of([scripted("one")], {})) as client:
+        answer = await client.post("/api/admin/routes/explain", json=question, headers=AS_OPERATOR)
+    assert answer.status_code == status
+
+
+# Reload
+
+
+CONFIG = """
+[static_keys]
+keys = {{ test = "{key}", operator = "{operator}" }}
+scopes = {{ operator = ["admin", "inference"] }}
+[log]
+access = {access}
+[router.models.smart]
+targets = [{{ to = "{target}" }}]
+"""
+
+
+def write(path: Path, target: str, access: str = "false") -> None:
+    path.write_text(CONFIG.format(key=KEY, operator=OPERATOR, target=target, access=access))
+
+
+async def test_a_reload_puts_another_table_into_force(scripted: Any, ask: Any, tmp_path: Path) -> None:
+    """Calls on their way end where they began; what needs a restart is named, and stays as it was."""
+    path, gate = tmp_path / "gatewaykit.toml", asyncio.Event()
+    write(path, "one/m")
+    one = scripted("one", gate)
+    gateway = Gateway(path, plugins=[plugin_of(providers=[one, scripted("two")])], environ={})
+    async with gateway_client(gateway) as client:
+        running = asyncio.create_task(target_of(client, ask))
+        await until(lambda: one.calls)
+        write(path, "two/m", access="true")
+        done = await client.post("/api/admin/routes/reload", headers=AS_OPERATOR)
+        assert done.json() == {"object": "reload", "in_force": ["router"], "wait_for_restart": ["log"]}
+        assert await target_of(client, ask) == "two/m"
+        gate.set()
+        assert await running == "one/m"
+        shown = (await client.get("/api/admin/routes", headers=AS_OPERATOR)).json()
+        assert shown["models"]["smart"]["targets"][0]["to"] == "two/m"
+    assert not gateway.settings.log.access
+
+
+@pytest.mark.parametrize("text", ["not toml", "[router]\nunknown = 1", None])
+async def test_a_bad_file_changes_nothing(scripted: Any, ask: Any, tmp_path: Path, text: str | None) -> None:
+    """400 with every fault at its line; the table in force stays."""
+    path = tmp_path / "gatewaykit.toml"
+    write(path, "one/m")
+    gateway = Gateway(path, plugins=[plugin_of(providers=[scripted("one")])], environ={})
+    async with gateway_client(gateway) as client:
+        if text is None:
+            write(path, "nobody/m")
+        else:
+            path.write_text(text)
+        refused = await client.post("/api/admin/routes/reload", headers=AS_OPERATOR)
+        assert refused.status_code == 400
+        assert f"{path}:" in refused.json()["error"]["message"]
+        assert await target_of(client, ask) == "one/m"
+        write(path, "one/other")
+        assert (await client.post("/api/admin/routes/reload", headers=AS_OPERATOR)).status_code == 200
+        assert await target_of(client, ask) == "one/other"
