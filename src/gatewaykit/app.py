@@ -97,6 +97,10 @@ class Gateway:
         """How the principal's own limits stand, as the limiters tell."""
         return [standing for ask in self._assembly.parts.standings for standing in await ask(principal) or ()]
 
+    def greetings(self, address: str) -> list[tuple[str, str]]:
+        """What plugins tell people of a gateway that accepts requests at ``address``. Blocks."""
+        return [told for _, told in self._registry.collect("gateway_greetings", gateway=self, address=address)]
+
     def owns(self, path: str) -> bool:
         """Whether this path, relative to the mount point, belongs to a dialect or a route of the gateway."""
         return self._assembly.dialects.methods(path) is not None or self._assembly.routes.owns(path)

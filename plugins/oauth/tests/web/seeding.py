@@ -24,9 +24,7 @@ from .browser import PASSWORD
 
 PEPPER = "canary-pepper-7c1e0f2b9a4d6853c0ff"
 CLI = Actor("cli")
-PROVIDERS = plugin_of(
-    providers=[FakeProvider(name="gigachat", models=["GigaChat-2", "GigaChat-2-Max", "Embeddings"])]
-)
+PROVIDERS = plugin_of(providers=[FakeProvider(name="gigachat", models=["GigaChat-2", "GigaChat-2-Max", "Embeddings"])])
 
 
 def seeded_gateway(folder: Path, **config: Any) -> Gateway:
@@ -66,7 +64,9 @@ def add_keys(session: Session) -> dict[str, str]:
         KeySpec(name="Notebook", owner="boris", models=("GigaChat-2*",), limits=KeyLimits(rpm=60, budget=300_000_000)),
         KeySpec(name="Nightly report", owner="boris", models=("GigaChat-2-Max",), expires=now + timedelta(days=5)),
         KeySpec(name="Old laptop", owner="boris", models=("GigaChat-2",), note="Sold in spring."),
-        KeySpec(name="Intern", owner="anna", limits=KeyLimits(rpd=1000, concurrency=2), expires=now + timedelta(days=60)),
+        KeySpec(
+            name="Intern", owner="anna", limits=KeyLimits(rpd=1000, concurrency=2), expires=now + timedelta(days=60)
+        ),
     ]
     ids = {spec.name: store.create(session, CLI, spec, secrets=secrets).key.id for spec in specs}
     store.rotate(session, CLI, ids["Notebook"], secrets=secrets)
