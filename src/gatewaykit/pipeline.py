@@ -168,7 +168,7 @@ class Pipeline:
                 async with closing(self._proceed(call)) as events:
                     reply = await fold_metered(call, events, exchange.meter, self._parts.on_event)
             watch.end()
-        if reply.usage is None and reply.choices:
+        if reply.usage is None and (reply.choices or reply.vectors):
             reply.usage = exchange.final_usage()
         for hook in self._parts.on_reply:
             reply = hook(call, reply)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gatewaykit.errors import BadRequest, PermissionDenied, Unavailable
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import CACHE, CACHE_ENTRIES, REVOCATION_LAG
 from gatewaykit.protocols import Authenticator
 from gatewaykit.settings import DatabaseSettings
 from gatewaykit.types import Incoming, Principal
@@ -83,6 +85,14 @@ class ApiKeys(Authenticator):
             require_network(entry, incoming.client)
         last_used.note(entry.principal.id, now, incoming.client)
         return entry.principal
+
+    def readings(self) -> Iterator[Reading]:
+        """How old the knowledge of revoked keys is at most, and how many keys are remembered."""
+        lookups = [lookup for lookup, _ in tuple(self._here.values())]
+        if lookups:
+            asked = min(lookup.feed.confirmed for lookup in lookups)
+            yield Reading(REVOCATION_LAG, max(0.0, time.monotonic() - asked))
+        yield Reading(CACHE_ENTRIES, sum(len(lookup.cache) for lookup in lookups), {CACHE: "keys"})
 
     @property
     def secrets(self) -> Secrets:
