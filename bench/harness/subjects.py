@@ -151,6 +151,7 @@ api_key = "sk-upstream"
 base_url = "{upstream}/api/v1"
 auth_url = "{upstream}/api/v2/oauth"
 credentials = "{base64.b64encode(b"bench:bench").decode()}"
+parallel = 0
 """
 
 

@@ -31,7 +31,7 @@ from gatewaykit.protocols import Provider
 from gatewaykit.retries import RETRY_COUNT, RetryRules
 from gatewaykit.stepping import closing
 from gatewaykit.targets import Targets, TargetState
-from gatewaykit.types import EMPTY, Attempt, Call, Event, Reply, Target
+from gatewaykit.types import EMPTY, Attempt, Call, EmbeddingsRequest, Event, ModelsRequest, Reply, Target
 
 Opened: TypeAlias = "Begun | Reply"
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Attempts:
                 events = provider.stream(call, target)
                 opened: Opened = Begun(await anext(events), events, target, state)
             else:
-                opened = await provider.complete(call, target) or await _folded(provider, call, target)
+                opened = await _answered(provider, call, target)
         except BaseException as cause:
             error = _judged(cause, target, deadline)
             deadline.end()
@@ -279,7 +279,7 @@ def _note_failure(call: Call, state: TargetState, error: BaseException, probe: b
     if failed:
         state.failures += 1
         state.last_error = error.code
-    if isinstance(error, ProviderBusy) and error.retry_after:
+    if isinstance(error, ProviderBusy) and error.retry_after and error.retryable:
         state.rest(error.retry_after, now)
     if state.breaker is not None:
         state.breaker.end(now, failed=failed, probe=probe)
@@ -287,7 +287,9 @@ def _note_failure(call: Call, state: TargetState, error: BaseException, probe: b
 
 def _with_parameters(call: Call, parameters: Mapping[str, Any]) -> Call:
     """``call`` with ``parameters`` where its client said nothing; its bytes cannot pass unread then."""
-    request = call.chat
+    request = call.request
+    if isinstance(request, ModelsRequest):
+        return call
     known = {
         name: value for name, value in parameters.items() if hasattr(request, name) and getattr(request, name) is None
     }
@@ -298,6 +300,13 @@ def _with_parameters(call: Call, parameters: Mapping[str, Any]) -> Call:
         return call
     extra = {**request.extra, **further} if further else request.extra or EMPTY
     return replace(call, request=replace(request, **known, extra=extra), raw_dialect=None)
+
+
+async def _answered(provider: Provider, call: Call, target: Target) -> Reply:
+    """The whole answer, which the provider makes itself or which its stream adds up to."""
+    if isinstance(call.request, EmbeddingsRequest):
+        return await provider.embed(call, target)
+    return await provider.complete(call, target) or await _folded(provider, call, target)
 
 
 async def _folded(provider: Provider, call: Call, target: Target) -> Reply:

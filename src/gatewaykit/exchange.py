@@ -21,7 +21,7 @@ from gatewaykit.errors import (
 from gatewaykit.protocols import Dialect
 from gatewaykit.relay import Meter
 from gatewaykit.responding import Responder, Send
-from gatewaykit.types import Call, CallRecord, ChatRequest, Incoming, Outcome, Principal, Target, Usage
+from gatewaykit.types import EMPTY, Call, CallRecord, Incoming, ModelsRequest, Outcome, Principal, Target, Usage
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _bits = random.Random().getrandbits  # ids have to differ, not to be secret
@@ -129,7 +129,9 @@ class Exchange:
     def final_usage(self) -> Usage | None:
         """What the call used, estimated if the provider gave no figures; ``None`` when nothing was generated."""
         call = self.call
-        return self.meter.final_usage(call.body) if call is not None and isinstance(call.request, ChatRequest) else None
+        if call is None or isinstance(call.request, ModelsRequest):
+            return None
+        return self.meter.final_usage(call.body)
 
     def seal(self) -> CallRecord:
         """The one record of this exchange, made when its answer is complete. Those who must not lose it have seen it
@@ -165,6 +167,11 @@ class Exchange:
             usage=self.final_usage(),
             error=error.code if error else None,
             timings=self.timings,
+            trace_id=self.incoming.trace_id,
+            route=_route(self.dialect, self.incoming.path),
+            operation=getattr(self.dialect, "operation", "chat"),
+            state=call.state if call else EMPTY,
+            traceparent=self.incoming.headers.get("traceparent"),
         )
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
@@ -175,6 +182,8 @@ class Exchange:
                 headers.append(_target_header(last.target))
             if len(call.attempts) > 1:
                 headers.append((b"x-gatewaykit-attempts", str(len(call.attempts)).encode()))
+        if call is not None and call.answer_headers:
+            headers += [_encoded(name, value) for name, value in call.answer_headers]
         if self.meter.ignored:
             headers.append(_encoded("x-gatewaykit-ignored", ", ".join(self.meter.ignored)))
         headers += [_encoded(name, value) for name, value in self.permit_headers]
@@ -188,6 +197,14 @@ class Exchange:
         timings["provider"] = provider = self.call.waited if self.call else 0.0
         milliseconds = [seconds * 1000 for seconds in timings.values()]
         return _timing_template(tuple(timings)) % (*milliseconds, (whole - provider) * 1000)
+
+
+def _route(dialect: Dialect, path: str) -> str:
+    """Which of the dialect's paths this is: never more words than the code has."""
+    for _, known in dialect.routes:
+        if known == path or (known.endswith("/*") and path.startswith(known[:-1])):
+            return known
+    return ""
 
 
 @cache

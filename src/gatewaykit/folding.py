@@ -9,6 +9,7 @@ from gatewaykit.stepping import closing
 from gatewaykit.types import (
     Batch,
     Choice,
+    EmbeddingList,
     Event,
     Finished,
     ModelList,
@@ -63,13 +64,16 @@ class Folder:
                 self._reply.raw = event.data
             case ModelList():
                 self._reply.models = event.models
+            case EmbeddingList():
+                self._reply.vectors = event.vectors
 
     def reply(self) -> Reply:
         """The whole answer. Raises :class:`~gatewaykit.errors.ProviderBadAnswer` when no choice was finished."""
-        if self._reply.raw is None and self._reply.models is None and not self._reasons:
+        reply = self._reply
+        if reply.raw is None and reply.models is None and reply.vectors is None and not self._reasons:
             raise ProviderBadAnswer(detail="the stream ended without a finish reason")
-        self._reply.choices = [self._choice(index) for index in sorted(self._reasons)]
-        return self._reply
+        reply.choices = [self._choice(index) for index in sorted(self._reasons)]
+        return reply
 
     def _say(self, choice: int, kind: str, text: str) -> None:
         self._texts.setdefault((choice, kind), []).append(text)
@@ -136,6 +140,8 @@ def unfold(reply: Reply) -> Iterator[Event]:
         yield Raw(reply.raw)
     elif reply.models is not None:
         yield ModelList(reply.models)
+    elif reply.vectors is not None:
+        yield EmbeddingList(reply.vectors)
     for choice in reply.choices:
         yield from _unfold_choice(choice)
     if reply.usage is not None:

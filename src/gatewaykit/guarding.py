@@ -31,6 +31,7 @@ from gatewaykit.types import Incoming, Principal
 
 T = TypeVar("T")
 Endpoint = Callable[[Request, Principal], Awaitable[Response]]
+Answer = Callable[[Request], Awaitable[Response]]
 MAX_BODY_BYTES = 256 * 1024
 BODY_SECONDS = 30.0
 _DISCARDED = 64
@@ -44,7 +45,7 @@ _encode = msgspec.json.Encoder().encode
 logger = logging.getLogger(__name__)
 
 
-def guarded(gateway: GatewayContext, scope: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def guarded(gateway: GatewayContext, scope: str, endpoint: Endpoint) -> Answer:
     """A Starlette endpoint that only principals with ``scope`` reach.
 
     ``endpoint`` may raise errors of :mod:`gatewaykit.errors`; anything else it raises is a 500 without a word of why.
@@ -55,6 +56,7 @@ def guarded(gateway: GatewayContext, scope: str, endpoint: Endpoint) -> Callable
         incoming = incoming_of(request)
         try:
             principal = await gateway.authenticate(incoming)
+            request.scope["gatewaykit.principal"] = principal
             require(principal, scope, incoming.path)
             response = await endpoint(request, principal)
         except GatewayError as error:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Limiter,
         Observer,
         Provider,
+        Readable,
         Router,
         Transform,
     )
@@ -242,6 +243,27 @@ def gateway_observers(gateway: GatewayContext) -> Iterable[Observer]:
         @hookimpl
         def gateway_observers(gateway):
             return [Count()]
+    """
+    return ()
+
+
+@hookspec
+def gateway_readings(gateway: GatewayContext) -> Iterable[Readable]:
+    """Objects that tell in numbers how something stands. Objects from other hooks need only a method ``readings``.
+
+    ::
+
+        FREE = Metric("acme.disk.free", "gauge", "By", "Room on the disk of the models.", merge="min")
+
+        class Disk(Readable):
+            name = "acme-disk"
+
+            def readings(self):
+                return [Reading(FREE, shutil.disk_usage("/").free)]
+
+        @hookimpl
+        def gateway_readings(gateway):
+            return [Disk()]
     """
     return ()
 

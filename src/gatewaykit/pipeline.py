@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from gatewaykit.admission import matches, require
+from gatewaykit.admission import denied, matches, require
 from gatewaykit.errors import (
     BodyTooLarge,
     ClientGone,
@@ -19,7 +19,6 @@ from gatewaykit.errors import (
     InternalError,
     MethodNotAllowed,
     ModelNotFound,
-    PermissionDenied,
     RequestTimeout,
 )
 from gatewaykit.exchange import Exchange
@@ -122,7 +121,8 @@ class Pipeline:
         if isinstance(call.request, ModelsRequest):
             return
         if not matches(call.principal.models, call.request.model):
-            raise PermissionDenied(f"This key has no access to the model {call.request.model!r}.", param="model")
+            message = f"This key has no access to the model {call.request.model!r}."
+            raise denied(call.principal, message, param="model")
         for route in self._parts.routes:
             call.targets = tuple(route(call))
             if call.targets:
@@ -168,7 +168,7 @@ class Pipeline:
                 async with closing(self._proceed(call)) as events:
                     reply = await fold_metered(call, events, exchange.meter, self._parts.on_event)
             watch.end()
-        if reply.usage is None and reply.choices:
+        if reply.usage is None and (reply.choices or reply.vectors):
             reply.usage = exchange.final_usage()
         for hook in self._parts.on_reply:
             reply = hook(call, reply)

@@ -21,7 +21,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gatewaykit.protocols import GatewayContext
 from gatewaykit.settings import Section, Table
-from gatewaykit.types import Target, Usage
+from gatewaykit.types import CACHE, Target, Usage
 
 MILLION = 1_000_000
 LARGEST = 2**63 - 1
@@ -154,7 +154,9 @@ class PriceBook:
             return cls(PriceSettings.model_validate({}))
 
     def cost(self, target: Target, usage: Usage) -> Cost | None:
-        """What ``usage`` of ``target`` costs; None when its price is not known."""
+        """What ``usage`` of ``target`` costs; None when its price is not known. What was kept costs nothing."""
+        if target.provider == CACHE:
+            return Cost(0, self.currency, 0)
         tariff = self._remembered(target)
         if tariff is None:
             return None

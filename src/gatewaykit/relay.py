@@ -19,6 +19,7 @@ from gatewaykit.stepping import waited
 from gatewaykit.types import (
     Batch,
     Call,
+    EmbeddingList,
     Event,
     Finished,
     ModelList,
@@ -65,7 +66,7 @@ class Meter:
             self.pass_on(event)
         elif isinstance(event, Usage):
             self.usage = event
-        elif isinstance(event, Finished | ModelList):
+        elif isinstance(event, Finished | ModelList | EmbeddingList):
             self.whole = True
         elif isinstance(event, ToolCallDelta):
             self.characters += len(event.arguments)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 from gatewaykit.breaker import Breaker, BreakerRules
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import ANSWERED, ATTEMPTS_ACTIVE, BREAKER, BREAKER_OPENED, HEDGES, PROVIDER, RESULT
 from gatewaykit.retries import RetryBudget
 from gatewaykit.types import Target
 
@@ -24,34 +26,38 @@ _SAMPLES = 256
 _FEWEST_SAMPLES = 20
 _SAMPLES_BETWEEN = 16
 _LONGEST_REST = 60.0
+_CIRCUITS = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 
 
 class Latency:
-    """How long a target takes, in seconds: a peak EWMA. A bad moment is believed at once, a good one by and by."""
+    """How long a target takes, in seconds: a peak EWMA. A bad moment is believed at once, a good one by and by.
 
-    __slots__ = ("_at", "_new", "_peak", "_quantiles", "_samples")
+    ``peak`` was its value ``at`` the time of the last answer.
+    """
+
+    __slots__ = ("_new", "_quantiles", "_samples", "at", "peak")
 
     def __init__(self) -> None:
-        self._peak = 0.0
-        self._at = 0.0
+        self.peak = 0.0
+        self.at = 0.0
         self._samples: deque[float] | None = None
         self._quantiles: dict[float, float] = {}
         self._new = 0
 
     def add(self, seconds: float, now: float) -> None:
         """An answer came after ``seconds``."""
-        if seconds >= self._peak:
-            self._peak = seconds
+        if seconds >= self.peak:
+            self.peak = seconds
         else:
-            self._peak += (seconds - self._peak) * (1 - math.exp((self._at - now) / FADING))
-        self._at = now
+            self.peak += (seconds - self.peak) * (1 - math.exp((self.at - now) / FADING))
+        self.at = now
         if self._samples is not None:
             self._samples.append(seconds)
             self._new += 1
 
     def expected(self, now: float) -> float:
         """What to expect now; 0 for a target of which nothing is known, and less the longer ago it was tried."""
-        return self._peak * math.exp((self._at - now) / FADING)
+        return self.peak * math.exp((self.at - now) / FADING)
 
     def quantile(self, share: float) -> float | None:
         """Seconds within which this share of the latest answers came; ``None`` while there are too few.
@@ -157,6 +163,19 @@ class Targets:
     def all(self) -> Collection[TargetState]:
         """Those that have been asked, or are named by the configuration."""
         return tuple(self._states.values())
+
+    def readings(self, knows: Callable[[str], bool]) -> Iterator[Reading]:
+        """How the targets stand; of those that no configuration names, only models that somebody ``knows``."""
+        for state in self.all():
+            target = state.target
+            if not (state.kept or knows(target.model)):
+                continue
+            labels = {PROVIDER: target.provider, ANSWERED: target.model}
+            yield Reading(ATTEMPTS_ACTIVE, state.in_flight, labels)
+            yield Reading(BREAKER, _CIRCUITS[state.circuit], labels)
+            yield Reading(BREAKER_OPENED, 0 if state.breaker is None else state.breaker.opened, labels)
+        yield Reading(HEDGES, self.hedges, {RESULT: "begun"})
+        yield Reading(HEDGES, self.overtaken, {RESULT: "quicker"})
 
     def _forget(self) -> None:
         """Drop the older half of what nobody waits for."""

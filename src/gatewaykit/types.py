@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from gatewaykit.limits import Limit
+from gatewaykit.tracecontext import parse
 
 if TYPE_CHECKING:
     from gatewaykit.errors import GatewayError
@@ -160,7 +161,24 @@ class ModelsRequest:
     stream: bool = False
 
 
-Request: TypeAlias = ChatRequest | ModelsRequest
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """Texts of which vectors are wanted; it is never streamed. A text may be given as the ids of its tokens.
+
+    ``encoding`` is how the client wants to read numbers: as JSON, or as base64 of 32-bit floats, little-endian. It is
+    the dialect's matter, not the provider's. ``dimensions`` is how many numbers a vector shall have.
+    """
+
+    model: str
+    input: tuple[str | tuple[int, ...], ...]
+    encoding: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+    user: str | None = None
+    stream: bool = False
+    extra: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+
+
+Request: TypeAlias = ChatRequest | ModelsRequest | EmbeddingsRequest
 
 
 # events and answers
@@ -289,6 +307,16 @@ class ModelList(Event):
     models: tuple[Model, ...]
 
 
+Vector: TypeAlias = Sequence[float]
+
+
+@dataclass(slots=True)
+class EmbeddingList(Event):
+    """The answer to an :class:`EmbeddingsRequest`: one vector for each text, in its order."""
+
+    vectors: tuple[Vector, ...]
+
+
 @dataclass(slots=True)
 class Choice:
     """One complete answer."""
@@ -314,6 +342,7 @@ class Reply:
     ignored: tuple[str, ...] = ()
     raw: bytes | None = None
     models: tuple[Model, ...] | None = None
+    vectors: tuple[Vector, ...] | None = None
 
 
 # the call
@@ -329,6 +358,12 @@ class Incoming:
     client: str | None
     request_id: str
 
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that the client says this request belongs to (W3C Trace Context, 3.2), if it says so well."""
+        parent = parse(self.headers.get("traceparent"))
+        return None if parent is None else parent.trace_id
+
 
 INFERENCE, USAGE, KEYS, ADMIN = "inference", "usage", "keys", "admin"
 """Scopes: to call models, to read one's own usage, to manage one's own keys, and to manage everything."""
@@ -340,7 +375,8 @@ class Principal:
 
     ``tenant`` separates what must never be shared (sessions, caches, files); it defaults to ``id``. ``models`` and
     ``routes`` are globs of the models it may use and the paths it may call, ``scopes`` what it may do there.
-    ``limits`` are its own and its owner's.
+    ``limits`` are its own and its owner's. ``challenge`` is what ``WWW-Authenticate`` says when it may not do
+    something, but for the scope that was missing (RFC 6750, 3.1); empty for credentials that know no such thing.
     """
 
     id: str
@@ -352,6 +388,7 @@ class Principal:
     scopes: frozenset[str] = frozenset({INFERENCE, USAGE})
     limits: tuple[Limit, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    challenge: str = ""
 
     def __post_init__(self) -> None:
         if not self.tenant:
@@ -392,6 +429,10 @@ class Target:
         return f"{self.provider}/{self.model}"
 
 
+CACHE = "cache"
+"""The provider's name in the target of an answer that was kept from an earlier call: it costs nothing."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """One try at one target; ``error`` is the code of what went wrong, ``None`` if it answered.
@@ -419,7 +460,8 @@ class Call:
 
     ``raw_dialect`` names the client's dialect while its bytes (``body``) may pass unread to a provider that speaks it;
     it is ``None`` once a transform wants to see events or has changed the request. ``state`` belongs to plugins, by
-    plugin name. ``arrived`` is ``time.monotonic()``; ``timings`` are seconds by stage.
+    plugin name. ``answer_headers`` are added to the answer, if they are set before its first event. ``arrived`` is
+    ``time.monotonic()``; ``timings`` are seconds by stage.
 
     ``target`` is the one that is being tried, since ``tried_at``; ``retried`` counts further tries, ``waited`` the
     seconds that went by until a target began to answer, pauses between tries included.
@@ -436,6 +478,7 @@ class Call:
     arrived: float = field(default_factory=time.monotonic)
     timings: dict[str, float] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+    answer_headers: tuple[tuple[str, str], ...] = ()
     target: Target | None = None
     tried_at: float = 0.0
     retried: int = 0
@@ -461,6 +504,13 @@ class Call:
             raise TypeError(f"not a chat request: {type(self.request).__name__}")
         return self.request
 
+    @property
+    def embeddings(self) -> EmbeddingsRequest:
+        """The request, for those who make vectors."""
+        if not isinstance(self.request, EmbeddingsRequest):
+            raise TypeError(f"not a request for embeddings: {type(self.request).__name__}")
+        return self.request
+
 
 @dataclass(slots=True)
 class CallRecord:
@@ -468,7 +518,8 @@ class CallRecord:
 
     Observers share it: read it, do not change it. ``began`` is unix time; ``seconds`` the whole call,
     ``first_event_seconds`` until the first event, both from the request's arrival; ``timings`` the stages of the
-    ``Server-Timing`` header.
+    ``Server-Timing`` header, ``trace_id`` the trace it belongs to. ``route`` is the dialect's own path, ``/*`` and all.
+    ``operation`` is the dialect's, ``state`` is :attr:`Call.state`, ``traceparent`` the client's header, unread.
     """
 
     request_id: str
@@ -491,3 +542,27 @@ class CallRecord:
     usage: Usage | None = None
     error: str | None = None
     timings: Mapping[str, float] = field(default_factory=lambda: EMPTY)
+    trace_id: str | None = None
+    route: str = ""
+    operation: str = "chat"
+    state: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRecord:
+    """What is left of a request outside the dialects. ``route`` is the path of the route that answered, with its
+    parameters unfilled; empty where nothing has the path. ``seconds`` is the time to the end of the answer, ``began``
+    unix time, ``principal`` who called where the route asked.
+    """
+
+    method: str
+    route: str
+    status: int
+    seconds: float
+    path: str = ""
+    request_id: str = ""
+    trace_id: str | None = None
+    began: float = 0.0
+    client: str | None = None
+    principal: str | None = None

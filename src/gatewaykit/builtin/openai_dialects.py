@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gatewaykit.dialects.openai_chat import OpenAIChat
+from gatewaykit.dialects.openai_embeddings import OpenAIEmbeddings
 from gatewaykit.dialects.openai_models import OpenAIModels
 from gatewaykit.hookspecs import hookimpl
 from gatewaykit.protocols import Dialect
@@ -12,5 +13,5 @@ from gatewaykit.protocols import Dialect
 
 @hookimpl
 def gateway_dialects() -> Iterable[Dialect]:
-    """Chat completions and the list of models."""
-    return [OpenAIChat(), OpenAIModels()]
+    """Chat completions, embeddings and the list of models."""
+    return [OpenAIChat(), OpenAIEmbeddings(), OpenAIModels()]

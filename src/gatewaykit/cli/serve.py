@@ -39,7 +39,7 @@ def serve(held: HeldLogs, config: Path | None, host: str | None, port: int | Non
     overrides = {path: value for path, value in given.items() if value is not None}
     gateway, key = _with_keys(find_config(config, os.environ), overrides, held)
     server = GatewayServer(gateway)
-    configure_logs(gateway.settings.log, held)
+    configure_logs(gateway.settings, held, take_stdout=True)
     server.run(on_ready=lambda: _greet(gateway, server.address, key))
     gateway.logger.info("has stopped")
 

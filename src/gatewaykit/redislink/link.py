@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from gatewaykit.errors import ConfigError, ConfigFault, Unavailable
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import REASON, REDIS_BUSY, REDIS_EVENTS, REDIS_OPEN
 from gatewaykit.redislink.breaker import Counters
 from gatewaykit.redislink.script import Script
 from gatewaykit.settings import RedisSettings
@@ -53,6 +55,13 @@ class RedisLink:
         """How many connections are in use for calls."""
         return sum(session.busy for session, _ in tuple(self._sessions.values()))
 
+    def readings(self) -> Iterator[Reading]:
+        """How the link stands."""
+        yield Reading(REDIS_OPEN, float(self.degraded))
+        yield Reading(REDIS_BUSY, self.busy)
+        for reason in ("failed", "refused", "crowded"):
+            yield Reading(REDIS_EVENTS, getattr(self.counters, reason), {REASON: reason})
+
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Calls are possible inside of it, in the event loop that entered it. May be entered many times."""
@@ -75,7 +84,7 @@ class RedisLink:
             else:
                 await session.aclose()
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Any:
         """What ``script`` returns for these keys (prefix included) and arguments; text comes as bytes.
 
         One round trip, and one more when Redis does not know the script yet. Raises

@@ -35,7 +35,7 @@ class Session:
         self.busy = 0
         self.breaker = Breaker(str(address), settings.failures, settings.cooldown, self._probe, counters)
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Any:
         """What the script returns; its text is sent only if Redis does not know it yet."""
         try:
             return await self.call("EVALSHA", script.digest, len(keys), *keys, *args)

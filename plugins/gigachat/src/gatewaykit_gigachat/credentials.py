@@ -20,6 +20,11 @@ T = TypeVar("T")
 class Credential(Protocol):
     """Says what stands in the header ``Authorization`` of an API call."""
 
+    @property
+    def expires(self) -> float | None:
+        """The unix time at which the present token ends; ``None`` if there is none, or nobody knows."""
+        ...
+
     async def authorization(self) -> str | None:
         """The header's value; ``None`` for no header at all."""
         ...
@@ -41,6 +46,11 @@ class FixedCredential:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'ready token' if self._header else 'client certificate'}>"
+
+    @property
+    def expires(self) -> float | None:
+        """A ready token does not tell."""
+        return None
 
     async def authorization(self) -> str | None:
         """Always the same."""

@@ -1,4 +1,4 @@
-"""GigaChat as a provider: its chat API (v1), streamed and not, and its list of models."""
+"""GigaChat as a provider: its chat API (v1), streamed and not, its embeddings, and its list of models."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from gatewaykit.errors import BadRequest, ProviderBadAnswer, ProviderTimeout
+from gatewaykit.errors import BadRequest, GatewayError, ProviderBadAnswer, ProviderTimeout
 from gatewaykit.http import HttpStream
+from gatewaykit.limiting import Backend
 from gatewaykit.protocols import Provider
-from gatewaykit.types import Batch, Call, ChatRequest, ContentPart, Event, Model, Reply, Target
+from gatewaykit.types import Batch, Call, ChatRequest, ContentPart, Event, Model, Reply, Target, Vector
 
 from .api import authorization_header, json_object
 from .attachments import Attachments
-from .connection import Connection, naming_secret
+from .connection import Connection, naming_secret, retries_of, trust
 from .convert import AnswerReader, Translation, translate
 from .credentials import authorized
-from .errors import MAX_ERROR_BYTES, api_refusal
+from .embeddings import MOST_TEXTS, bodies, ignored, read_vectors, texts_of, usage_of
+from .errors import MAX_ERROR_BYTES, Refused, api_refusal
 from .files import GigaChatFiles
+from .pool import Ask, Lease, Member, Pool, PoolSnapshot, QueueBounds, SharedSlots, WatchTimes, joined
 from .session import Sessions, client_id
 from .settings import GigaChatSettings
 from .streaming import event_batches
@@ -30,10 +34,11 @@ from .streaming import event_batches
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Send: TypeAlias = Callable[["Prepared", Mapping[str, str]], Awaitable[T]]
+Send: TypeAlias = Callable[["Prepared", Lease, Mapping[str, str]], Awaitable[T]]
 
 NO_FILES: Mapping[ContentPart, str] = {}
 _CHAT = "/chat/completions"
+_EMBEDDINGS = "/embeddings"
 _DELETIONS_END = 10.0
 """Seconds that the deletion of uploads may hold up the gateway's stop."""
 
@@ -45,154 +50,276 @@ class Prepared:
     translation: Translation
     body: bytes = field(repr=False)
     headers: Mapping[str, str]
+    files: Mapping[ContentPart, str]
+    streamed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A streamed answer whose first events have come; ``closing`` closes the connection."""
+    """A streamed answer whose first events have come; ``closing`` closes the connection and gives the place back."""
 
     first: list[Event]
     batches: AsyncIterator[list[Event]]
+    lease: Lease
     closing: AsyncExitStack
 
 
 class GigaChat(Provider):
-    """GigaChat's models, for one account.
+    """GigaChat's models, by one credential or a pool of them.
 
-    Calls are tried again, and a refused token is renewed once, until the first event of an answer is there. All errors
-    are of :mod:`gatewaykit.errors`. It may serve several event loops; :meth:`aclose` closes what the running one has.
+    Each call has a place at one credential until its answer is over, and waits for it if need be. Calls are tried
+    again, and a refused token is renewed once, until the first event of an answer is there. All errors are of
+    :mod:`gatewaykit.errors`. It may serve several event loops; :meth:`aclose` closes what the running one has.
+
+    ``places`` counts places together with other processes; without it this process counts for itself.
     """
 
     name = "gigachat"
 
-    def __init__(self, settings: GigaChatSettings) -> None:
-        self._connection = Connection(settings)
+    def __init__(self, settings: GigaChatSettings, places: Backend | None = None) -> None:
+        context = trust(settings)
+        self._retries = retries_of(settings)
+        self._members = {
+            name: (Connection(member, context, self._retries), member.slots)
+            for name, member in settings.members.items()
+        }
+        self._settings = settings
         self._options = settings.convert_options
-        self._timeout = settings.timeout
         self._sessions = Sessions(naming_secret(settings))
-        self._upload_timeout = settings.upload_timeout
-        self._attachment_options = settings.attachments.options
-        self._attachments: dict[asyncio.AbstractEventLoop, Attachments] = {}
+        self._weights = settings.queue.weights
+        self._places = places
+        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._connection.http!r} {self._connection.credential!r}>"
+        return f"<{type(self).__name__} {', '.join(f'{name} {c.http!r}' for name, (c, _) in self._members.items())}>"
 
     async def stream(self, call: Call, target: Target) -> AsyncIterator[Event]:
         """The answer as it comes. The network is read ahead of the consumer by one read at most."""
-        async with self._files(call) as files:
-            begun = await self._attempt(call, target, files, self._begin, streamed=True)
-            async with begun.closing:
-                yield Batch(begun.first)
-                async for events in begun.batches:
-                    yield Batch(events)
+        begun = await self._run(call, target, self._begin, streamed=True)
+        async with begun.closing:
+            yield Batch(begun.first)
+            async for events in begun.batches:
+                yield Batch(events)
+            begun.lease.end()
 
     async def complete(self, call: Call, target: Target) -> Reply:
         """The answer in one piece."""
-        if _is_text(call.chat):
-            return await self._attempt(call, target, NO_FILES, self._whole, streamed=False)
-        async with self._files(call) as files:
-            return await self._attempt(call, target, files, self._whole, streamed=False)
+        return await self._run(call, target, self._whole, streamed=False)
+
+    async def embed(self, call: Call, target: Target) -> Reply:
+        """Vectors; many texts are sent in several requests, one after the other, with one credential."""
+        request = call.embeddings
+        texts = texts_of(request, self._settings.unsupported)
+        requests = bodies(texts, target.model)
+        headers = self._headers(call, "application/json")
+
+        async def use(lease: Lease) -> Reply:
+            reply = Reply(ignored=ignored(request))
+            vectors: list[Vector] = []
+            tokens = 0
+            for body in requests:
+                answer = await self._authorized(partial(self._embedded, body, headers, lease), lease)
+                wanted = min(MOST_TEXTS, len(texts) - len(vectors))
+                reply.model, found, counted = read_vectors(answer, wanted)
+                vectors += found
+                tokens += counted
+            lease.end()
+            reply.vectors, reply.usage = tuple(vectors), usage_of(tokens)
+            return reply
+
+        return await self._placed(call, target, use)
 
     async def models(self) -> Sequence[Model]:
-        """The chat models that this account sees now."""
-        document = await self._connection.api.ask("GET", "/models")
-        listed = document.get("data")
-        if not isinstance(listed, list):
-            raise ProviderBadAnswer(detail="the list of models is no list")
-        return [
-            Model(entry["id"], owner if isinstance(owner := entry.get("owned_by"), str) else "")
-            for entry in listed
-            if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry.get("type", "chat") == "chat"
-        ]
+        """The models that any of the credentials sees now. Raises only if all of them fail."""
+        connections = [connection for connection, _ in self._members.values()]
+        if len(connections) == 1:
+            return await connections[0].models()
+        listed = await asyncio.gather(*(connection.models() for connection in connections), return_exceptions=True)
+        found: dict[str, Model] = {}
+        for models in listed:
+            if isinstance(models, BaseException):
+                if not isinstance(models, GatewayError) or all(isinstance(one, BaseException) for one in listed):
+                    raise models
+                logger.warning("gigachat: one of the credentials does not list its models: %s", models)
+            else:
+                for model in models:
+                    found.setdefault(model.id, model)
+        return list(found.values())
+
+    def snapshot(self) -> PoolSnapshot:
+        """How the credentials and the queue before them stand, in all event loops of this process."""
+        return joined(pool.snapshot() for pool in tuple(self._pools.values()))
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Balances are watched while the gateway runs."""
+        async with self._pool().lifespan():
+            yield
 
     async def aclose(self) -> None:
         """Delete uploads, if that is the policy, and close what the running event loop has open."""
-        if attachments := self._attachments.pop(asyncio.get_running_loop(), None):
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
             try:
                 async with asyncio.timeout(_DELETIONS_END):
-                    await attachments.aclose()
+                    for member in pool.members:
+                        await member.attachments.aclose()
             except TimeoutError:
                 logger.warning("gigachat: some uploaded files could not be deleted in time and stay at the service")
-        await self._connection.aclose()
+            await pool.aclose()
+        for connection, _ in self._members.values():
+            await connection.aclose()
 
-    @asynccontextmanager
-    async def _files(self, call: Call) -> AsyncIterator[Mapping[ContentPart, str]]:
-        """The ids of the request's files, uploaded if need be, for as long as the call lasts."""
-        attachments = self._attachments_here()
-        owner = client_id(call.principal.tenant)
-        try:
-            yield await attachments.resolve(call, owner)
-        finally:
-            await attachments.finished(call, owner)
-
-    def _attachments_here(self) -> Attachments:
-        """The attachments of the running event loop; those of loops that ended are dropped."""
+    def _pool(self) -> Pool:
+        """The pool of the running event loop; those of loops that ended are dropped."""
         loop = asyncio.get_running_loop()
-        attachments = self._attachments.get(loop)
-        if attachments is None:
-            for ended in [known for known in self._attachments if known.is_closed()]:
-                del self._attachments[ended]
-            store = GigaChatFiles(self._connection.api, self._upload_timeout)
-            attachments = self._attachments[loop] = Attachments(store, self._attachment_options)
-        return attachments
+        pool = self._pools.get(loop)
+        if pool is None:
+            for ended in [known for known in self._pools if known.is_closed()]:
+                del self._pools[ended]
+            pool = self._pools[loop] = self._new_pool()
+        return pool
 
-    async def _attempt(
-        self, call: Call, target: Target, files: Mapping[ContentPart, str], send: Send[T], *, streamed: bool
-    ) -> T:
-        """What ``send`` gets, with retries; without ``functions_state_id`` where the model does not take it."""
-        translation = translate(call.chat, target.model, self._options, files)
+    def _new_pool(self) -> Pool:
+        settings, queue = self._settings, self._settings.queue
+        members = []
+        for name, (connection, slots) in self._members.items():
+            store = GigaChatFiles(connection.api, settings.upload_timeout)
+            members.append(Member(name, connection, Attachments(store, settings.attachments.options), slots=slots))
+        return Pool(
+            members,
+            SharedSlots(self._places) if self._places is not None else None,
+            QueueBounds(queue.max_waiting, queue.max_waiting_per_key, queue.max_wait),
+            WatchTimes(longest_probe=settings.probe_interval, balance=settings.balance_interval),
+        )
+
+    async def _run(self, call: Call, target: Target, send: Send[T], *, streamed: bool) -> T:
+        """What ``send`` gets at one of the credentials, with retries."""
+        text = self._translated(call, target, NO_FILES, streamed) if _is_text(call.chat) else None
+
+        async def use(lease: Lease) -> T:
+            if text is not None:
+                return await self._send(call, target, text, send, lease)
+            return await self._with_files(call, target, send, lease, streamed)
+
+        return await self._placed(call, target, use)
+
+    async def _placed(self, call: Call, target: Target, use: Callable[[Lease], Awaitable[T]]) -> T:
+        """What ``use`` makes of a place at one of the credentials, with retries."""
+        pool = self._pool()
+        key = call.principal.id
+        ask = Ask(key, target.model, self._weights.get(key, 1.0))
+
+        async def once() -> T:
+            ask.tried.clear()
+            return await pool.run(ask, use)
+
         try:
-            return await self._retried(call, self._prepared(call, translation, streamed), send)
-        except BadRequest:
-            if not _carries_state(translation):
-                raise
-        translation = translate(call.chat, target.model, replace(self._options, send_state_id=False), files)
-        return await self._retried(call, self._prepared(call, translation, streamed), send)
+            return await self._retries.run(once, call.may_retry)
+        finally:
+            if ask.waited:
+                call.timings["queue"] = call.timings.get("queue", 0.0) + ask.waited
 
-    async def _retried(self, call: Call, prepared: Prepared, send: Send[T]) -> T:
+    async def _with_files(self, call: Call, target: Target, send: Send[T], lease: Lease, streamed: bool) -> T:
+        """The same for a request with files, which are uploaded with the same credential."""
+        attachments, owner = lease.member.attachments, client_id(call.principal.tenant)
+        finished = partial(attachments.finished, call, owner)
+        try:
+            files = await attachments.resolve(call, owner)
+            result = await self._send(call, target, self._translated(call, target, files, streamed), send, lease)
+        except BaseException:
+            await finished()
+            raise
+        if isinstance(result, Begun):
+            result.closing.push_async_callback(finished)
+        else:
+            await finished()
+        return result
+
+    async def _send(self, call: Call, target: Target, prepared: Prepared, send: Send[T], lease: Lease) -> T:
+        """What ``send`` gets; without ``functions_state_id`` where the model does not take it."""
+        try:
+            return await self._authorized(partial(send, prepared, lease), lease)
+        except Refused as refused:
+            if not isinstance(refused.error, BadRequest) or not _carries_state(prepared.translation):
+                raise
+        plain = replace(self._options, send_state_id=False)
+        translation = translate(call.chat, target.model, plain, prepared.files)
+        prepared = self._prepared(call, translation, prepared.files, prepared.streamed)
+        return await self._authorized(partial(send, prepared, lease), lease)
+
+    async def _authorized(self, send: Callable[[Mapping[str, str]], Awaitable[T]], lease: Lease) -> T:
+        """What ``send`` gets with the header that lets it in."""
+
         async def once(authorization: str | None) -> T:
-            headers = {**prepared.headers, **authorization_header(authorization)}
             try:
-                async with asyncio.timeout(self._timeout):
-                    return await send(prepared, headers)
+                async with asyncio.timeout(self._settings.timeout):
+                    return await send(authorization_header(authorization))
             except TimeoutError as error:
                 raise ProviderTimeout(detail="gigachat.timeout") from error
 
-        return await self._connection.retries.run(lambda: authorized(self._connection.credential, once), call.may_retry)
+        return await authorized(lease.member.connection.credential, once)
 
-    def _prepared(self, call: Call, translation: Translation, streamed: bool) -> Prepared:
-        headers = {
-            "Accept": "text/event-stream" if streamed else "application/json",
+    def _translated(self, call: Call, target: Target, files: Mapping[ContentPart, str], streamed: bool) -> Prepared:
+        translation = translate(call.chat, target.model, self._options, files)
+        return self._prepared(call, translation, files, streamed)
+
+    def _prepared(
+        self, call: Call, translation: Translation, files: Mapping[ContentPart, str], streamed: bool
+    ) -> Prepared:
+        headers = self._headers(call, "text/event-stream" if streamed else "application/json")
+        headers["X-Session-ID"] = self._sessions.session_id(call)
+        if streamed:
+            headers["Cache-Control"] = "no-store"
+        body = msgspec.json.encode({**translation.body, "stream": streamed})
+        return Prepared(translation, body, headers, files, streamed)
+
+    @staticmethod
+    def _headers(call: Call, accept: str) -> dict[str, str]:
+        return {
+            "Accept": accept,
             "Content-Type": "application/json",
             "X-Client-ID": client_id(call.principal.tenant),
             "X-Request-ID": call.request_id,
-            "X-Session-ID": self._sessions.session_id(call),
         }
-        if streamed:
-            headers["Cache-Control"] = "no-store"
-        return Prepared(translation, msgspec.json.encode({**translation.body, "stream": streamed}), headers)
 
-    async def _begin(self, prepared: Prepared, headers: Mapping[str, str]) -> Begun:
-        """Sends the request and waits for the first events of a stream."""
+    @staticmethod
+    async def _embedded(
+        body: bytes, headers: Mapping[str, str], lease: Lease, authorization: Mapping[str, str]
+    ) -> bytes:
+        """Sends the request and reads the answer."""
+        sent = {**headers, **authorization}
+        async with lease.member.connection.http.stream("POST", _EMBEDDINGS, body=body, headers=sent) as answer:
+            await _accepted(answer)
+            return await answer.read()
+
+    async def _begin(self, prepared: Prepared, lease: Lease, authorization: Mapping[str, str]) -> Begun:
+        """Sends the request and waits for the first events of a stream. The place is kept until its last."""
         async with AsyncExitStack() as stack:
-            answer = await stack.enter_async_context(self._post(prepared, headers))
+            stack.callback(lease.end, whole=False)
+            answer = await stack.enter_async_context(_post(prepared, lease, authorization))
             await _accepted(answer)
             if not answer.is_event_stream:
                 raise ProviderBadAnswer(detail="a stream was asked for, and something else came")
             blocks = await stack.enter_async_context(aclosing(answer.frames()))
             reader = AnswerReader(prepared.translation)
             batches = await stack.enter_async_context(aclosing(event_batches(blocks, reader)))
-            return Begun(await anext(batches, []), batches, stack.pop_all())
+            return Begun(await anext(batches, []), batches, lease, stack.pop_all())
 
-    async def _whole(self, prepared: Prepared, headers: Mapping[str, str]) -> Reply:
+    async def _whole(self, prepared: Prepared, lease: Lease, authorization: Mapping[str, str]) -> Reply:
         """Sends the request and reads the answer."""
-        async with self._post(prepared, headers) as answer:
+        async with _post(prepared, lease, authorization) as answer:
             await _accepted(answer)
             body = await answer.read()
+        lease.end()
         return AnswerReader(prepared.translation).reply(json_object(body))
 
-    def _post(self, prepared: Prepared, headers: Mapping[str, str]) -> AbstractAsyncContextManager[HttpStream]:
-        return self._connection.http.stream("POST", _CHAT, body=prepared.body, headers=headers)
+
+def _post(
+    prepared: Prepared, lease: Lease, authorization: Mapping[str, str]
+) -> AbstractAsyncContextManager[HttpStream]:
+    headers = {**prepared.headers, **authorization}
+    return lease.member.connection.http.stream("POST", _CHAT, body=prepared.body, headers=headers)
 
 
 async def _accepted(answer: HttpStream) -> None:

@@ -6,7 +6,7 @@ import ssl
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from gatewaykit.settings import ReadableFile, Seconds, Section, Table
 
@@ -19,6 +19,11 @@ PUBLIC_URL = "https://api.giga.chat/v1"
 PUBLIC_AUTH_URL = "https://ngw.devices.sberbank.ru:9443/api/v2/oauth"
 
 Kind = Literal["access_token", "credentials", "password", "certificate"]
+ALONE = "default"
+"""The name of the credential that stands in ``[gigachat]`` itself."""
+
+SCOPE_SLOTS = {"GIGACHAT_API_PERS": 1, "GIGACHAT_API_B2B": 10, "GIGACHAT_API_CORP": 10}
+"""Requests that the service takes at a time from a client of this scope (GigaChat REST API, "Limits")."""
 
 
 def _address(value: str) -> str:
@@ -49,6 +54,48 @@ def _word(value: SecretStr) -> SecretStr:
 
 Address = Annotated[str, AfterValidator(_address)]
 SecretWord = Annotated[SecretStr, AfterValidator(_word)]
+ScopeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")]
+MemberName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Weight = Annotated[float, Field(ge=0.01, le=100)]
+
+
+class MemberSettings(Table):
+    """One credential of the pool. What is not set here is as in ``[gigachat]``."""
+
+    credentials: SecretWord | None = Field(None, description="Authorization key of a project.")
+    scope: ScopeName | None = Field(None, description="What the key is for; by default that of `[gigachat]`.")
+    access_token: SecretWord | None = Field(None, description="A ready token, instead of a key.")
+    user: str | None = Field(None, min_length=1, pattern=r"^[^:]*$", description="User, instead of a key.")
+    password: SecretStr | None = Field(None, description="Password of `user`.")
+    base_url: Address | None = Field(None, description="Address of the API, if it is another one.")
+    auth_url: Address | None = Field(None, description="Address that gives tokens, if it is another one.")
+    parallel: int | None = Field(
+        None, ge=0, description="Requests at a time; by default as the scope allows: 1 for persons, 10 for companies."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password need each other")
+        if sum(way is not None for way in (self.credentials, self.access_token, self.user)) != 1:
+            raise ValueError("exactly one of credentials, access_token, user and password is needed")
+        return self
+
+    @property
+    def secret_text(self) -> str:
+        """The secret, in the clear."""
+        return secret(self.credentials or self.access_token or self.password) or ""
+
+
+class QueueSettings(Table):
+    """Calls that wait for a place at a credential."""
+
+    max_waiting: int = Field(500, ge=0, description="Calls that may wait in all; one more gets 429.")
+    max_waiting_per_key: int = Field(100, ge=0, description="Calls of one key that may wait.")
+    max_wait: Seconds = Field(30.0, description="Seconds that a call may wait before it gets 429.")
+    weights: dict[str, Weight] = Field(
+        {}, description="Shares of single keys, by their id, such as `static:NAME`; every other key has 1."
+    )
 
 
 class AttachmentSettings(Table):
@@ -83,9 +130,9 @@ class AttachmentSettings(Table):
 class GigaChatSettings(Section):
     """How to reach GigaChat, as whom, and what to do where it differs from its clients.
 
-    Of several credentials the first of these counts, as in GigaChat's own library: ``access_token``, ``credentials``,
-    ``user`` and ``password``, ``cert_file`` alone. A certificate is shown with any of them. Without a credential the
-    provider is absent.
+    Of several credentials here the first of these counts, as in GigaChat's own library: ``access_token``,
+    ``credentials``, ``user`` and ``password``, ``cert_file`` alone. A certificate is shown with any of them. Further
+    credentials are tables of ``pool``. Without a credential the provider is absent.
     """
 
     section = "gigachat"
@@ -117,9 +164,8 @@ class GigaChatSettings(Section):
     credentials: SecretWord | None = Field(
         None, description="Authorization key of a project: base64 of client id and secret, as the cabinet shows it."
     )
-    scope: str = Field(
+    scope: ScopeName = Field(
         "GIGACHAT_API_PERS",
-        pattern=r"^[A-Za-z0-9_]{1,64}$",
         description="What the key is for: `GIGACHAT_API_PERS`, `GIGACHAT_API_B2B` or `GIGACHAT_API_CORP`.",
     )
     access_token: SecretWord | None = Field(
@@ -141,6 +187,33 @@ class GigaChatSettings(Section):
     )
     verify_tls: bool = Field(
         True, description="Check the server's certificate. Without it anybody on the way can read your key."
+    )
+
+    parallel: int | None = Field(
+        None,
+        ge=0,
+        description="Requests at a time, 0 for any number; the others wait. By default what the scope of "
+        "`credentials` allows (1 for persons, 10 for companies), and any number for other credentials.",
+    )
+    pool: dict[MemberName, MemberSettings] = Field({}, description="Further credentials, by any name.")
+    queue: QueueSettings = Field(
+        default_factory=lambda: QueueSettings.model_validate({}), description="Calls that wait for a place."
+    )
+    store: Literal["auto", "memory", "database", "redis"] = Field(
+        "auto",
+        description="What counts requests at a time. `auto`: Redis where `redis.url` is set; else the memory of a "
+        "single worker, or the database that several workers share.",
+    )
+    instances: int | None = Field(
+        None,
+        ge=1,
+        description="Processes among which the places are divided while the store is down; by default the workers.",
+    )
+    probe_interval: Seconds = Field(
+        60.0, description="Longest pause between two probes of a credential that has left the pool. They cost nothing."
+    )
+    balance_interval: float = Field(
+        300.0, ge=0, description="Seconds between two looks at the balance of credentials that are used; 0 for none."
     )
 
     timeout: Seconds | None = Field(
@@ -220,6 +293,29 @@ class GigaChatSettings(Section):
         return "certificate" if self.cert_file is not None else None
 
     @property
+    def slots(self) -> int:
+        """Requests at a time of the credential that stands here; 0 for any number."""
+        if self.parallel is not None:
+            return self.parallel
+        return SCOPE_SLOTS.get(self.scope, 1) if self.kind == "credentials" else 0
+
+    @property
+    def members(self) -> dict[str, GigaChatSettings]:
+        """Every credential with all its settings, by name; that of this table first."""
+        alone = {ALONE: self} if self._stands_alone else {}
+        return alone | {name: self._with(member) for name, member in self.pool.items()}
+
+    @property
+    def _stands_alone(self) -> bool:
+        """Whether a credential stands in this table; beside a pool a certificate alone is none."""
+        return self.kind is not None and not (self.kind == "certificate" and self.pool)
+
+    def _with(self, member: MemberSettings) -> GigaChatSettings:
+        nobody = dict.fromkeys(("credentials", "access_token", "user", "password", "parallel"))
+        own = {name: getattr(member, name) for name in MemberSettings.model_fields}
+        return self.model_copy(update=nobody | {name: value for name, value in own.items() if value is not None})
+
+    @property
     def convert_options(self) -> ConvertOptions:
         """The choices that concern translation."""
         return ConvertOptions(
@@ -241,6 +337,15 @@ class GigaChatSettings(Section):
             raise ValueError("user and password need each other")
         if self.kind == "password" and urlsplit(self.base_url).hostname == urlsplit(PUBLIC_URL).hostname:
             raise ValueError("user and password are for dedicated installations: set base_url to yours")
+        return self
+
+    @model_validator(mode="after")
+    def _members(self) -> Self:
+        if ALONE in self.pool and self._stands_alone:
+            raise ValueError(f"pool.{ALONE} is the name of the credential that stands in this table itself")
+        for name, member in self.pool.items():
+            if member.user and urlsplit(member.base_url or self.base_url).hostname == urlsplit(PUBLIC_URL).hostname:
+                raise ValueError(f"pool.{name}: user and password are for dedicated installations: set base_url")
         return self
 
     @model_validator(mode="after")

@@ -78,6 +78,11 @@ class TokenKeeper:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'with' if self._token else 'without'} a token>"
 
+    @property
+    def expires(self) -> float | None:
+        """The unix time at which the present token ends; ``None`` without one."""
+        return None if self._token is None else self._token.expires
+
     async def authorization(self) -> str:
         """The header of a call made now. Raises what the fetch raised."""
         token, now = self._token, self._clock()

@@ -30,6 +30,7 @@ class TestWithAuthorizationKey(ProviderContract):
                 base_url=base_url + self.base_path,
                 auth_url=base_url + "/api/v2/oauth",
                 credentials=KEY,
+                parallel=0,
                 max_retries=0,
             )
         )

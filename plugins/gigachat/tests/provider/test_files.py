@@ -15,7 +15,7 @@ import pytest
 from gatewaykit.errors import BadRequest, GatewayError, ProviderBadAnswer, ProviderUnavailable
 from gatewaykit.types import ImagePart, Message, Target, TextPart
 from gatewaykit_gigachat.attachments import FileStore
-from gatewaykit_gigachat.connection import Connection
+from gatewaykit_gigachat.connection import Connection, retries_of, trust
 from gatewaykit_gigachat.files import GigaChatFiles
 from gatewaykit_gigachat.sandbox import B2B
 from gatewaykit_gigachat.session import client_id
@@ -38,7 +38,8 @@ PNG = (
 @pytest.fixture
 async def store(bench: Any) -> Any:
     """The files of the sandbox."""
-    connection = Connection(bench.settings(credentials=bench.sandbox.key(B2B), scope=B2B))
+    settings = bench.settings(credentials=bench.sandbox.key(B2B), scope=B2B)
+    connection = Connection(settings, trust(settings), retries_of(settings))
     yield GigaChatFiles(connection.api, 10.0)
     await connection.aclose()
 

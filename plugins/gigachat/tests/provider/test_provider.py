@@ -57,11 +57,12 @@ async def test_complete_equals_the_folded_stream(bench: Any) -> None:
     assert [event.model for event in events if isinstance(event, Started)] == [reply.model]
 
 
-async def test_models_are_the_chat_models(bench: Any) -> None:
-    """The list holds chat models and neither embedders nor classifiers."""
+async def test_models_are_those_that_the_gateway_can_use(bench: Any) -> None:
+    """The list holds models for chat and for vectors, and no classifiers."""
     models = await bench.provider().models()
     assert Model("GigaChat-2-Max", "salutedevices") in models
-    assert not any("Embed" in model.id or "Check" in model.id for model in models)
+    assert Model("Embeddings", "salutedevices") in models
+    assert not any("Check" in model.id or "Filter" in model.id for model in models)
 
 
 async def test_every_request_names_itself(bench: Any) -> None:

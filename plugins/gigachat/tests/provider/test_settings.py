@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gatewaykit.settings import load_settings
+from gatewaykit.settings import ServerSettings, load_settings
 from gatewaykit_gigachat import plugin
 from gatewaykit_gigachat.provider import GigaChat
 from gatewaykit_gigachat.settings import PUBLIC_AUTH_URL, PUBLIC_URL, GigaChatSettings
@@ -152,7 +152,9 @@ def test_no_secret_in_any_repr() -> None:
     """Neither settings nor provider show a secret."""
     settings = GigaChatSettings(**SECRETS)
     provider = GigaChat(settings)
-    for thing in (settings, provider, *vars(provider).values(), *vars(vars(provider)["_connection"]).values()):
+    connections = [connection for connection, _ in vars(provider)["_members"].values()]
+    things = [thing for connection in connections for thing in vars(connection).values()]
+    for thing in (settings, provider, *vars(provider).values(), *things):
         assert "canary" not in f"{thing!r} {thing!s}"
 
 
@@ -176,7 +178,10 @@ def test_the_plugin_gives_a_provider_only_when_it_is_configured() -> None:
     """Without a credential the provider is absent; with one it is there, under its name."""
 
     def providers(settings: GigaChatSettings) -> list[Any]:
-        gateway: Any = SimpleNamespace(settings=SimpleNamespace(get=lambda _: settings), logger=logging.getLogger())
+        sections = {GigaChatSettings: settings, ServerSettings: ServerSettings()}
+        gateway: Any = SimpleNamespace(
+            settings=SimpleNamespace(get=sections.__getitem__), logger=logging.getLogger(), redis=None, storage=None
+        )
         return list(plugin.gateway_providers(gateway))
 
     assert list(plugin.gateway_settings()) == [GigaChatSettings]

@@ -1,4 +1,4 @@
-"""One upstream that speaks OpenAI's chat format, as a provider."""
+"""One upstream that speaks OpenAI's format, as a provider."""
 
 from __future__ import annotations
 
@@ -16,14 +16,26 @@ from gatewaykit.types import Call, Event, Model, Raw, Reply, Target
 from .body import prepare
 from .course import Course
 from .decode import Translation, reply_of
+from .embeddings import encode_embeddings, numbers_of
 from .encode import encode_chat
+from .endpoint import Endpoint
 from .passthrough import Passage
 from .refusals import Refusals
 from .settings import Upstream
-from .wire import UNREADABLE, read_answer, read_models, read_summary, whole
+from .wire import (
+    UNREADABLE,
+    read_answer,
+    read_embeddings,
+    read_embeddings_summary,
+    read_models,
+    read_summary,
+    whole,
+)
 
 CHAT = "/chat/completions"
+EMBEDDINGS = "/embeddings"
 DIALECT = "openai_chat"
+EMBEDDINGS_DIALECT = "openai_embeddings"
 EVENTS = "text/event-stream"
 JSON = "application/json"
 
@@ -39,15 +51,16 @@ Reader: TypeAlias = Passage | Translation
 class OpenAICompatible(Provider):
     """Answers through ``upstream``; the client's bytes pass unread where the gateway allows it."""
 
-    native_dialects: ClassVar[frozenset[str]] = frozenset({DIALECT})
+    native_dialects: ClassVar[frozenset[str]] = frozenset({DIALECT, EMBEDDINGS_DIALECT})
 
     def __init__(self, name: str, upstream: Upstream) -> None:
         self.name = name
         self._upstream = upstream
-        self._refusals = Refusals(upstream.secrets, urlsplit(upstream.base_url).netloc)
+        self._endpoint = endpoint = Endpoint.of(name, upstream)
+        self._refusals = Refusals(endpoint.secrets, urlsplit(endpoint.base_url).netloc)
         self._client = HttpClient(
-            upstream.base_url,
-            headers=upstream.request_headers,
+            endpoint.base_url,
+            headers=endpoint.headers,
             ssl_context=upstream.ssl_context(),
             connect_timeout=upstream.connect_timeout,
         )
@@ -80,8 +93,9 @@ class OpenAICompatible(Provider):
         """The answer in one piece; ``raw`` where the client's bytes pass unread."""
         if call.raw_dialect == DIALECT:
             return None if call.chat.stream else await self._pass(call, target)
-        body = encode_chat(call.chat, target.model, stream=False, length_field=self._upstream.length_field)
-        content = await self._post(call, body)
+        model = self._endpoint.chat_name(target.model)
+        body = encode_chat(call.chat, model, stream=False, length_field=self._endpoint.length_field)
+        content = await self._post(CHAT, call, body)
         try:
             answer = read_answer(content)
         except UNREADABLE as error:
@@ -91,6 +105,15 @@ class OpenAICompatible(Provider):
         if not answer.choices:
             raise ProviderBadAnswer(detail="an answer without choices")
         return reply_of(answer)
+
+    async def embed(self, call: Call, target: Target) -> Reply:
+        """Vectors; ``raw`` where the client's bytes pass unread."""
+        model = self._endpoint.embedding_name(target.model)
+        if call.raw_dialect == EMBEDDINGS_DIALECT:
+            body = prepare(call.body, model=_other_model(call, model))
+            return self._vectors_passed(await self._post(EMBEDDINGS, call, body))
+        body = encode_embeddings(call.embeddings, model)
+        return self._vectors(await self._post(EMBEDDINGS, call, body), len(call.embeddings.input))
 
     async def models(self) -> Sequence[Model]:
         """The models that the settings name, or those that the upstream lists; none if it has no such list."""
@@ -118,23 +141,25 @@ class OpenAICompatible(Provider):
 
     def _reading(self, call: Call, target: Target) -> tuple[bytes, Reader]:
         """The body of a streamed request, and who reads the answer."""
-        request, upstream = call.chat, self._upstream
+        request, endpoint = call.chat, self._endpoint
+        model = endpoint.chat_name(target.model)
         course = Course(self._refusals.from_document)
         if call.raw_dialect != DIALECT:
             body = encode_chat(
                 request,
-                target.model,
+                model,
                 stream=True,
-                ask_for_usage=upstream.ask_for_usage,
-                length_field=upstream.length_field,
+                ask_for_usage=endpoint.ask_for_usage,
+                length_field=endpoint.length_field,
             )
             return body, Translation(course)
-        ask = upstream.ask_for_usage and not request.include_usage
-        body = prepare(call.body, model=_other_model(call, target), ask_for_usage=ask)
+        ask = endpoint.ask_for_usage and not request.include_usage
+        body = prepare(call.body, model=_other_model(call, model), ask_for_usage=ask)
         return body, Passage(course, hide_usage=ask)
 
     async def _pass(self, call: Call, target: Target) -> Reply:
-        content = await self._post(call, prepare(call.body, model=_other_model(call, target)))
+        model = self._endpoint.chat_name(target.model)
+        content = await self._post(CHAT, call, prepare(call.body, model=_other_model(call, model)))
         try:
             content.decode()
             summary = read_summary(content)
@@ -147,8 +172,34 @@ class OpenAICompatible(Provider):
         usage = summary.usage.usage() if summary.usage else None
         return Reply(model=summary.model or "", usage=usage, raw=content)
 
-    async def _post(self, call: Call, body: bytes) -> bytes:
-        async with self._client.stream("POST", CHAT, body=body, headers=_headers(call, JSON)) as answer:
+    def _vectors_passed(self, content: bytes) -> Reply:
+        """The upstream's own list of vectors, of which only the use is read."""
+        try:
+            content.decode()
+            summary = read_embeddings_summary(content)
+        except UNREADABLE as error:
+            raise _bad_answer(error) from error
+        if summary.error is not None:
+            raise self._refusals.from_document(summary.error)
+        if not summary.data:
+            raise ProviderBadAnswer(detail="an answer without vectors")
+        return Reply(model=summary.model or "", usage=summary.usage.usage() if summary.usage else None, raw=content)
+
+    def _vectors(self, content: bytes, wanted: int) -> Reply:
+        try:
+            answer = read_embeddings(content)
+            found = {entry.index: numbers_of(entry.embedding) for entry in answer.data or ()}
+        except UNREADABLE as error:
+            raise _bad_answer(error) from error
+        if answer.error is not None:
+            raise self._refusals.from_document(answer.error)
+        if sorted(found) != list(range(wanted)):
+            raise ProviderBadAnswer(detail=f"{len(found)} vectors for {wanted} texts")
+        usage = answer.usage.usage() if answer.usage else None
+        return Reply(model=answer.model or "", usage=usage, vectors=tuple(found[index] for index in range(wanted)))
+
+    async def _post(self, path: str, call: Call, body: bytes) -> bytes:
+        async with self._client.stream("POST", path, body=body, headers=_headers(call, JSON)) as answer:
             await self._check(answer, JSON)
             return await answer.read()
 
@@ -183,9 +234,9 @@ def _headers(call: Call, accept: str) -> Mapping[str, str]:
     return {"Content-Type": JSON, "Accept": accept, "X-Request-ID": call.request_id}
 
 
-def _other_model(call: Call, target: Target) -> str | None:
+def _other_model(call: Call, model: str) -> str | None:
     """The model's name at the upstream, if it is not the one in the client's body."""
-    return None if target.model == call.chat.model else target.model
+    return None if model == call.request.model else model
 
 
 def _bad_answer(error: Exception) -> ProviderBadAnswer:

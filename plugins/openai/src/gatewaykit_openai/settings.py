@@ -1,19 +1,21 @@
-"""The table ``[openai]`` of the configuration: upstreams that speak OpenAI's chat format, by name."""
+"""The table ``[openai]`` of the configuration: upstreams that speak OpenAI's format, by name."""
 
 from __future__ import annotations
 
 import re
 import ssl
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from gatewaykit.settings import ReadableFile, Seconds, Section, Table
 
+from .vendors import COMPATIBLE, VENDORS, LengthField, Vendor
+
 OPENAI = "openai"
-OPENAI_BASE_URL = "https://api.openai.com/v1"
+OPENAI_BASE_URL = VENDORS[OPENAI].base_url
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _OWN_HEADERS = frozenset({"accept", "connection", "content-length", "content-type", "host", "transfer-encoding"})
@@ -43,20 +45,32 @@ def _header_names(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
     return headers
 
 
+def _vendor(name: str) -> str:
+    if name not in VENDORS:
+        raise ValueError(f"must be one of {', '.join(VENDORS)}")
+    return name
+
+
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_value)]
+VendorName = Annotated[str, AfterValidator(_vendor)]
 UpstreamName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 
 
 class Upstream(Table):
-    """One server that speaks OpenAI's chat format; it becomes the provider of that name."""
+    """One server that speaks OpenAI's format; it becomes the provider of that name."""
 
-    base_url: Annotated[str, AfterValidator(_base_url)] = Field(
-        OPENAI_BASE_URL,
-        description="Address up to and including the version, such as `https://host/v1`; required for all names but "
-        "`openai`.",
+    vendor: VendorName | None = Field(
+        None, description="Whose server it is, for its address and quirks; by default the name of the table says it."
+    )
+    base_url: Annotated[str, AfterValidator(_base_url)] | None = Field(
+        None,
+        description="Address up to and including the version, such as `https://host/v1`; by default the vendor's, if "
+        "it has one.",
     )
     api_key: HeaderSecret | None = Field(
-        None, description="Sent as `Authorization: Bearer …`; leave it out for a server without keys."
+        None,
+        description="Sent as `Authorization: Bearer …`, or as the vendor has it; leave it out for a server without "
+        "keys.",
     )
     organization: HeaderSecret | None = Field(None, description="Sent as `OpenAI-Organization`.")
     project: HeaderSecret | None = Field(None, description="Sent as `OpenAI-Project`.")
@@ -75,10 +89,10 @@ class Upstream(Table):
         description="Ask for the token counts of streams also when the client does not, and keep them from the client. "
         "The request body is then no longer the client's byte for byte.",
     )
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
+    max_tokens_field: LengthField | None = Field(
         None,
         description="Name of the field for the answer's length in requests that are translated; by default "
-        "`max_completion_tokens` for OpenAI's own service and `max_tokens` elsewhere.",
+        "`max_completion_tokens` for OpenAI and Azure, and `max_tokens` elsewhere.",
     )
 
     @model_validator(mode="after")
@@ -86,28 +100,6 @@ class Upstream(Table):
         if self.api_key and any(name.lower() == "authorization" for name in self.headers):
             raise ValueError("both api_key and a header Authorization are given")
         return self
-
-    @property
-    def request_headers(self) -> dict[str, str]:
-        """The headers that identify the gateway to the upstream, secrets in the clear."""
-        given = {"OpenAI-Organization": self.organization, "OpenAI-Project": self.project, **self.headers}
-        headers = {name: value.get_secret_value() for name, value in given.items() if value}
-        if self.api_key:
-            headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
-        return headers
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must never reach a client or a log."""
-        given = (self.api_key, self.organization, self.project, *self.headers.values())
-        return tuple(secret.get_secret_value() for secret in given if secret)
-
-    @property
-    def length_field(self) -> str:
-        """The field of a translated request that limits the answer's length."""
-        if self.max_tokens_field:
-            return self.max_tokens_field
-        return "max_completion_tokens" if self.base_url == OPENAI_BASE_URL else "max_tokens"
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The system's trust and ``ca_bundle_file``; ``None`` for the system's alone."""
@@ -118,13 +110,26 @@ class Upstream(Table):
         return context
 
 
+def vendor_of(name: str, upstream: Upstream) -> Vendor:
+    """The row of the upstream's vendor: the one it names, or the one it is called after; one that is called openai and
+    is elsewhere may be anybody's.
+    """
+    if upstream.vendor is not None:
+        return VENDORS[upstream.vendor]
+    if name == OPENAI and upstream.base_url not in (None, OPENAI_BASE_URL):
+        return COMPATIBLE
+    return VENDORS.get(name, COMPATIBLE)
+
+
 class OpenAISettings(Section):
-    """Upstreams that speak OpenAI's chat format."""
+    """Upstreams that speak OpenAI's format."""
 
     section = "openai"
     environment: ClassVar[Mapping[str, str]] = {
-        "OPENAI_API_KEY": f"upstreams.{OPENAI}.api_key",
+        **{vendor.key_variable: f"upstreams.{name}.api_key" for name, vendor in VENDORS.items() if vendor.key_variable},
         "OPENAI_BASE_URL": f"upstreams.{OPENAI}.base_url",
+        "AZURE_OPENAI_BASE_URL": "upstreams.azure.base_url",
+        "YANDEX_CLOUD_FOLDER": "upstreams.yandex.project",
     }
 
     upstreams: dict[UpstreamName, Upstream] = Field(
@@ -132,8 +137,11 @@ class OpenAISettings(Section):
     )
 
     @model_validator(mode="after")
-    def _addresses(self) -> Self:
+    def _vendors(self) -> Self:
         for name, upstream in self.upstreams.items():
-            if name != OPENAI and "base_url" not in upstream.model_fields_set:
+            vendor = vendor_of(name, upstream)
+            if upstream.base_url is None and vendor.base_url is None:
                 raise ValueError(f"upstreams.{name} needs a base_url")
+            if vendor.needs_project and upstream.project is None:
+                raise ValueError(f"upstreams.{name} needs a project, which is part of the names of its models")
         return self

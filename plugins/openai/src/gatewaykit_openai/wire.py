@@ -151,6 +151,31 @@ class Summary(Struct):
     error: Any = None
 
 
+class EmbeddingEntry(Struct):
+    """One vector. ``embedding`` is numbers, or base64 of 32-bit floats."""
+
+    embedding: list[float] | str
+    index: int = 0
+
+
+class Embeddings(Struct):
+    """The answer to a request for embeddings."""
+
+    model: str | None = None
+    data: list[EmbeddingEntry] | None = None
+    usage: TokenCounts | None = None
+    error: Any = None
+
+
+class EmbeddingsSummary(Struct):
+    """The same, when only its use is of interest."""
+
+    model: str | None = None
+    data: list[msgspec.Raw] | None = None
+    usage: TokenCounts | None = None
+    error: Any = None
+
+
 class ModelEntry(Struct):
     """One entry of the list of models."""
 
@@ -170,6 +195,8 @@ read_glance = msgspec.json.Decoder(Glance).decode
 read_glances = msgspec.json.Decoder(list[Glance]).decode
 read_answer = msgspec.json.Decoder(Answer).decode
 read_summary = msgspec.json.Decoder(Summary).decode
+read_embeddings = msgspec.json.Decoder(Embeddings).decode
+read_embeddings_summary = msgspec.json.Decoder(EmbeddingsSummary).decode
 read_models = msgspec.json.Decoder(ModelEntries).decode
 
 

@@ -13,7 +13,19 @@ from gatewaykit.errors import PriceUnknown
 from gatewaykit.limiting import Charge
 from gatewaykit.limits import Limit
 from gatewaykit.pricing import PriceBook
-from gatewaykit.types import AudioPart, Call, ChatRequest, FilePart, ImagePart, Principal, Request, Usage
+from gatewaykit.types import (
+    CACHE,
+    AudioPart,
+    Call,
+    ChatRequest,
+    EmbeddingsRequest,
+    FilePart,
+    ImagePart,
+    ModelsRequest,
+    Principal,
+    Request,
+    Usage,
+)
 
 _CHARACTERS_PER_TOKEN = 3
 _TOKENS_PER_MESSAGE = 8
@@ -24,13 +36,14 @@ _MOST_PLANS = 4096
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The limits of one principal's calls of one model: ``held`` are those of them that are settled afterwards,
-    ``counted`` their units.
+    ``counted`` their units, ``budgets`` the positions of those of money.
     """
 
     principal: Principal
     limits: tuple[Limit, ...]
     held: tuple[Limit, ...]
     counted: frozenset[str]
+    budgets: tuple[int, ...]
     teller: Teller
 
 
@@ -51,13 +64,14 @@ class Plans:
         if len(self._known) >= _MOST_PLANS:
             self._known.clear()
         limits = tuple(self._limits(principal, request.model))
-        if not isinstance(request, ChatRequest):
+        if isinstance(request, ModelsRequest):
             limits = tuple(limit for limit in limits if limit.unit == "requests" and limit.whose != "model")
         plan = self._known[key] = Plan(
             principal,
             limits,
             tuple(limit for limit in limits if limit.held),
             frozenset(limit.unit for limit in limits),
+            tuple(position for position, limit in enumerate(limits) if limit.unit == "money"),
             Teller(limits),
         )
         return plan
@@ -107,18 +121,23 @@ class Estimator:
     def charges(self, call: Call, plan: Plan) -> list[Charge]:
         """The charges of ``call``. Raises :class:`~gatewaykit.errors.PriceUnknown` for a budget without a price."""
         amounts = {"requests": 1, "concurrency": 1, "tokens": 0, "money": 0}
-        if isinstance(call.request, ChatRequest) and ("tokens" in plan.counted or "money" in plan.counted):
-            asked = prompt_tokens(call.request)
-            answered = (call.request.max_tokens or self._output_tokens) * call.request.n
+        if not isinstance(call.request, ModelsRequest) and ("tokens" in plan.counted or "money" in plan.counted):
+            asked, answered = self._tokens(call.request)
             amounts["tokens"] = asked + answered
             if "money" in plan.counted:
                 amounts["money"] = self._ceiling(call, asked, answered)
         return [Charge(limit, amounts[limit.unit]) for limit in plan.limits]
 
+    def _tokens(self, request: ChatRequest | EmbeddingsRequest) -> tuple[int, int]:
+        """Tokens asked, and answered at most."""
+        if isinstance(request, EmbeddingsRequest):
+            return input_tokens(request), 0
+        return prompt_tokens(request), (request.max_tokens or self._output_tokens) * request.n
+
     def settled(self, call: Call, plan: Plan, usage: Usage | None) -> list[Charge]:
         """What was really used of the limits that are held; nothing, if ``usage`` is None."""
         amounts = {"concurrency": 0, "tokens": 0, "money": 0}
-        if usage is not None:
+        if usage is not None and not _was_kept(call):
             amounts["tokens"] = usage.total_tokens
             if "money" in plan.counted:
                 amounts["money"] = self._spend(call, usage)
@@ -136,6 +155,19 @@ class Estimator:
         target = call.attempts[-1].target if call.attempts else None
         cost = self._book.cost(target, usage) if target is not None else None
         return 0 if cost is None else cost.spend
+
+
+def _was_kept(call: Call) -> bool:
+    """Whether the answer was kept from an earlier call, and nobody generated it."""
+    return bool(call.attempts) and call.attempts[-1].target.provider == CACHE
+
+
+def input_tokens(request: EmbeddingsRequest) -> int:
+    """A generous guess of the tokens of all texts."""
+    return sum(
+        math.ceil(len(text) / _CHARACTERS_PER_TOKEN) + 1 if isinstance(text, str) else len(text)
+        for text in request.input
+    )
 
 
 def prompt_tokens(request: ChatRequest) -> int:

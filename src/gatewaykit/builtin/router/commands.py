@@ -12,7 +12,9 @@ from gatewaykit.builtin.router.admin import Admin, Question
 from gatewaykit.builtin.router.router import ModelRouter
 from gatewaykit.builtin.router.settings import RouterSettings
 from gatewaykit.commands import bad, config_option, configured, json_option, note, print_json, print_table, visible
-from gatewaykit.errors import ConfigError, ConfigFault
+from gatewaykit.errors import ConfigError, ConfigFault, GatewayError
+
+_PATIENCE = 30.0
 
 
 @click.group()
@@ -74,14 +76,18 @@ def _remote(url: str, key: str, question: Question) -> Any:
     from gatewaykit.http import control_client, translated_errors
 
     async def asked() -> tuple[int, bytes]:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
         with translated_errors():
-            async with control_client(headers={"authorization": f"Bearer {key}"}, timeout=30.0) as client:
+            async with control_client(headers=headers, timeout=_PATIENCE) as client:
                 answer = await client.post(
                     f"{url.rstrip('/')}/api/admin/routes/explain", content=msgspec.json.encode(question)
                 )
                 return answer.status_code, answer.content
 
-    status, content = asyncio.run(asked())
+    try:
+        status, content = asyncio.run(asked())
+    except GatewayError as error:
+        raise ConfigError([ConfigFault(f"does not answer: {error.detail}", url)]) from error
     if status != 200:
         raise ConfigError([ConfigFault(f"answers {status}", url)])
     return msgspec.json.decode(content)

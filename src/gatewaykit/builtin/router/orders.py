@@ -10,11 +10,12 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from math import exp
 from random import random
 from typing import TypeAlias
 
 from gatewaykit.builtin.router.sticky import Ring, conversation
-from gatewaykit.targets import TargetState
+from gatewaykit.targets import FADING, TargetState
 from gatewaykit.types import Call, Target
 
 Order: TypeAlias = Callable[[Call], Sequence[Target]]
@@ -54,29 +55,31 @@ def sticky(targets: Sequence[Target], weights: Sequence[float]) -> Order:
 
 def least_latency(targets: Sequence[Target], states: Sequence[TargetState]) -> Order:
     """By what an answer is expected to take: the peak EWMA of its latency, times the calls that wait for it already."""
+    streamed = [(state, state.first_event) for state in states]
+    in_one_piece = [(state, state.whole) for state in states]
 
     def order(call: Call) -> Sequence[Target]:
-        now, stream = time.monotonic(), call.request.stream
-        return _best(
-            targets,
-            [
-                ((state.first_event if stream else state.whole).expected(now) + _UNKNOWN) * (state.in_flight + 1)
-                for state in states
-            ],
-        )
+        now = time.monotonic()
+        # As Latency.expected, spelled out: with many targets most of the time would go into calling it.
+        costs = [
+            (latency.peak * exp((latency.at - now) / FADING) + _UNKNOWN) * (state.in_flight + 1)
+            for state, latency in (streamed if call.request.stream else in_one_piece)
+        ]
+        return _best(targets, costs)
 
     return order
 
 
 def least_in_flight(targets: Sequence[Target], states: Sequence[TargetState], weights: Sequence[float]) -> Order:
     """By the calls in flight, for each unit of weight; those that are alike take turns at random."""
-    shares = [1 / weight if weight else math.inf for weight in weights]
+    shared = [(state, 1 / weight if weight else math.inf) for state, weight in zip(states, weights, strict=True)]
+    # Twice in a row, so that any turn of the targets is a slice.
+    twice, count = (*targets, *targets), len(targets)
 
     def order(call: Call) -> Sequence[Target]:
-        return _best(
-            targets,
-            [(state.in_flight + 1 + random() / 2) * share for state, share in zip(states, shares, strict=True)],
-        )
+        costs = [(state.in_flight + 1) * share for state, share in shared]
+        start = int(random() * count)
+        return _best(twice[start : start + count], costs[start:] + costs[:start])
 
     return order
 
@@ -97,13 +100,12 @@ def in_turn(groups: Sequence[Order]) -> Order:
 
 def led(targets: Sequence[Target], first: int, second: int | None = None) -> Sequence[Target]:
     """``targets``, with those at the positions ``first`` and ``second`` before the others."""
-    chosen = [targets[first]]
-    if second is not None and second != first:
-        chosen.append(targets[second])
-    for position, target in enumerate(targets):
-        if position not in (first, second):
-            chosen.append(target)
-    return chosen
+    others = list(targets)
+    if second is None or second == first:
+        return [others.pop(first), *others]
+    for position in (first, second) if first > second else (second, first):
+        del others[position]
+    return [targets[first], targets[second], *others]
 
 
 def _best(targets: Sequence[Target], costs: list[float]) -> Sequence[Target]:

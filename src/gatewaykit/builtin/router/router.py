@@ -40,6 +40,7 @@ class ModelRouter(Router):
         self._ways: dict[str, Way] = {}
         self.listing = Listing(self._providers, settings.refresh, self._ways.clear)
         self._default: str | None = None
+        self._named: set[str] = set()
         self.table = Table({})
         self._use(settings, self._made(settings, PriceBook.of(gateway)))
 
@@ -72,6 +73,13 @@ class ModelRouter(Router):
         listed = await self.listing.models()
         return [*(Model(name, "gatewaykit") for name in self.table.entries), *listed]
 
+    def knows(self, model: str) -> bool:
+        """What the table names, or the providers list, with and without the provider's name before it."""
+        provider, slash, listed = model.partition("/")
+        if slash and provider in self._providers and (listed in self._named or self.listing.owners(listed)):
+            return True
+        return model in self.table.entries or model in self._named or bool(self.listing.owners(model))
+
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Keeps the lists of models fresh."""
         return self.listing.lifespan()
@@ -89,6 +97,7 @@ class ModelRouter(Router):
         self._default = settings.default_provider
         self.listing.refresh = settings.refresh
         self.table = table
+        self._named = {state.target.model for state in self._gateway.targets.all() if state.kept}
         self._ways.clear()
 
     def _find(self, asked: str) -> Way:

@@ -18,6 +18,9 @@ SCOPES = (INFERENCE, USAGE, KEYS, ADMIN)
 LONGEST_NAME, LONGEST_NOTE, LONGEST_GLOB = 100, 1000, 128
 MOST_ENTRIES = 64
 MOST_STARS = 8
+RESERVED = "client_"
+"""How the ids of OAuth clients begin: a token's subject must not be taken for an account's (RFC 9068, 5)."""
+
 LONGEST_GRACE = timedelta(days=30)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 _account_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}").fullmatch
@@ -63,6 +66,8 @@ def check_account(account: Account) -> None:
 
 def check_account_id(account_id: str, field: str) -> None:
     """An account's id is part of names of limits and stands in logs."""
+    if account_id.startswith(RESERVED):
+        raise BadRequest(f"An account's id cannot begin with {RESERVED}: clients are called so.", param=field)
     if not _account_id(account_id):
         raise BadRequest("An account's id is 1 to 64 letters, digits and any of . _ @ + -.", param=field)
 

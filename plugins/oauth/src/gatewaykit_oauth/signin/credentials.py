@@ -13,6 +13,7 @@ from gatewaykit.errors import BadRequest, NotFound
 from ..keys.audit import record, take_turn
 from ..keys.model import Actor
 from ..keys.secrets import Secrets
+from ..server.grants import cut_off
 from ..tables import AccountRow, CredentialsRow, SetupLinkRow
 from .factors import new_recovery_codes, recovery_digest, step_of
 from .sealing import seal, unseal
@@ -50,6 +51,7 @@ def set_password(
         row.password, row.changed = password, now
     session.execute(delete(SetupLinkRow).where(SetupLinkRow.account == account_id))
     end_all(session, account_id, but=session_id)
+    cut_off(session, actor, f"user:{account_id}", "the password was changed", now)
     _record(session, actor, "account.password", account_id, now)
 
 

@@ -60,6 +60,7 @@ DONE: dict[str, str] = {
     "user-changed": N_("The account is changed."),
     "user-disabled": N_("The account is disabled, and so are all its keys."),
     "user-enabled": N_("The account works again."),
+    "grant-ended": N_("The access is withdrawn, and all its tokens are refused."),
     "signed-out": N_("You are signed out."),
     "preferences": N_("The settings are saved."),
 }
@@ -112,7 +113,9 @@ def _context(request: Request, site: Site, chosen: Language) -> Mapping[str, Any
         "static": lambda name: f"{root}{static_path(name)}",
         "here": path + (f"?{request.url.query}" if request.url.query else ""),
         "path": path,
-        "navigation": [entry for entry in NAVIGATION if session and (session.is_admin or not entry.for_admins)],
+        "navigation": [
+            entry for entry in (*NAVIGATION, *site.entries) if session and (session.is_admin or not entry.for_admins)
+        ],
         "done": DONE.get(request.query_params.get("done", "")),
         "now": datetime.now(UTC),
     }

@@ -27,7 +27,7 @@ from ..words import N_
 from .forms import believed_form
 from .languages import LANGUAGES, language, preferred
 from .models import Models
-from .rendering import SESSION, SITE, THEMES, prepare, render
+from .rendering import SESSION, SITE, THEMES, Entry, prepare, render
 from .safety import (
     LANGUAGE,
     THEME,
@@ -59,6 +59,7 @@ class Site:
         )
         self.passwords = Passwords()
         self.models = Models(desk.gateway.providers)
+        self.entries: list[Entry] = []
         self._prepared = False
         _sites[desk.gateway] = self
 

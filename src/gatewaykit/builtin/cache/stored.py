@@ -1,0 +1,139 @@
+"""Answers as bytes: the events of a stream, one by one, so that a stream is given again as a stream."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import msgspec
+
+from gatewaykit.types import (
+    Call,
+    ChatRequest,
+    EmbeddingList,
+    Event,
+    Finished,
+    Raw,
+    ReasoningDelta,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+
+_KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        EmbeddingList,
+        Finished,
+        Raw,
+        ReasoningDelta,
+        RefusalDelta,
+        Started,
+        TextDelta,
+        ToolCallDelta,
+        Usage,
+    )
+}
+_FIELDS = {name: tuple(field.name for field in fields(kind)) for name, kind in _KINDS.items()}  # type: ignore[arg-type]
+_pack = msgspec.msgpack.Encoder()
+_VERSION = 1
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    """Read-only mappings, which msgspec does not know."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"not to be written down: {type(value).__name__}")
+
+
+_plain = msgspec.json.Encoder(order="deterministic", enc_hook=_mapping)
+
+
+class Unkept(Exception):
+    """This answer is not one that can be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A kept answer and when it was given, in unix time."""
+
+    at: float
+    events: Sequence[bytes]
+
+    def replayed(self) -> Iterator[Event]:
+        """Its events, anew. Raises :class:`Unkept` for what another version wrote."""
+        try:
+            for packed in self.events:
+                name, values = msgspec.msgpack.decode(packed)
+                yield _KINDS[name](**dict(zip(_FIELDS[name], values, strict=True)))
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+            raise Unkept(type(error).__name__) from error
+
+
+class Recording:
+    """Takes the events of one answer as they pass; ``room`` is how many bytes it may have."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._events: list[bytes] | None = []
+        self._finished = False
+
+    def take(self, event: Event) -> None:
+        """One more event. An answer that is too large, or was cut short by a filter, is not kept."""
+        if self._events is None:
+            return
+        name = type(event).__name__
+        if name not in _KINDS or (isinstance(event, Finished) and event.reason == "content_filter"):
+            self._events = None
+            return
+        packed = _pack.encode([name, [_value(getattr(event, field)) for field in _FIELDS[name]]])
+        self._room -= len(packed)
+        if self._room < 0:
+            self._events = None
+            return
+        self._events.append(packed)
+        self._finished = self._finished or isinstance(event, Finished | Raw | EmbeddingList)
+
+    def whole(self) -> bytes | None:
+        """The answer as bytes, after its last event; ``None`` if it is not kept."""
+        if self._events is None or not self._finished:
+            return None
+        return _pack.encode([_VERSION, time.time(), self._events])
+
+
+def read(data: bytes) -> Answer | None:
+    """The answer in ``data``; ``None`` if it is of another version, or none."""
+    try:
+        version, at, events = msgspec.msgpack.decode(data, type=tuple[int, float, list[bytes]])
+    except msgspec.DecodeError:
+        return None
+    return Answer(at, events) if version == _VERSION else None
+
+
+def key_of(call: Call) -> str:
+    """What two calls must have in common to share an answer: tenant, dialect, request and the targets that may answer.
+
+    The name of a conversation is not part of it: it steers the provider's own cache alone.
+    """
+    request = replace(call.request, session=None) if isinstance(call.request, ChatRequest) else call.request
+    told = [
+        call.principal.tenant,
+        call.dialect,
+        call.raw_dialect,
+        type(request).__name__,
+        request,
+        sorted({str(target) for target in call.targets}),
+    ]
+    return hashlib.blake2b(_plain.encode(told), digest_size=32).hexdigest()
+
+
+def _value(value: Any) -> Any:
+    """Sequences of numbers of any kind, as plain lists."""
+    if isinstance(value, tuple):
+        return [_value(item) for item in value]
+    return list(value) if hasattr(value, "tolist") else value
