@@ -1,7 +1,7 @@
 # Every target is a line or two over the real tools; `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := conftest.py src plugins migrations tests bench examples tools docs/generate.py
+SOURCES := conftest.py src plugins migrations tests bench examples tools deploy docs/generate.py
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
 .DEFAULT_GOAL := help

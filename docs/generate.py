@@ -1,4 +1,5 @@
-"""Writes the pages of this folder that are made from the code: ``configuration.md``, ``plugins.md`` and ``cli.md``.
+"""Writes the pages of this folder that are made from the code: ``configuration.md``, ``plugins.md`` and ``cli.md``, and
+the table of metrics in ``observability.md``.
 
 ``make docs`` writes them; a test fails when they differ from what this program would write.
 """
@@ -16,6 +17,8 @@ import click
 
 from gatewaykit import Gateway, hookspecs, protocols
 from gatewaykit.cli import main
+from gatewaykit.metrics import Metric
+from gatewaykit.metrics.names import all_metrics
 from gatewaykit.settings import document
 from gatewaykit.shapes import KINDS
 
@@ -80,6 +83,7 @@ running calls get `server.graceful_shutdown` seconds to finish. With several wor
 
 """
 _HELP_WIDTH = 100
+_BEGIN, _END = "<!-- metrics: written by `make docs` -->\n", "<!-- end -->"
 
 
 def configuration() -> str:
@@ -107,6 +111,29 @@ def cli() -> str:
         + "\n".join(_help(main, click.Context(main, info_name="gatewaykit", **main.context_settings))).strip()
         + "\n"
     )
+
+
+def observability() -> str:
+    """The page of metrics and traces as it stands, with a table of all metrics."""
+    page = (HERE / "observability.md").read_text()
+    before, begin, rest = page.partition(_BEGIN)
+    after = rest[rest.index(_END) :]
+    rows = ["| metric | kind | unit | labels | meaning |", "| --- | --- | --- | --- | --- |"]
+    rows += [_metric(metric) for metric in all_metrics()]
+    return before + begin + "\n".join(["", *rows, "", *_conventions()]) + "\n" + after
+
+
+def _metric(metric: Metric) -> str:
+    kind = f"{metric.kind} ({metric.merge})" if metric.kind == "gauge" else metric.kind
+    marks = list(dict.fromkeys(other.convention for other in all_metrics() if other.convention))
+    mark = f" [{marks.index(metric.convention) + 1}]" if metric.convention else ""
+    labels = ", ".join(f"`{label}`" for label in metric.prometheus_labels)
+    return f"| `{metric.prometheus}`{mark} | {kind} | {metric.unit} | {labels} | {metric.description} |"
+
+
+def _conventions() -> list[str]:
+    found = dict.fromkeys(metric.convention for metric in all_metrics() if metric.convention)
+    return [f"[{number}] {convention}  " for number, convention in enumerate(found, 1)]
 
 
 def _help(command: click.Command, context: click.Context) -> Iterator[str]:
@@ -181,7 +208,7 @@ def _inline(text: str) -> str:
     return text.replace("``", "`")
 
 
-PAGES = {"configuration.md": configuration, "plugins.md": plugins, "cli.md": cli}
+PAGES = {"configuration.md": configuration, "plugins.md": plugins, "cli.md": cli, "observability.md": observability}
 
 
 if __name__ == "__main__":

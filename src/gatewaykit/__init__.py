@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gatewaykit.errors import *  # noqa: F403 - the whole tree is public
 from gatewaykit.errors import __all__ as _errors
 from gatewaykit.hookspecs import hookimpl
+from gatewaykit.metrics import Metric, Reading
 from gatewaykit.migration import MigrationSource
 from gatewaykit.protocols import (
     AroundCall,
@@ -24,6 +25,7 @@ from gatewaykit.protocols import (
     Permit,
     Proceed,
     Provider,
+    Readable,
     Router,
     Transform,
 )
@@ -56,6 +58,7 @@ from gatewaykit.types import (
     Reply,
     Request,
     ResponseFormat,
+    RouteRecord,
     Started,
     Target,
     TextDelta,
@@ -116,6 +119,7 @@ __all__ = [
     "Incoming",
     "Limiter",
     "Message",
+    "Metric",
     "MigrationSource",
     "Model",
     "ModelList",
@@ -127,11 +131,14 @@ __all__ = [
     "Proceed",
     "Provider",
     "Raw",
+    "Readable",
+    "Reading",
     "ReasoningDelta",
     "RefusalDelta",
     "Reply",
     "Request",
     "ResponseFormat",
+    "RouteRecord",
     "Router",
     "Section",
     "Started",

@@ -11,26 +11,37 @@ from gatewaykit.types import ADMIN, INFERENCE, Incoming, Principal
 
 Authenticate = Callable[[Incoming], Awaitable[Principal | None]]
 Judged = Callable[[Incoming, Principal | None], None]
+Challenge = Callable[[Incoming], str | None]
+_HEADER = "www-authenticate"
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """All authenticators, in order, and those of them who want to hear what came of it."""
+    """All authenticators, in order, those of them who want to hear what came of it, and those who tell refused clients
+    how to do better.
+    """
 
     authenticators: tuple[Authenticate, ...]
     judged: tuple[Judged, ...] = ()
+    challenges: tuple[Challenge, ...] = ()
 
     async def admit(self, incoming: Incoming) -> Principal:
         """The principal of the first authenticator that knows one. Raises :class:`~gatewaykit.errors.AuthFailed`."""
         try:
             principal = await self._asked(incoming)
-        except AuthFailed:
+        except AuthFailed as error:
             for judged in self.judged:
                 judged(incoming, None)
+            self._challenge(incoming, error)
             raise
         for judged in self.judged:
             judged(incoming, principal)
         return principal
+
+    def _challenge(self, incoming: Incoming, error: AuthFailed) -> None:
+        if not any(name.lower() == _HEADER for name, _ in error.headers):
+            told = [text for challenge in self.challenges if (text := challenge(incoming))]
+            error.headers = (*error.headers, *((_HEADER, text) for text in told))
 
     async def _asked(self, incoming: Incoming) -> Principal:
         for authenticate in self.authenticators:
@@ -47,9 +58,19 @@ def require(principal: Principal, scope: str, path: str) -> None:
     Who may manage everything has every scope but that of calling models, which costs money and must be given.
     """
     if scope not in principal.scopes and (ADMIN not in principal.scopes or scope == INFERENCE):
-        raise PermissionDenied(f"This needs the scope {scope!r}, which this key does not have.")
+        raise denied(principal, f"This needs the scope {scope!r}, which this key does not have.", scope=scope)
     if not matches(principal.routes, path):
-        raise PermissionDenied(f"This key may not call {path}.")
+        raise denied(principal, f"This key may not call {path}.")
+
+
+def denied(
+    principal: Principal, message: str, *, scope: str | None = None, param: str | None = None
+) -> PermissionDenied:
+    """The refusal of something that ``principal`` may not do, with its challenge (RFC 6750, 3.1)."""
+    challenge = principal.challenge
+    if challenge and scope:
+        challenge += f', scope="{scope}"'
+    return PermissionDenied(message, param=param, headers=[(_HEADER, challenge)] if challenge else ())
 
 
 def matches(globs: Sequence[str], name: str) -> bool:

@@ -12,12 +12,17 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from gatewaykit.assembly import Sources, assemble, find_redis, find_storage, make_targets, reload
+from gatewaykit.current import REQUEST
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
 from gatewaykit.limits import Standing
+from gatewaykit.live import Live
+from gatewaykit.metrics import Reading
 from gatewaykit.pipeline import Pipeline
 from gatewaykit.protocols import Dialect, Lifespan, Provider, Reloaded, Router
 from gatewaykit.registry import PluginInfo
+from gatewaykit.settings import ServerSettings
+from gatewaykit.tallying import SharedTally
 from gatewaykit.types import Incoming, Principal
 
 logger = logging.getLogger(__name__)
@@ -46,6 +51,8 @@ class Gateway:
         self.logger = logging.getLogger("gatewaykit")
         self._registry = sources.load_plugins(plugins)
         self.settings = sources.load_settings(self._registry)
+        self.tally = SharedTally()
+        self._speechless: set[str] = set()
         self._providers: dict[str, Provider] = {}
         self._routers: dict[str, Router] = {}
         self._running: dict[asyncio.AbstractEventLoop, _Run] = {}
@@ -54,6 +61,7 @@ class Gateway:
         self.targets = make_targets(self.settings)
         self._assembly = assemble(self._registry, self.settings, self, self._providers, self._routers)
         self._pipeline = Pipeline(self._assembly.parts)
+        self._live = Live(self.settings.get(ServerSettings).tls_certfile)
 
     @property
     def providers(self) -> Mapping[str, Provider]:
@@ -96,6 +104,36 @@ class Gateway:
     async def standings(self, principal: Principal) -> Sequence[Standing]:
         """How the principal's own limits stand, as the limiters tell."""
         return [standing for ask in self._assembly.parts.standings for standing in await ask(principal) or ()]
+
+    def greetings(self, address: str) -> list[tuple[str, str]]:
+        """What plugins tell people of a gateway that accepts requests at ``address``. Blocks."""
+        return [told for _, told in self._registry.collect("gateway_greetings", gateway=self, address=address)]
+
+    def knows(self, model: str) -> bool:
+        """Whether a router knows this name by itself."""
+        return any(knows(model) for knows in self._assembly.knows)
+
+    def readings(self) -> Sequence[Reading]:
+        """How everything in this process stands that can tell; what cannot is passed over, and the log says so."""
+        found: list[Reading] = []
+        for owner, readings in self._speakers():
+            try:
+                found.extend(readings())
+                self._speechless.discard(owner)
+            except Exception as error:
+                if owner not in self._speechless:
+                    logger.error("%s cannot say how it stands: %s", owner, type(error).__name__, exc_info=error)
+                self._speechless.add(owner)
+        return found
+
+    def _speakers(self) -> Iterable[tuple[str, Callable[[], Iterable[Reading]]]]:
+        yield "gateway", self._live.readings
+        yield "targets", lambda: self.targets.readings(self.knows)
+        if self.storage is not None:
+            yield "storage", self.storage.readings
+        if self.redis is not None:
+            yield "redis", self.redis.readings
+        yield from self._assembly.readings
 
     def owns(self, path: str) -> bool:
         """Whether this path, relative to the mount point, belongs to a dialect or a route of the gateway."""
@@ -149,6 +187,8 @@ class Gateway:
                 await stack.enter_async_context(self.storage.lifespan())
             if self.redis is not None:
                 await stack.enter_async_context(self.redis.lifespan())
+            await asyncio.to_thread(self.tally.start)
+            stack.push_async_callback(asyncio.to_thread, self.tally.stop)
             await asyncio.to_thread(assembly.observers.start)
             stack.push_async_callback(asyncio.to_thread, assembly.observers.stop)
             for provider in self._providers.values():
@@ -190,10 +230,17 @@ class Gateway:
                 return
         if methods is None:
             await self._assembly.routes(path, scope, receive, send)
-        else:
-            await self._pipeline.serve(
-                methods, scope, receive, Exchange(read_incoming(scope, path), send, self._assembly.parts.seal)
-            )
+            return
+        incoming = read_incoming(scope, path)
+        exchange = Exchange(incoming, send, self._assembly.parts.seal)
+        exchanges = self._live.exchanges
+        exchanges.add(exchange)
+        token = REQUEST.set(incoming)
+        try:
+            await self._pipeline.serve(methods, scope, receive, exchange)
+        finally:
+            REQUEST.reset(token)
+            exchanges.discard(exchange)
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()

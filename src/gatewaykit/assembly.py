@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatewaykit.admission import Door
 from gatewaykit.attempts import Attempts
+from gatewaykit.attending import attended
 from gatewaykit.breaker import BreakerRules
 from gatewaykit.errors import ConfigError, ConfigFault, PluginError
-from gatewaykit.isolation import harmless, isolate, isolate_async, isolate_limiter
+from gatewaykit.isolation import Costs, harmless, isolate, isolate_async, isolate_limiter
+from gatewaykit.metrics import Reading
 from gatewaykit.observing import ObserverQueue
 from gatewaykit.ordering import solve
 from gatewaykit.parts import DialectTable, Parts, TimeLimits
@@ -147,7 +149,8 @@ class Assembly:
     """The gateway's insides. ``guarded`` says whether any authenticator stands at the door.
 
     ``lifespans`` are those of the objects, ``reloadable`` the objects that heed new settings; what ``gateway_lifespan``
-    returns is collected at each start.
+    returns is collected at each start. ``readings`` are those of everything that has some, by the name of whose they
+    are; ``knows`` the routers' answers to which models they know.
     """
 
     parts: Parts
@@ -156,10 +159,12 @@ class Assembly:
     observers: ObserverQueue
     lifespans: tuple[Callable[[], Lifespan], ...]
     reloadable: tuple[Any, ...]
+    readings: tuple[tuple[str, Callable[[], Iterable[Reading]]], ...]
+    knows: tuple[Callable[[str], bool], ...]
     guarded: bool
 
 
-_KINDS = ("observers", "dialects", "authenticators", "limiters", "routers", "transforms", "around_calls")
+_KINDS = ("observers", "dialects", "authenticators", "limiters", "routers", "transforms", "around_calls", "readings")
 Objects = Mapping[str, tuple[Any, ...]]
 
 
@@ -177,11 +182,14 @@ def assemble(
     """
     registry.settled = not registry.faults
     lifespans: list[Callable[[], Lifespan]] = []
+    costs = Costs()
+    readings: list[tuple[str, Callable[[], Iterable[Reading]]]] = [("hooks", costs.readings)]
     reloadable: list[Any] = []
 
     def collect(hook: str) -> tuple[Any, ...]:
         items = [item for _, item in registry.collect(hook, gateway=gateway)]
         lifespans.extend(item.lifespan for item in items if callable(getattr(item, "lifespan", None)))
+        readings.extend((item.name, item.readings) for item in items if callable(getattr(item, "readings", None)))
         reloadable.extend(item for item in items if callable(getattr(item, "reload", None)))
         try:
             return solve(items)
@@ -200,10 +208,23 @@ def assemble(
     if registry.faults:
         raise ConfigError([_located(fault, settings) for fault in registry.take_faults()])
     observers = ObserverQueue([item for item in objects["observers"] if _overrides(item, Observer, "record")])
-    parts = _parts(objects, providers, gateway.targets, observers, settings)
-    guarded = any(getattr(item, "identifies", True) for item in objects["authenticators"])
-    table = RouteTable(routes, dialects)
-    return Assembly(parts, DialectTable(dialects), table, observers, tuple(lifespans), tuple(reloadable), guarded)
+    readings.append(("observers", observers.readings))
+    on_attempt = _hooks(objects["transforms"], Transform, "on_attempt", lambda call, target: None, costs)
+    parts = _parts(objects, attended(providers, on_attempt), gateway.targets, observers, settings, costs)
+    routed = tuple(
+        harmless(item, item.routed, costs) for item in objects["observers"] if _overrides(item, Observer, "routed")
+    )
+    return Assembly(
+        parts,
+        DialectTable(dialects),
+        RouteTable(routes, dialects, routed),
+        observers,
+        lifespans=tuple(lifespans),
+        reloadable=tuple(reloadable),
+        readings=tuple(readings),
+        knows=tuple(item.knows for item in objects["routers"] if _overrides(item, Router, "knows")),
+        guarded=any(getattr(item, "identifies", True) for item in objects["authenticators"]),
+    )
 
 
 def reload(registry: Registry, sources: Sources, settings: Settings, assembly: Assembly) -> tuple[Settings, Reloaded]:
@@ -238,29 +259,41 @@ def _parts(
     targets: Targets,
     observers: ObserverQueue,
     settings: Settings,
+    costs: Costs,
 ) -> Parts:
     """Every method that a request meets, isolated: what fails or hangs is its owner's, and does what that declares."""
     timeouts, transforms, limiters = settings.get(TimeoutSettings), objects["transforms"], objects["limiters"]
     routers, authenticators = objects["routers"], objects["authenticators"]
     return Parts(
         door=Door(
-            tuple(isolate_async(item, item.authenticate, timeouts.hook) for item in authenticators),
-            tuple(harmless(item, item.judged) for item in authenticators if _overrides(item, Authenticator, "judged")),
+            tuple(isolate_async(item, item.authenticate, timeouts.hook, costs) for item in authenticators),
+            tuple(
+                harmless(item, item.judged, costs)
+                for item in authenticators
+                if _overrides(item, Authenticator, "judged")
+            ),
+            tuple(
+                isolate(item, item.challenge, lambda incoming: None, costs)
+                for item in authenticators
+                if _overrides(item, Authenticator, "challenge")
+            ),
         ),
-        limiters=tuple(isolate_limiter(item, timeouts.hook) for item in limiters),
+        limiters=tuple(isolate_limiter(item, timeouts.hook, costs) for item in limiters),
         standings=tuple(
-            isolate_async(item, item.standings, timeouts.hook)
+            isolate_async(item, item.standings, timeouts.hook, costs)
             for item in limiters
             if _overrides(item, Limiter, "standings")
         ),
-        routes=tuple(isolate(item, item.route, lambda call: ()) for item in routers),
-        catalogues=tuple(isolate_async(item, item.models, timeouts.hook) for item in routers),
-        on_request=_hooks(transforms, Transform, "on_request", lambda call: None),
-        on_event=fused(_hooks(transforms, Transform, "on_event", lambda call, event: event)),
-        on_reply=_hooks(transforms, Transform, "on_reply", lambda call, reply: reply),
+        routes=tuple(isolate(item, item.route, lambda call: (), costs) for item in routers),
+        catalogues=tuple(isolate_async(item, item.models, timeouts.hook, costs) for item in routers),
+        on_request=_hooks(transforms, Transform, "on_request", lambda call: None, costs),
+        on_event=fused(_hooks(transforms, Transform, "on_event", lambda call, event: event, costs)),
+        on_reply=_hooks(transforms, Transform, "on_reply", lambda call, reply: reply, costs),
         around=_chain(objects["around_calls"]),
         attempts=_attempts(providers, targets, settings),
-        seal=tuple(harmless(item, item.seal) for item in objects["observers"] if _overrides(item, Observer, "seal")),
+        seal=tuple(
+            harmless(item, item.seal, costs) for item in objects["observers"] if _overrides(item, Observer, "seal")
+        ),
         observe=observers.record,
         limits=TimeLimits(
             timeouts.request_body,
@@ -321,10 +354,10 @@ def _shared_routes(dialects: Sequence[Dialect]) -> Iterator[ConfigFault]:
                 yield ConfigFault(message, f"dialect {dialect.name}")
 
 
-def _hooks(items: Sequence[Named], protocol: type, method: str, otherwise: Any) -> tuple[Any, ...]:
+def _hooks(items: Sequence[Named], protocol: type, method: str, otherwise: Any, costs: Costs) -> tuple[Any, ...]:
     """``method`` of those items that have one of their own: an inherited one would be called for nothing."""
     return tuple(
-        isolate(item, getattr(item, method), otherwise) for item in items if _overrides(item, protocol, method)
+        isolate(item, getattr(item, method), otherwise, costs) for item in items if _overrides(item, protocol, method)
     )
 
 

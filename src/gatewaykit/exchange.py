@@ -21,7 +21,7 @@ from gatewaykit.errors import (
 from gatewaykit.protocols import Dialect
 from gatewaykit.relay import Meter
 from gatewaykit.responding import Responder, Send
-from gatewaykit.types import Call, CallRecord, Incoming, ModelsRequest, Outcome, Principal, Target, Usage
+from gatewaykit.types import EMPTY, Call, CallRecord, Incoming, ModelsRequest, Outcome, Principal, Target, Usage
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _bits = random.Random().getrandbits  # ids have to differ, not to be secret
@@ -167,6 +167,11 @@ class Exchange:
             usage=self.final_usage(),
             error=error.code if error else None,
             timings=self.timings,
+            trace_id=self.incoming.trace_id,
+            route=_route(self.dialect, self.incoming.path),
+            operation=getattr(self.dialect, "operation", "chat"),
+            state=call.state if call else EMPTY,
+            traceparent=self.incoming.headers.get("traceparent"),
         )
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
@@ -192,6 +197,14 @@ class Exchange:
         timings["provider"] = provider = self.call.waited if self.call else 0.0
         milliseconds = [seconds * 1000 for seconds in timings.values()]
         return _timing_template(tuple(timings)) % (*milliseconds, (whole - provider) * 1000)
+
+
+def _route(dialect: Dialect, path: str) -> str:
+    """Which of the dialect's paths this is: never more words than the code has."""
+    for _, known in dialect.routes:
+        if known == path or (known.endswith("/*") and path.startswith(known[:-1])):
+            return known
+    return ""
 
 
 @cache

@@ -31,6 +31,7 @@ from gatewaykit.types import Incoming, Principal
 
 T = TypeVar("T")
 Endpoint = Callable[[Request, Principal], Awaitable[Response]]
+Answer = Callable[[Request], Awaitable[Response]]
 MAX_BODY_BYTES = 256 * 1024
 BODY_SECONDS = 30.0
 _DISCARDED = 64
@@ -44,7 +45,7 @@ _encode = msgspec.json.Encoder().encode
 logger = logging.getLogger(__name__)
 
 
-def guarded(gateway: GatewayContext, scope: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def guarded(gateway: GatewayContext, scope: str, endpoint: Endpoint) -> Answer:
     """A Starlette endpoint that only principals with ``scope`` reach.
 
     ``endpoint`` may raise errors of :mod:`gatewaykit.errors`; anything else it raises is a 500 without a word of why.
@@ -55,6 +56,7 @@ def guarded(gateway: GatewayContext, scope: str, endpoint: Endpoint) -> Callable
         incoming = incoming_of(request)
         try:
             principal = await gateway.authenticate(incoming)
+            request.scope["gatewaykit.principal"] = principal
             require(principal, scope, incoming.path)
             response = await endpoint(request, principal)
         except GatewayError as error:
@@ -85,15 +87,24 @@ def answer(document: Any, status: int = 200) -> Response:
     return Response(_encode(document), status, media_type="application/json")
 
 
+async def read_bytes(request: Request) -> bytes:
+    """The request's body as it came, up to :data:`MAX_BODY_BYTES`.
+
+    Raises :class:`~gatewaykit.errors.BodyTooLarge`, :class:`~gatewaykit.errors.RequestTimeout` and
+    :class:`~gatewaykit.errors.ClientGone`.
+    """
+    try:
+        return await within(BODY_SECONDS, _read(request))
+    except TimeoutError as error:
+        raise RequestTimeout(headers=[_CLOSE]) from error
+
+
 async def read_body(request: Request, kind: type[T]) -> T:
     """The request's JSON, as ``kind``: a msgspec Struct, say. No body at all counts as an empty object.
 
     Raises :class:`~gatewaykit.errors.BadRequest` that names the field, or what is wrong with the body as a whole.
     """
-    try:
-        body = await within(BODY_SECONDS, _read(request))
-    except TimeoutError as error:
-        raise RequestTimeout(headers=[_CLOSE]) from error
+    body = await read_bytes(request)
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:

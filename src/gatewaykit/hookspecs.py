@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Limiter,
         Observer,
         Provider,
+        Readable,
         Router,
         Transform,
     )
@@ -247,6 +248,27 @@ def gateway_observers(gateway: GatewayContext) -> Iterable[Observer]:
 
 
 @hookspec
+def gateway_readings(gateway: GatewayContext) -> Iterable[Readable]:
+    """Objects that tell in numbers how something stands. Objects from other hooks need only a method ``readings``.
+
+    ::
+
+        FREE = Metric("acme.disk.free", "gauge", "By", "Room on the disk of the models.", merge="min")
+
+        class Disk(Readable):
+            name = "acme-disk"
+
+            def readings(self):
+                return [Reading(FREE, shutil.disk_usage("/").free)]
+
+        @hookimpl
+        def gateway_readings(gateway):
+            return [Disk()]
+    """
+    return ()
+
+
+@hookspec
 def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
     """Further Starlette routes. They are outside the request's way: no authenticator guards them but your own.
 
@@ -258,6 +280,21 @@ def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
         @hookimpl
         def gateway_routes(gateway):
             return [Route("/hello", hello)]
+    """
+    return ()
+
+
+@hookspec
+def gateway_greetings(gateway: GatewayContext, address: str) -> Iterable[tuple[str, str]]:
+    """What ``gatewaykit serve`` tells people once it accepts requests at ``address``: labels and texts, a line each.
+
+    They go to the terminal and to no log. The gateway's database is open only while :meth:`Storage.opened` is entered.
+
+    ::
+
+        @hookimpl
+        def gateway_greetings(gateway, address):
+            return [("docs", f"{address}/docs")]
     """
     return ()
 

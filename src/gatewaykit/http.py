@@ -12,6 +12,7 @@ import io
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -31,6 +32,8 @@ USER_AGENT = "gatewaykit"
 _READ_BUFFER = 2**17
 _LARGE_BODY = 2**20
 _BROKEN_OFF = "The model provider broke off its answer."
+PROPAGATED: ContextVar[Mapping[str, str] | None] = ContextVar("gatewaykit_propagated", default=None)
+"""Headers that every request of the data plane gets which the running task sends: the place in a trace, say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +238,8 @@ class _Exchange(AbstractAsyncContextManager[HttpStream]):
         self._headers = headers
 
     async def __aenter__(self) -> HttpStream:
+        if (further := PROPAGATED.get()) is not None:
+            self._headers = {**(self._headers or {}), **further}
         with translated_errors():
             session = await self._client.session()
             self._response = await session.request(

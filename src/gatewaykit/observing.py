@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import HOOK, HOOK_FAILURES, OBJECT, OBSERVER_DROPPED, OBSERVER_QUEUE, REASON
 from gatewaykit.protocols import Observer
 from gatewaykit.types import CallRecord
 
@@ -33,6 +35,7 @@ class ObserverQueue:
         self._users = 0
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._failures: Counter[str] = Counter()
         self.dropped = 0
 
     def record(self, record: CallRecord) -> None:
@@ -45,6 +48,13 @@ class ObserverQueue:
         records.append(record)
         if not self._some.is_set():
             self._some.set()
+
+    def readings(self) -> Iterator[Reading]:
+        """How the queue stands."""
+        yield Reading(OBSERVER_QUEUE, len(self._records))
+        yield Reading(OBSERVER_DROPPED, self.dropped)
+        for name, count in tuple(self._failures.items()):
+            yield Reading(HOOK_FAILURES, count, {OBJECT: name, HOOK: "record", REASON: "error"})
 
     def start(self) -> None:
         """Start the thread, unless it runs for another user. Blocks while a stop is under way."""
@@ -87,13 +97,13 @@ class ObserverQueue:
                 batch.append(self._records.popleft())
         for observer in self._observers if batch else ():
             for record in batch:
-                _call(observer, observer.record, record)
-            _call(observer, getattr(observer, "flush", None))
+                self._call(observer, observer.record, record)
+            self._call(observer, getattr(observer, "flush", None))
 
-
-def _call(observer: Observer, method: Callable[..., None] | None, *arguments: CallRecord) -> None:
-    try:
-        if method is not None:
-            method(*arguments)
-    except Exception as error:
-        logger.error("observer %s failed: %s", observer.name, type(error).__name__, exc_info=error)
+    def _call(self, observer: Observer, method: Callable[..., None] | None, *arguments: CallRecord) -> None:
+        try:
+            if method is not None:
+                method(*arguments)
+        except Exception as error:
+            self._failures[observer.name] += 1
+            logger.error("observer %s failed: %s", observer.name, type(error).__name__, exc_info=error)

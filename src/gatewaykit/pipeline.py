@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from gatewaykit.admission import matches, require
+from gatewaykit.admission import denied, matches, require
 from gatewaykit.errors import (
     BodyTooLarge,
     ClientGone,
@@ -19,7 +19,6 @@ from gatewaykit.errors import (
     InternalError,
     MethodNotAllowed,
     ModelNotFound,
-    PermissionDenied,
     RequestTimeout,
 )
 from gatewaykit.exchange import Exchange
@@ -122,7 +121,8 @@ class Pipeline:
         if isinstance(call.request, ModelsRequest):
             return
         if not matches(call.principal.models, call.request.model):
-            raise PermissionDenied(f"This key has no access to the model {call.request.model!r}.", param="model")
+            message = f"This key has no access to the model {call.request.model!r}."
+            raise denied(call.principal, message, param="model")
         for route in self._parts.routes:
             call.targets = tuple(route(call))
             if call.targets:

@@ -14,6 +14,9 @@ its kind. All of them may declare, as class or instance attributes:
     seconds that an asynchronous hook may wait; the setting ``timeouts.hook`` is the default.
 ``lifespan``
     a method that returns an asynchronous context manager, entered when the gateway starts and left when it stops.
+``readings``
+    a method that tells in numbers how the object stands: it returns :class:`~gatewaykit.metrics.Reading` objects. It is
+    called from any thread, whenever somebody looks at the metrics, and may not wait.
 ``reload``
     a method that gets newly read settings, checks them, and returns a function that puts them into force; all objects
     are asked before any of these functions is called. ``reloads`` names the sections that it heeds.
@@ -22,13 +25,15 @@ its kind. All of them may declare, as class or instance attributes:
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from gatewaykit.errors import GatewayError, ModelNotFound
 from gatewaykit.limits import Standing
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.totals import Report, Totals
 from gatewaykit.types import (
     Call,
     CallRecord,
@@ -38,6 +43,7 @@ from gatewaykit.types import (
     Principal,
     Reply,
     Request,
+    RouteRecord,
     Target,
     Usage,
 )
@@ -127,6 +133,12 @@ class Authenticator(Named, Protocol):
         """
         return
 
+    def challenge(self, incoming: Incoming) -> str | None:
+        """What a ``WWW-Authenticate`` of a 401 says (RFC 9110, 11.6.1), whoever refused the request. Override it to
+        tell where credentials of this kind come from.
+        """
+        return None
+
 
 class Permit(Protocol):
     """What a limiter reserved for a call. Exactly one of the two methods is called, and both are idempotent.
@@ -184,10 +196,12 @@ class Encoder(Protocol):
 class Dialect(Named, Protocol):
     """A wire format that clients speak.
 
-    ``routes`` are ``(method, path)`` pairs; a path that ends in ``/*`` matches everything below it.
+    ``routes`` are ``(method, path)`` pairs; a path that ends in ``/*`` matches everything below it. ``operation`` is
+    OpenTelemetry's word for what its requests ask of a model (``gen_ai.operation.name``); empty if they ask none.
     """
 
     routes: Sequence[tuple[str, str]]
+    operation: str = "chat"
 
     def decode(self, incoming: Incoming, body: bytes) -> Request:
         """The request in the gateway's words. Raises :class:`~gatewaykit.errors.BadRequest` naming the field."""
@@ -220,12 +234,23 @@ class Router(Named, Protocol):
         """The models that a client may ask for through this router."""
         ...
 
+    def knows(self, model: str) -> bool:
+        """Whether this name is written down somewhere, in a list of models or the configuration.
+
+        Other names have no place in metrics. Called from any thread; may not wait.
+        """
+        return False
+
 
 class Transform(Named, Protocol):
     """Changes what passes. Override what you need: what is not overridden costs nothing."""
 
     def on_request(self, call: Call) -> None:
         """May replace ``call.request`` (with :func:`dataclasses.replace`) or raise an error for the client."""
+        return
+
+    def on_attempt(self, call: Call, target: Target) -> None:
+        """``call`` is about to be tried at ``target``, in the running task; there may be other attempts."""
         return
 
     def on_event(self, call: Call, event: Event) -> Event | None:
@@ -265,6 +290,34 @@ class Observer(Named, Protocol):
     def flush(self) -> None:
         """A batch of records is over; called after one or more :meth:`record`."""
         return
+
+    def routed(self, record: RouteRecord) -> None:
+        """A request outside the dialects is over: to a plugin's route, or to nowhere. It runs in the event loop."""
+        return
+
+
+class Readable(Named, Protocol):
+    """Tells in numbers how something stands that no other object of the plugin speaks for."""
+
+    def readings(self) -> Iterable[Reading]:
+        """The numbers now. Called from any thread, whenever somebody looks at the metrics; may not wait."""
+        ...
+
+
+class Tally(Protocol):
+    """Sums that all worker processes share, and that outlive each of them."""
+
+    def contribute(self, report: Callable[[], Report]) -> None:
+        """Ask ``report`` for what is new, in this process: every second, and whenever somebody reads.
+
+        It is called by one thread at a time, never by the event loop's, and may not wait. What it returned is counted;
+        it is not asked for the same again.
+        """
+        ...
+
+    async def read(self) -> Totals:
+        """The sums of all processes, with what each of them has just reported."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +364,19 @@ class GatewayContext(Protocol):
     @property
     def redis(self) -> RedisLink | None:
         """The Redis of ``[redis]``, connected while the gateway runs; None without one."""
+        ...
+
+    def knows(self, model: str) -> bool:
+        """Whether a router knows this name by itself; see :meth:`Router.knows`."""
+        ...
+
+    @property
+    def tally(self) -> Tally:
+        """What the workers count together."""
+        ...
+
+    def readings(self) -> Sequence[Reading]:
+        """How everything in this process stands that has ``readings``, the gateway's own parts included."""
         ...
 
     @property

@@ -30,7 +30,10 @@ BUILTIN: Mapping[str, str] = {
     "model-router": "gatewaykit.builtin.router",
     "access-log": "gatewaykit.builtin.access_log",
     "cache": "gatewaykit.builtin.cache",
+    "prompt-log": "gatewaykit.builtin.prompt_log",
     "health": "gatewaykit.builtin.health",
+    "metrics": "gatewaykit.builtin.metrics",
+    "tracing": "gatewaykit.builtin.tracing",
     "ledger": "gatewaykit.builtin.ledger",
     "usage": "gatewaykit.builtin.usage",
 }

@@ -97,8 +97,9 @@ class GatewayServer:
         finally:
             self._socket.close()
 
-    def _work(self, link: socket.socket) -> None:
-        """One of several workers, joined to its parent by ``link``."""
+    def _work(self, link: socket.socket, tally: socket.socket) -> None:
+        """One of several workers, joined to its parent by ``link``, and by ``tally`` for what it counts."""
+        self._gateway.tally.join(tally)
         self._gateway.tell_others = lambda: os.kill(os.getppid(), RELOAD_SIGNAL)
         server = _Server(self._config, (signal.SIGTERM,), lambda: link.sendall(READY), self._reload, link)
         server.run(sockets=[self._socket])

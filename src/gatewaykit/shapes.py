@@ -21,10 +21,11 @@ KINDS: Mapping[str, type] = {
     "gateway_around_calls": protocols.AroundCall,
     "gateway_providers": protocols.Provider,
     "gateway_observers": protocols.Observer,
+    "gateway_readings": protocols.Readable,
 }
 """The hooks whose objects have names, and the protocol of each."""
 
-_OPTIONAL = {"flush", "judged", "seal", "standings"}
+_OPTIONAL = {"challenge", "flush", "judged", "knows", "routed", "seal", "standings"}
 
 
 def misshapen(hook: str, item: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 A worker is a copy of the process that made the gateway, so all know the same settings and keys, and share the memory of
 what was loaded. Parent and worker are joined by a pair of sockets: the worker writes a byte when it accepts; the end of
-the stream tells either that the other one is gone.
+the stream tells either that the other one is gone. By a second pair it reports what it counts.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TypeAlias
 
+from gatewaykit.metrics import names
+from gatewaykit.tallying import TallyHub
+
 READY = b"r"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 RELOAD_SIGNAL = signal.SIGHUP
 _SIGNALS = (*STOP_SIGNALS, RELOAD_SIGNAL)
-Work: TypeAlias = Callable[[socket.socket], None]
+Work: TypeAlias = Callable[[socket.socket, socket.socket], None]
 logger = logging.getLogger(__name__)
 
 
@@ -29,8 +32,9 @@ class Supervisor:
     """Keeps ``count`` workers running ``work`` until SIGTERM or SIGINT; a second signal kills them. At SIGHUP
     ``on_reload`` is called, and if it says that all is well, the workers get the signal, too.
 
-    ``work`` gets the worker's end of the pair: it writes :data:`READY` when it serves, returns at SIGTERM, and should
-    also return when the stream ends. SIGINT, which a terminal sends to all processes at once, is the parent's alone.
+    ``work`` gets the worker's ends of both pairs: it writes :data:`READY` into the first when it serves, returns at
+    SIGTERM, and should also return when that stream ends. SIGINT, which a terminal sends to all processes at once, is
+    the parent's alone.
     """
 
     def __init__(self, count: int, work: Work, on_reload: Callable[[], bool] = lambda: True) -> None:
@@ -40,6 +44,7 @@ class Supervisor:
         self._pids: dict[socket.socket, int] = {}
         self._ready: set[socket.socket] = set()
         self._selector = selectors.DefaultSelector()
+        self._hub = TallyHub(self._selector)
         self._stopping = False
         self._failed = False
 
@@ -53,8 +58,14 @@ class Supervisor:
                 self._start()
             greeted = False
             while self._pids:
-                for key, _ in self._selector.select():
-                    self._heed(signals, on_stop) if key.fileobj is signals else self._hear(key.fileobj, on_stop)
+                for key, _ in self._selector.select(self._hub.timeout):
+                    if key.data is not None:
+                        key.data(key)
+                    elif key.fileobj is signals:
+                        self._heed(signals, on_stop)
+                    else:
+                        self._hear(key.fileobj, on_stop)
+                self._hub.tick()
                 if not greeted and len(self._ready) == self._count:
                     greeted = True
                     on_ready()
@@ -63,19 +74,21 @@ class Supervisor:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
+        tally = self._hub.open()
         sys.stdout.flush()
         sys.stderr.flush()
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
             ours.close()
-            self._become_worker(theirs)
+            self._become_worker(theirs, tally)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
+        tally.close()
         self._pids[ours] = pid
         self._selector.register(ours, selectors.EVENT_READ)
 
-    def _become_worker(self, link: socket.socket) -> NoReturn:
+    def _become_worker(self, link: socket.socket, tally: socket.socket) -> NoReturn:
         """Forget the parent's signals and sockets, work, and end without the parent's clean-up."""
         status = 1
         try:
@@ -86,13 +99,15 @@ class Supervisor:
             self._selector.close()
             for other in self._pids:
                 other.close()
-            self._work(link)
+            self._hub.close_inherited()
+            self._work(link, tally)
             status = 0
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
         except BaseException as error:
             logger.error("worker %d failed: %s", os.getpid(), type(error).__name__, exc_info=error)
         finally:
+            logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
@@ -123,6 +138,7 @@ class Supervisor:
         if link in self._ready:
             self._ready.discard(link)
             logger.error("worker %d ended (%s); another takes its place", pid, _in_words(status))
+            self._hub.count(names.WORKER_DEATHS)
             self._start()
         else:
             logger.error("worker %d could not start (%s)", pid, _in_words(status))

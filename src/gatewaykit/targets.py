@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 from gatewaykit.breaker import Breaker, BreakerRules
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import ANSWERED, ATTEMPTS_ACTIVE, BREAKER, BREAKER_OPENED, HEDGES, PROVIDER, RESULT
 from gatewaykit.retries import RetryBudget
 from gatewaykit.types import Target
 
@@ -24,6 +26,7 @@ _SAMPLES = 256
 _FEWEST_SAMPLES = 20
 _SAMPLES_BETWEEN = 16
 _LONGEST_REST = 60.0
+_CIRCUITS = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 
 
 class Latency:
@@ -160,6 +163,19 @@ class Targets:
     def all(self) -> Collection[TargetState]:
         """Those that have been asked, or are named by the configuration."""
         return tuple(self._states.values())
+
+    def readings(self, knows: Callable[[str], bool]) -> Iterator[Reading]:
+        """How the targets stand; of those that no configuration names, only models that somebody ``knows``."""
+        for state in self.all():
+            target = state.target
+            if not (state.kept or knows(target.model)):
+                continue
+            labels = {PROVIDER: target.provider, ANSWERED: target.model}
+            yield Reading(ATTEMPTS_ACTIVE, state.in_flight, labels)
+            yield Reading(BREAKER, _CIRCUITS[state.circuit], labels)
+            yield Reading(BREAKER_OPENED, 0 if state.breaker is None else state.breaker.opened, labels)
+        yield Reading(HEDGES, self.hedges, {RESULT: "begun"})
+        yield Reading(HEDGES, self.overtaken, {RESULT: "quicker"})
 
     def _forget(self) -> None:
         """Drop the older half of what nobody waits for."""

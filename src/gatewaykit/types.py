@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from gatewaykit.limits import Limit
+from gatewaykit.tracecontext import parse
 
 if TYPE_CHECKING:
     from gatewaykit.errors import GatewayError
@@ -357,6 +358,12 @@ class Incoming:
     client: str | None
     request_id: str
 
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that the client says this request belongs to (W3C Trace Context, 3.2), if it says so well."""
+        parent = parse(self.headers.get("traceparent"))
+        return None if parent is None else parent.trace_id
+
 
 INFERENCE, USAGE, KEYS, ADMIN = "inference", "usage", "keys", "admin"
 """Scopes: to call models, to read one's own usage, to manage one's own keys, and to manage everything."""
@@ -368,7 +375,8 @@ class Principal:
 
     ``tenant`` separates what must never be shared (sessions, caches, files); it defaults to ``id``. ``models`` and
     ``routes`` are globs of the models it may use and the paths it may call, ``scopes`` what it may do there.
-    ``limits`` are its own and its owner's.
+    ``limits`` are its own and its owner's. ``challenge`` is what ``WWW-Authenticate`` says when it may not do
+    something, but for the scope that was missing (RFC 6750, 3.1); empty for credentials that know no such thing.
     """
 
     id: str
@@ -380,6 +388,7 @@ class Principal:
     scopes: frozenset[str] = frozenset({INFERENCE, USAGE})
     limits: tuple[Limit, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    challenge: str = ""
 
     def __post_init__(self) -> None:
         if not self.tenant:
@@ -509,7 +518,8 @@ class CallRecord:
 
     Observers share it: read it, do not change it. ``began`` is unix time; ``seconds`` the whole call,
     ``first_event_seconds`` until the first event, both from the request's arrival; ``timings`` the stages of the
-    ``Server-Timing`` header.
+    ``Server-Timing`` header, ``trace_id`` the trace it belongs to. ``route`` is the dialect's own path, ``/*`` and all.
+    ``operation`` is the dialect's, ``state`` is :attr:`Call.state`, ``traceparent`` the client's header, unread.
     """
 
     request_id: str
@@ -532,3 +542,27 @@ class CallRecord:
     usage: Usage | None = None
     error: str | None = None
     timings: Mapping[str, float] = field(default_factory=lambda: EMPTY)
+    trace_id: str | None = None
+    route: str = ""
+    operation: str = "chat"
+    state: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRecord:
+    """What is left of a request outside the dialects. ``route`` is the path of the route that answered, with its
+    parameters unfilled; empty where nothing has the path. ``seconds`` is the time to the end of the answer, ``began``
+    unix time, ``principal`` who called where the route asked.
+    """
+
+    method: str
+    route: str
+    status: int
+    seconds: float
+    path: str = ""
+    request_id: str = ""
+    trace_id: str | None = None
+    began: float = 0.0
+    client: str | None = None
+    principal: str | None = None

@@ -77,20 +77,21 @@ class Place:
         )
 
     @contextmanager
-    def start(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[Running]:
-        """Run beside the test; killed at the end if it still runs."""
+    def start(
+        self, *arguments: str, environ: Mapping[str, str] | None = None, stdout: int | None = None
+    ) -> Iterator[Running]:
+        """Run beside the test; killed at the end if it still runs. ``stdout`` is where its output goes instead."""
         process = subprocess.Popen(
             [GATEWAYKIT, *arguments],
             cwd=self.folder,
             env=self.environ(environ),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE,
             encoding="utf-8",
         )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        with Running(process, {"out": process.stdout, "err": process.stderr}).kept() as running:
+        streams = {"out": process.stdout, "err": process.stderr}
+        with Running(process, {name: stream for name, stream in streams.items() if stream}).kept() as running:
             yield running
 
     @contextmanager
@@ -139,7 +140,7 @@ class Running:
 
     @property
     def out(self) -> str:
-        return self._said["out"]
+        return self._said.get("out", "")
 
     @property
     def err(self) -> str:

@@ -317,7 +317,7 @@ MISSHAPEN = {
     "none in list": ("gateway_providers", [None], "gateway_providers returned a NoneType object without a name"),
     "shapeless": ("gateway_providers", [Shapeless()], "without stream, complete, models, aclose; subclass Provider"),
     "not a list": ("gateway_providers", FakeProvider(), "'FakeProvider' object is not iterable"),
-    "idle": ("gateway_transforms", [Idle()], "a Idle object with none of on_request, on_event, on_reply"),
+    "idle": ("gateway_transforms", [Idle()], "a Idle object with none of on_request, on_attempt, on_event, on_reply"),
     "raises": ("gateway_providers", lambda: 1 / 0, "gateway_providers failed: ZeroDivisionError: division by zero"),
     "before": ("gateway_providers", [Late()], "whose 'before' is not a list of names"),
     "on_error": ("gateway_transforms", [Lenient()], "whose 'on_error' is neither 'open' nor 'closed'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import shutil
 import textwrap
 import time
 from contextlib import aclosing, asynccontextmanager
@@ -35,7 +36,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["configuration.md", "plugins.md", "cli.md"])
+@pytest.mark.parametrize("page", ["configuration.md", "plugins.md", "cli.md", "observability.md"])
 def test_generated_page_is_current(generator: ModuleType, page: str) -> None:
     """What stands in the page is what `make docs` would write."""
     assert (ROOT / "docs" / page).read_text() == generator.PAGES[page](), "run `make docs`"
@@ -64,6 +65,7 @@ def words() -> dict[str, Any]:
         "OpenAIChat": OpenAIChat,
         "PlainTextResponse": PlainTextResponse,
         "Route": Route,
+        "shutil": shutil,
         "aclosing": aclosing,
         "asynccontextmanager": asynccontextmanager,
         "time": time,

@@ -6,11 +6,10 @@ The gateway writes down all that it answers and logs, so that what must stay sec
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,6 +21,7 @@ from anyio.from_thread import start_blocking_portal
 from loguru import logger
 
 from gatewaykit import Gateway
+from gatewaykit.logs import Structured, encode_line
 from gatewaykit.testing import Upstream, running
 from gatewaykit_gigachat.sandbox import B2B, RunningSandbox, SandboxSettings, running_sandbox
 
@@ -76,13 +76,13 @@ class Recording(Gateway):
 
 @dataclass
 class World:
-    """One gateway and what is behind it. ``log`` and ``access`` are what was logged and said on standard output."""
+    """One gateway and what is behind it. ``log`` is what was logged, ``access`` the access log as JSON."""
 
     url: str
     gateway: Recording
     sandbox: RunningSandbox
     upstream: Upstream
-    access: io.StringIO
+    access: list[str]
     log: list[str] = field(default_factory=list)
 
     @property
@@ -109,7 +109,7 @@ class World:
 
     def records(self) -> list[dict[str, Any]]:
         """The access log."""
-        return [msgspec.json.decode(line) for line in self.access.getvalue().splitlines()]
+        return [msgspec.json.decode(line) for line in self.access]
 
     def record(self, request_id: str) -> dict[str, Any]:
         """The access log's line for one request, as soon as it is there."""
@@ -124,7 +124,7 @@ class World:
     def leaks(self) -> list[str]:
         """Where something shows that must not: in logs, in any answer, or in an error's."""
         internal = self._internal()
-        logged = [*self.log, *self.access.getvalue().splitlines()]
+        logged = [*self.log, *self.access]
         refusals = [_text(body) for status, body in self.gateway.sent if status >= 400 or b'{"error"' in body]
         answers = [_text(body) for _, body in self.gateway.sent]
         return [
@@ -195,10 +195,9 @@ def inhabited(
         portal.wrap_async_context_manager(upstream),
         running_sandbox(settings) as sandbox,
         _logged() as log,
+        _accessed() as access,
     ):
-        access = io.StringIO()
-        with redirect_stdout(access):
-            gateway = Recording(_configuration(sandbox, upstream, sections), environ={})
+        gateway = Recording(_configuration(sandbox, upstream, sections), environ={})
         with running(gateway) as url:
             world = World(url, gateway, sandbox, upstream, access, log)
             _wait_for_models(world, set(listed))
@@ -258,6 +257,29 @@ def _logged() -> Iterator[list[str]]:
         logger.remove(sink)
         root.removeHandler(handler)
         root.setLevel(level)
+
+
+@contextmanager
+def _accessed() -> Iterator[list[str]]:
+    """The access log's lines, as a machine gets them."""
+    lines: list[str] = []
+    handler = _Documents(lines)
+    access = logging.getLogger("gatewaykit.access")
+    access.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        access.removeHandler(handler)
+
+
+class _Documents(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert isinstance(record.msg, Structured)
+        self._lines.append(encode_line(record.msg.as_document(str)).decode())
 
 
 class _Lines(logging.Handler):

@@ -31,12 +31,12 @@ async def test_db_down_new_key(world: Opener, postgres: PostgresServer, postgres
         key = await it.key()
         await asyncio.to_thread(postgres.kill)
         row.holds(*await it.ask_times(5, key))
-        await log.until("changes of API keys cannot be read")
+        await log.until("changes of credentials cannot be read")
         await asyncio.to_thread(postgres.start)
         await it.until_answered(200, lambda: it.ask(key))
-        await log.until("changes of API keys can be read again")
-    assert len(log.lines("changes of API keys cannot be read")) == 1
-    assert len(log.lines("changes of API keys can be read again")) == 1
+        await log.until("changes of credentials can be read again")
+    assert len(log.lines("changes of credentials cannot be read")) == 1
+    assert len(log.lines("changes of credentials can be read again")) == 1
 
 
 async def test_db_down_wrong_key(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:

@@ -35,10 +35,10 @@ def test_every_core_setting_says_what_it_means(section: type[Section]) -> None:
 
 
 def test_the_variables_that_the_reference_names_are_the_ones_that_work(load: Callable[..., Settings]) -> None:
-    """Every variable of the core's reference sets its field: the loader says so by the value's origin."""
+    """Every variable of the core's reference, but those of whole tables, sets its field: the value's origin says so."""
     for section in CORE_SECTIONS:
         for row in fields(section):
-            if row.default == "unset":
+            if row.default == "unset" or row.type == "table":
                 continue
             text = row.default.strip("`").strip('"').removeprefix("[").removesuffix("]")
             settings = load(environ={row.environment[0]: text})

@@ -179,7 +179,7 @@ async def test_a_database_that_was_set_back_is_noticed(url: str, storage: Storag
 
 async def test_more_changes_than_one_read_takes(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many changes there were, one poll reads them all."""
-    from gatewaykit_oauth.keys import feed
+    from gatewaykit_oauth.changes import feed
 
     monkeypatch.setattr(feed, "BATCH", 3)
     async with keys_at(sqlite_url, **NEVER) as keys:

@@ -1,91 +1,182 @@
-"""One line for each request on standard output: JSON for machines, or text on a terminal."""
+"""One line for each request: JSON for machines, or text on a terminal.
+
+It goes to the logger ``gatewaykit.access``: to standard output or a file where the command line has taken over the
+logs, and to a host application's own handlers where the gateway is mounted.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, TextIO
-
-import msgspec
+from typing import Any, TypeAlias
 
 from gatewaykit.hookspecs import hookimpl
-from gatewaykit.logs import WholeLines
-from gatewaykit.protocols import GatewayContext, Observer
+from gatewaykit.logs import dropped_lines, visible
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import LOG_DROPPED, REASON
+from gatewaykit.protocols import GatewayContext, Observer, Readable
 from gatewaykit.settings import LogSettings
-from gatewaykit.types import CallRecord
+from gatewaykit.types import CallRecord, RouteRecord
 
-_encode = msgspec.json.Encoder().encode
+Redact: TypeAlias = Callable[[str], str]
+logger = logging.getLogger("gatewaykit.access")
+_FAULTS = {2: "32", 3: "36", 4: "33", 5: "31"}
+_DIM, _BOLD = "2", "1"
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
 
-def as_document(record: CallRecord) -> dict[str, Any]:
-    """The record as flat JSON: durations in milliseconds, nothing of prompts, answers or credentials."""
+def as_document(record: CallRecord, redact: Redact = str) -> dict[str, Any]:
+    """The record as flat JSON: durations in milliseconds, nothing of prompts, answers or credentials.
+
+    ``redact`` goes over what a client made up: somebody will send a key as the name of a model.
+    """
     usage = record.usage
+    model = redact(record.model) if record.model else record.model
     return {
-        "time": datetime.fromtimestamp(record.began, UTC).isoformat(timespec="milliseconds"),
+        "time": _clock(record.began),
         "level": "info",
         "event": "request",
+        "logger": logger.name,
         "request_id": record.request_id,
+        "trace_id": record.trace_id,
         "client": record.client,
         "method": record.method,
-        "path": record.path,
+        "route": record.route,
+        "path": redact(record.path),
         "status": record.status,
         "outcome": record.outcome,
         "error": record.error,
-        "ms": round(record.seconds * 1000, 2),
+        "duration_ms": round(record.seconds * 1000, 2),
         "first_event_ms": _milliseconds(record.first_event_seconds),
         "overhead_ms": _milliseconds(_overhead(record)),
-        "principal": record.principal,
-        "model": record.model,
-        "target": str(record.target) if record.target else None,
+        "key_id": record.principal,
+        "owner": record.owner,
+        "model": model,
+        "provider": record.target.provider if record.target else None,
+        "target": redact(str(record.target)) if record.target else None,
         "attempts": len(record.attempts),
         "stream": record.stream,
         "input_tokens": usage.input_tokens if usage else None,
         "output_tokens": usage.output_tokens if usage else None,
         "cached_tokens": usage.cached_tokens if usage else None,
+        "reasoning_tokens": usage.reasoning_tokens if usage else None,
         "estimated": usage.estimated if usage else None,
     }
 
 
-def as_text(record: CallRecord) -> str:
+def as_text(record: CallRecord, colours: bool = False) -> str:
     """The record as one line for people."""
-    when = datetime.fromtimestamp(record.began).astimezone().strftime("%H:%M:%S")
     usage = record.usage
     tokens = f"{usage.input_tokens}→{usage.output_tokens} tokens" if usage else ""
     first = f"first {record.first_event_seconds * 1000:.0f} ms" if record.stream and record.first_event_seconds else ""
-    what = str(record.target or record.model or "")
-    columns = [what, tokens, first, record.error or "", record.principal or "-", record.request_id]
-    head = f"{when}  {record.status}  {record.seconds * 1000:8.1f} ms  {record.method} {record.path}"
-    return _visible("  ".join([head, *(column for column in columns if column)]))
+    columns = [
+        *_beginning(record),
+        (str(record.target or record.model or ""), ""),
+        (tokens, ""),
+        (first, ""),
+        (record.error or "", _FAULTS.get(record.status // 100, "35")),
+        (record.principal or "-", _DIM),
+        (record.request_id, _DIM),
+    ]
+    return _line(columns, colours)
 
 
-def _visible(line: str) -> str:
-    """``line`` with nothing in it that would move a cursor or begin another line: paths and models are the client's."""
-    if line.isprintable():
-        return line
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+def _painted(text: str, colour: str) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
+
+
+def route_document(record: RouteRecord, redact: Redact = str) -> dict[str, Any]:
+    """The same for a request that was no call of a model."""
+    return {
+        "time": _clock(record.began),
+        "level": "info",
+        "event": "request",
+        "logger": logger.name,
+        "request_id": record.request_id,
+        "trace_id": record.trace_id,
+        "client": record.client,
+        "method": record.method,
+        "route": record.route,
+        "path": redact(record.path),
+        "status": record.status,
+        "outcome": "done" if record.status < 400 else "refused" if record.status < 500 else "failed",
+        "duration_ms": round(record.seconds * 1000, 2),
+        "key_id": record.principal,
+    }
+
+
+def route_text(record: RouteRecord, colours: bool = False) -> str:
+    """The same as one line for people."""
+    ending = [(record.principal or "-", _DIM), (record.request_id, _DIM)]
+    return _line([*_beginning(record), *ending], colours)
+
+
+class AccessLine:
+    """A record as the message of a log record: text for any handler, and a document for those that know it."""
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: CallRecord | RouteRecord) -> None:
+        self.record = record
+
+    def __str__(self) -> str:
+        return self.as_text(colours=False)
+
+    def as_document(self, redact: Redact) -> dict[str, Any]:
+        """Flat JSON."""
+        record = self.record
+        return as_document(record, redact) if isinstance(record, CallRecord) else route_document(record, redact)
+
+    def as_text(self, colours: bool) -> str:
+        """One line for people."""
+        record = self.record
+        return as_text(record, colours) if isinstance(record, CallRecord) else route_text(record, colours)
 
 
 class AccessLog(Observer):
-    """Writes records to ``stream``, flushed once for each batch."""
+    """Logs records; the lines of calls are written once for each batch."""
 
     name = "access-log"
 
-    def __init__(self, stream: TextIO | WholeLines, *, as_json: bool) -> None:
-        self._stream = stream
-        self._format: Callable[[CallRecord], str] = _as_json if as_json else as_text
-
     def record(self, record: CallRecord) -> None:
-        """Write one line."""
-        self._stream.write(self._format(record) + "\n")
+        """Log one line."""
+        _log(logging.INFO, record, gathered=True)
 
     def flush(self) -> None:
         """Let the lines be seen."""
-        self._stream.flush()
+        for handler in logger.handlers:
+            handler.flush()
+
+    def routed(self, record: RouteRecord) -> None:
+        """Log one line; what machines ask every few seconds is not news."""
+        quiet = record.route in _PROBES and record.status < 400
+        _log(logging.DEBUG if quiet else logging.INFO, record, gathered=False)
 
 
-def _as_json(record: CallRecord) -> str:
-    return _encode(as_document(record)).decode()
+def _log(level: int, record: CallRecord | RouteRecord, *, gathered: bool) -> None:
+    if logger.isEnabledFor(level):
+        line = logging.LogRecord(logger.name, level, __file__, 0, AccessLine(record), (), None)
+        line.gathered = gathered
+        logger.handle(line)
+
+
+def _beginning(record: CallRecord | RouteRecord) -> list[tuple[str, str]]:
+    when = datetime.fromtimestamp(record.began).astimezone().strftime("%H:%M:%S")
+    return [
+        (when, _DIM),
+        (str(record.status), _FAULTS.get(record.status // 100, "35")),
+        (f"{record.seconds * 1000:8.1f} ms", ""),
+        (f"{record.method} {record.path}", _BOLD),
+    ]
+
+
+def _line(columns: list[tuple[str, str]], colours: bool) -> str:
+    return "  ".join(_painted(visible(text), colour if colours else "") for text, colour in columns if text)
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _milliseconds(seconds: float | None) -> float | None:
@@ -97,11 +188,24 @@ def _overhead(record: CallRecord) -> float | None:
     return None if provider is None or record.stream else record.seconds - provider
 
 
+class LogLosses:
+    """Tells how many lines this process has lost."""
+
+    name = "log"
+
+    def readings(self) -> Iterator[Reading]:
+        """By reason: too many waited, or they could not be written."""
+        for reason, count in dropped_lines().items():
+            yield Reading(LOG_DROPPED, count, {REASON: reason})
+
+
+@hookimpl
+def gateway_readings(gateway: GatewayContext) -> Iterable[Readable]:
+    """What the log lost."""
+    return [LogLosses()]
+
+
 @hookimpl
 def gateway_observers(gateway: GatewayContext) -> Iterable[Observer]:
     """The access log, unless it is switched off."""
-    settings = gateway.settings.get(LogSettings)
-    if not settings.access:
-        return []
-    as_json = settings.format == "json" or (settings.format == "auto" and not sys.stdout.isatty())
-    return [AccessLog(WholeLines(sys.stdout), as_json=as_json)]
+    return [AccessLog()] if gateway.settings.get(LogSettings).access else []

@@ -39,7 +39,7 @@ def serve(held: HeldLogs, config: Path | None, host: str | None, port: int | Non
     overrides = {path: value for path, value in given.items() if value is not None}
     gateway, key = _with_keys(find_config(config, os.environ), overrides, held)
     server = GatewayServer(gateway)
-    configure_logs(gateway.settings.log, held)
+    configure_logs(gateway.settings, held, take_stdout=True)
     server.run(on_ready=lambda: _greet(gateway, server.address, key))
     gateway.logger.info("has stopped")
 
@@ -69,6 +69,7 @@ def _greet(gateway: Gateway, address: str, key: str | None) -> None:
         click.style("gatewaykit", bold=True) + f" serves at {click.style(address, fg='cyan')}",
         _label("providers") + _providers(gateway),
     ]
+    lines += [_label(label) + click.style(text, fg="cyan") for label, text in gateway.greetings(address)]
     if key is not None:
         lines.append(_label("key") + click.style(key, fg="cyan"))
         lines.append(_label("") + "for this run only; put your own under [static_keys.keys]")

@@ -24,6 +24,7 @@ class OpenAIModels(Dialect):
     """The models that a client may ask for."""
 
     name = "openai_models"
+    operation = ""
     routes = (("GET", _PATH), ("GET", f"{_PATH}/*"))
 
     def decode(self, incoming: Incoming, body: bytes) -> ModelsRequest:

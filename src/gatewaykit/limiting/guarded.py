@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -14,6 +14,8 @@ from gatewaykit.errors import GatewayError, Unanswered, Unavailable
 from gatewaykit.limiting.backend import Backend, Charge, Decision
 from gatewaykit.limiting.memory import MemoryBackend
 from gatewaykit.limits import Limit, Standing
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import LIMITER_ALONE, LIMITER_DEGRADED, LIMITER_LOST
 
 Policy: TypeAlias = Literal["local", "deny", "allow"]
 _MOST_HOLDS = 100_000
@@ -123,6 +125,12 @@ class GuardedBackend(Backend):
         if self._policy == "allow":
             return tuple(Standing(limit, 0) for limit in limits)
         return self._whole(await self._local.standings([self._share(limit) for limit in limits]), limits)
+
+    def readings(self) -> Iterator[Reading]:
+        """Whether the remote store decides, and what that it did not has cost."""
+        yield Reading(LIMITER_DEGRADED, float(self.degraded))
+        yield Reading(LIMITER_ALONE, self.decided_alone)
+        yield Reading(LIMITER_LOST, self.lost)
 
     async def aclose(self) -> None:
         """Try once more to settle what is late."""

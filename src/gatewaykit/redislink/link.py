@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from gatewaykit.errors import ConfigError, ConfigFault, Unavailable
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import REASON, REDIS_BUSY, REDIS_EVENTS, REDIS_OPEN
 from gatewaykit.redislink.breaker import Counters
 from gatewaykit.redislink.script import Script
 from gatewaykit.settings import RedisSettings
@@ -52,6 +54,13 @@ class RedisLink:
     def busy(self) -> int:
         """How many connections are in use for calls."""
         return sum(session.busy for session, _ in tuple(self._sessions.values()))
+
+    def readings(self) -> Iterator[Reading]:
+        """How the link stands."""
+        yield Reading(REDIS_OPEN, float(self.degraded))
+        yield Reading(REDIS_BUSY, self.busy)
+        for reason in ("failed", "refused", "crowded"):
+            yield Reading(REDIS_EVENTS, getattr(self.counters, reason), {REASON: reason})
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -200,8 +200,27 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+Days = Annotated[int, Field(ge=0, le=36_500)]
+
+
+class Rotation(Table):
+    """When a log file is put aside, and how long such files are kept."""
+
+    max_bytes: int = Field(
+        default=100 * 1024 * 1024, ge=0, description="Size in bytes at which the file is put aside; 0 for any size."
+    )
+    hours: int = Field(
+        default=24,
+        ge=0,
+        description="Hours from midnight UTC after which the file is put aside; 0 for never.",
+    )
+    compress: bool = Field(default=True, description="Compress files that were put aside (gzip).")
+    keep_files: int = Field(default=30, ge=0, description="How many files that were put aside are kept; 0 for all.")
+    keep_days: Days = Field(default=30, description="Days that files which were put aside are kept; 0 for ever.")
+
+
 class LogSettings(Section):
-    """What is logged, and in which form."""
+    """What is logged, where, and in which form."""
 
     section = "log"
 
@@ -212,6 +231,10 @@ class LogSettings(Section):
         "auto", description="`json` for machines, `text` for people; `auto` is text on a terminal and JSON elsewhere."
     )
     access: bool = Field(True, description="Log one line for each request.")
+    file: Path | None = Field(
+        None, description="Log to this file, which all workers share, instead of standard output; JSON, unless told."
+    )
+    rotation: Rotation = Field(Rotation(), description="When `file` is put aside, and how long such files are kept.")
 
 
 class DatabaseSettings(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -28,11 +29,14 @@ class Decision:
 class WorkPool:
     """``threads`` threads, and room for ``queue`` pieces of work that wait for one.
 
-    ``timeout`` is how many seconds a caller waits, the queue included.
+    ``timeout`` is how many seconds a caller waits, the queue included. ``refused`` counts what was not done, by reason.
     """
 
     def __init__(self, threads: int, queue: int, timeout: float) -> None:
         self._timeout = timeout
+        self._size = threads
+        self._pending: set[Future[Any]] = set()
+        self.refused: Counter[str] = Counter()
         self._places = threading.BoundedSemaphore(threads + queue)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="gatewaykit-storage")
 
@@ -54,11 +58,26 @@ class WorkPool:
             raise
         if not waiting.done() and decision.take():
             future.cancel()
+            self.refused["timeout"] += 1
             raise Unavailable(retry_after=_RETRY_AFTER, detail=f"database: no answer in {self._timeout:g} s")
         await asyncio.wait([waiting])
         if waiting.cancelled():
             raise _closed()
         return waiting.result()
+
+    def _done(self, future: Future[Any]) -> None:
+        self._pending.discard(future)
+        self._places.release()
+
+    @property
+    def busy(self) -> int:
+        """Threads that work."""
+        return min(len(self._pending), self._size)
+
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that wait for one."""
+        return max(0, len(self._pending) - self._size)
 
     def close(self) -> None:
         """Finish what is under way, and refuse the rest. Blocks."""
@@ -66,13 +85,15 @@ class WorkPool:
 
     def _submit(self, work: Callable[[Decision], T], decision: Decision) -> Future[T]:
         if not self._places.acquire(blocking=False):
+            self.refused["full"] += 1
             raise Unavailable(retry_after=_RETRY_AFTER, detail="database: too much work is waiting")
         try:
             future = self._threads.submit(work, decision)
         except RuntimeError:
             self._places.release()
             raise _closed() from None
-        future.add_done_callback(lambda _: self._places.release())
+        self._pending.add(future)
+        future.add_done_callback(self._done)
         return future
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 
 from gatewaykit.errors import Unavailable
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import DATABASE_BUSY, DATABASE_REFUSED, DATABASE_WAITING, REASON
 from gatewaykit.migration import MigrationSource
 from gatewaykit.settings import DatabaseSettings
 from gatewaykit.storage.engine import READING, WRITING, Database
-from gatewaykit.storage.faults import translated
+from gatewaykit.storage.faults import is_locked, translated
 from gatewaykit.storage.migrate import Applied, SchemaState, inspect, ordered, upgrade
 from gatewaykit.storage.pool import Decision, WorkPool
 
@@ -37,6 +40,7 @@ class Storage:
         self._turn = threading.Lock()
         self._users = 0
         self._open: _Open | None = None
+        self._refused: Counter[str] = Counter()
 
     @property
     def address(self) -> str:
@@ -74,19 +78,29 @@ class Storage:
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[Session]:
         """A transaction in this thread, committed at the end of the block. Blocks; not for the event loop's thread."""
-        with translated(), self._session(write=write) as session:
+        with self._noted(), translated(), self._session(write=write) as session:
             yield session
             if write:
                 session.commit()
 
     def _work(self, work: Callable[[Session], T], *, write: bool, decision: Decision) -> T:
-        with translated(), self._session(write=write) as session:
+        with self._noted(), translated(), self._session(write=write) as session:
             result = work(session)
             if write:
                 if not decision.take():
                     raise _closed()
                 session.commit()
             return result
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            cause = error.__context__
+            busy = cause is None or (isinstance(cause, Exception) and is_locked(cause))
+            self._refused["busy" if busy else "away"] += 1
+            raise
 
     @contextmanager
     def _session(self, *, write: bool) -> Iterator[Session]:
@@ -97,6 +111,15 @@ class Storage:
             return
         with opened.turn(), Session(opened.writing, expire_on_commit=False) as session:
             yield session
+
+    def readings(self) -> Iterator[Reading]:
+        """How the work with the database stands."""
+        opened = self._open
+        yield Reading(DATABASE_BUSY, opened.pool.busy if opened else 0)
+        yield Reading(DATABASE_WAITING, opened.pool.waiting if opened else 0)
+        refused = self._refused + opened.pool.refused if opened else self._refused
+        for reason in ("full", "timeout", "busy", "away"):
+            yield Reading(DATABASE_REFUSED, refused[reason], {REASON: reason})
 
     # Migrating
 

@@ -58,16 +58,15 @@ def _uninvited(plugins: tuple[object, ...], config: dict[str, Any]) -> list[str]
 
 
 @asynccontextmanager
-async def serve(app: Any) -> AsyncIterator[str]:
+async def serve(app: Any, listener: socket.socket | None = None) -> AsyncIterator[str]:
     """Serve an ASGI application by uvicorn in the running event loop, on a free loopback port; yields the address.
 
+    ``listener`` is a bound socket, for an application that has to know its own address; it is closed at the end.
     The application's lifespan is run. Calls in flight end before the block is left, for uvicorn waits for them.
     Raises :class:`RuntimeError` when the application does not start.
     """
     server = _Server(_config(app))
-    # Only on sockets that say TCP does asyncio switch Nagle's algorithm off, which holds answers back for 40 ms.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.bind(("127.0.0.1", 0))
+    with listener or bound() as listener:
         host, port = listener.getsockname()
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
@@ -80,8 +79,16 @@ async def serve(app: Any) -> AsyncIterator[str]:
             await task
 
 
+def bound() -> socket.socket:
+    """A socket on a free loopback port."""
+    # Only on sockets that say TCP does asyncio switch Nagle's algorithm off, which holds answers back for 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    return listener
+
+
 @contextmanager
-def running(app: Any) -> Iterator[str]:
+def running(app: Any, listener: socket.socket | None = None) -> Iterator[str]:
     """:func:`serve` in a thread and event loop of its own, for tests that block."""
     address: Future[str] = Future()
     leaving: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
@@ -89,7 +96,7 @@ def running(app: Any) -> Iterator[str]:
     async def main() -> None:
         leave = asyncio.Event()
         leaving.set_result((asyncio.get_running_loop(), leave))
-        async with serve(app) as url:
+        async with serve(app, listener) as url:
             address.set_result(url)
             await leave.wait()
 

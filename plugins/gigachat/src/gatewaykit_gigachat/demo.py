@@ -34,7 +34,7 @@ def demo(port: int) -> None:
     with TemporaryDirectory(prefix="gatewaykit-demo-") as folder, running_sandbox() as sandbox:
         gateway = Gateway(configuration(sandbox, port, key, Path(folder)), environ={})
         server = GatewayServer(gateway)
-        configure_logs(gateway.settings.log)
+        configure_logs(gateway.settings)
         server.run(on_ready=lambda: click.echo(greeting(server.address, key)))
 
 

@@ -29,7 +29,7 @@ def put_account(session: Session, actor: Actor, account: Account, *, now: dateti
     _require_admin(actor, account.id)
     take_turn(session)
     row = session.get(AccountRow, account.id)
-    before = None if row is None else _account(row)
+    before = None if row is None else account_of(row)
     if before == account:
         return account
     if row is None:
@@ -54,7 +54,7 @@ def get_account(session: Session, account_id: str) -> Account:
     row = session.get(AccountRow, account_id)
     if row is None:
         raise NotFound("There is no such account.")
-    return _account(row)
+    return account_of(row)
 
 
 def list_accounts(session: Session, *, after: str | None = None, limit: int = 50) -> Page[Account]:
@@ -63,7 +63,7 @@ def list_accounts(session: Session, *, after: str | None = None, limit: int = 50
     if after is not None:
         query = query.where(AccountRow.id > after)
     rows = list(session.scalars(query))
-    items = tuple(_account(row) for row in rows[:limit])
+    items = tuple(account_of(row) for row in rows[:limit])
     return Page(items, items[-1].id if len(rows) > limit else None)
 
 
@@ -76,11 +76,13 @@ def _require_admin(actor: Actor, account_id: str) -> None:
         raise PermissionDenied("A key cannot change the account that owns it.")
 
 
-def _account(row: AccountRow) -> Account:
+def account_of(row: AccountRow) -> Account:
+    """The row as it is shown."""
     return Account(
         id=row.id,
         name=row.name,
         kind="service" if row.kind == "service" else "user",
+        role="admin" if row.role == "admin" else "member",
         enabled=row.enabled,
         models=tuple(row.models),
         limits=msgspec.convert(row.limits, KeyLimits),

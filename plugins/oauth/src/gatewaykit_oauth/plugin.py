@@ -1,6 +1,8 @@
-"""What this package gives to gatewaykit: API keys, where there is a database to keep them.
+"""What this package gives to gatewaykit: API keys, the accounts that own them, and pages to manage both, where there is
+a database to keep them; and an authorization server where there is an issuer.
 
-Merely installed, without a database and a pepper, it does nothing.
+Merely installed, without a database and a pepper, it does nothing. What the authorization server needs is imported
+only when it is on.
 """
 
 from __future__ import annotations
@@ -8,14 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from gatewaykit.errors import ConfigError, ConfigFault
 from gatewaykit.hookspecs import hookimpl
 from gatewaykit.migration import MigrationSource
-from gatewaykit.settings import DatabaseSettings
+from gatewaykit.settings import DatabaseSettings, ServerSettings
 
-from .settings import KeysSettings
+from .server.settings import OAuthSettings
+from .settings import AdminSettings, KeysSettings
 
 if TYPE_CHECKING:
     import click
@@ -25,35 +30,50 @@ if TYPE_CHECKING:
     from gatewaykit.settings import Section
     from gatewaykit.storage import Storage
 
+    from .keys.api_base import Desk
     from .keys.authenticator import ApiKeys
+    from .server.authority import Authority
+    from .web.site import Site
 
 _made: WeakKeyDictionary[GatewayContext, ApiKeys] = WeakKeyDictionary()
+_authorities: WeakKeyDictionary[GatewayContext, Authority] = WeakKeyDictionary()
 
 
 @hookimpl
 def gateway_settings() -> Iterable[type[Section]]:
-    """The table ``[keys]``."""
-    return [KeysSettings]
+    """The tables ``[keys]``, ``[admin]`` and ``[oauth]``."""
+    return [KeysSettings, AdminSettings, OAuthSettings]
 
 
 @hookimpl
 def gateway_migrations() -> Iterable[MigrationSource]:
-    """The tables of accounts and keys."""
-    return [MigrationSource("oauth", "gatewaykit_oauth.migrations", "gatewaykit_oauth.tables:metadata")]
+    """The tables of accounts, keys and the authorization server."""
+    return [MigrationSource("oauth", "gatewaykit_oauth.migrations", "gatewaykit_oauth.schema:metadata")]
 
 
 @hookimpl
 def gateway_authenticators(gateway: GatewayContext) -> Iterable[Authenticator]:
-    """The keys of the database, where there is a pepper or one can be made."""
+    """The keys of the database, where there is a pepper or one can be made, and the tokens of the issuer."""
     from .keys.peppers import check_peppers
 
     keys, database = gateway.settings.get(KeysSettings), gateway.settings.get(DatabaseSettings)
+    oauth = gateway.settings.get(OAuthSettings)
     if not check_peppers(keys, database) or gateway.storage is None:
+        if oauth.issuer is not None:
+            raise ConfigError([ConfigFault("needs a database, and keys.pepper where that is Postgres", "oauth.issuer")])
         return []
+    from .changes.channel import Changes
     from .keys.authenticator import ApiKeys
 
-    _made[gateway] = ApiKeys(gateway.storage, keys, database, gateway.redis)
-    return [_made[gateway]]
+    changes = Changes(gateway.storage, keys, gateway.redis)
+    _made[gateway] = ApiKeys(gateway.storage, keys, database, changes=changes)
+    if oauth.issuer is None:
+        return [_made[gateway]]
+    from .server.authenticator import AccessTokens
+    from .server.authority import Authority
+
+    _authorities[gateway] = Authority(gateway.storage, oauth, keys, database, changes)
+    return [_made[gateway], AccessTokens(_authorities[gateway])]
 
 
 @hookimpl
@@ -72,18 +92,64 @@ async def _without_keys(storage: Storage) -> AsyncIterator[None]:
 
 @hookimpl
 def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
-    """The API that manages keys and accounts; it is asked for after the authenticators."""
-    api_keys = _made.get(gateway)
+    """The API that manages keys and accounts, the pages, and the authorization server; asked for after the
+    authenticators.
+    """
+    api_keys, authority = _made.get(gateway), _authorities.get(gateway)
     if api_keys is None:
         return []
     from .keys.api import routes
+    from .keys.api_base import Desk
 
-    return routes(gateway, lambda: api_keys.secrets, api_keys.changed)
+    desk = Desk(gateway, lambda: api_keys.secrets, api_keys.changed)
+    site = _site(desk)
+    found: list[BaseRoute] = [*routes(desk)]
+    if authority is not None:
+        from .server.routes import server_routes
+
+        found += server_routes(gateway, authority, site)
+    if site is not None:
+        from .web.pages import page_routes
+
+        found += page_routes(site)
+    return found
+
+
+def _site(desk: Desk) -> Site | None:
+    if not desk.gateway.settings.get(AdminSettings).enabled:
+        return None
+    from .web.site import Site
+
+    return Site(desk)
+
+
+@hookimpl
+def gateway_greetings(gateway: GatewayContext, address: str) -> Iterable[tuple[str, str]]:
+    """Where the pages are; as long as there is no admin, with a link by which the first one comes in."""
+    admin = gateway.settings.get(AdminSettings)
+    if gateway.storage is None or gateway not in _made or not admin.enabled:
+        return []
+    from .signin.links import first_link
+
+    base = admin.base_url or address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    with gateway.storage.opened() as storage, storage.transaction() as session:
+        token = first_link(session, datetime.now(UTC))
+    root = gateway.settings.get(ServerSettings).root_path
+    if token is None:
+        return [("pages", f"{base}{root}/admin/")]
+    return [
+        ("set up", f"{base}{root}/admin/setup/{token}"),
+        ("", "once, within a day: choose the first admin's password"),
+    ]
 
 
 @hookimpl
 def gateway_commands(cli: click.Group) -> None:
-    """``gatewaykit keys``, with the accounts that own them."""
+    """``gatewaykit keys``, with the accounts that own them, and ``gatewaykit users``, who sign in."""
     from .keys.cli import add_commands
+    from .server.cli import add_commands as add_server_commands
+    from .signin.cli import users
 
     add_commands(cli)
+    cli.add_command(users)
+    add_server_commands(cli)

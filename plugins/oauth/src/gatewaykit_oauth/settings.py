@@ -56,3 +56,30 @@ class KeysSettings(Section):
         if self.stale_seconds < 2 * self.poll_seconds:
             raise ValueError("stale_seconds must be at least twice poll_seconds")
         return self
+
+
+class AdminSettings(Section):
+    """The pages under `/admin/`, on which people sign in and manage keys; they need a database."""
+
+    section = "admin"
+
+    enabled: bool = Field(True, description="Serve the pages.")
+    base_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#\s@]+$",
+        description="Where browsers find the gateway, such as `https://gateway.example.com`. Needed behind a proxy "
+        "that speaks HTTPS for it, unless that is one of `server.trusted_proxies`.",
+    )
+    allow_http: bool = Field(
+        False,
+        description="Let people sign in over plain HTTP from other machines. Whoever can listen then becomes them.",
+    )
+    session_idle: Seconds = Field(2 * 3600.0, description="A session ends after so many seconds without a request.")
+    session_absolute: Seconds = Field(
+        24 * 3600.0, description="A session ends after so many seconds, however busy it is."
+    )
+    fresh: Seconds = Field(
+        3600.0,
+        description="What matters most, such as making a key, wants a password that was given at most so many seconds "
+        "ago.",
+    )

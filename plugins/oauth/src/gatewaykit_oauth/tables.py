@@ -1,4 +1,4 @@
-"""The tables of accounts and keys. Revisions that make them are in ``migrations``."""
+"""The tables of accounts, sign-in and keys. Revisions that make them are in ``migrations``."""
 
 from __future__ import annotations
 
@@ -40,6 +40,66 @@ class AccountRow(Base):
     models: Mapped[list[str]]
     limits: Mapped[dict[str, Any]]
     created: Mapped[datetime]
+    role: Mapped[str] = mapped_column(server_default="member")
+
+
+class CredentialsRow(Base):
+    """With what a person signs in: a password, as argon2id's text, and perhaps a second factor.
+
+    ``factor`` is the sealed secret of one-time codes, ``factor_step`` the last step of time whose code was used,
+    ``recovery`` the digests, in hexadecimal, of recovery codes that are left.
+    """
+
+    __tablename__ = "credentials"
+
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    password: Mapped[str]
+    changed: Mapped[datetime]
+    factor: Mapped[bytes | None]
+    factor_step: Mapped[int]
+    recovery: Mapped[list[str]]
+
+
+class SessionRow(Base):
+    """Somebody who is signed in at a browser. ``digest`` is that of the cookie's token.
+
+    ``authenticated`` is when the password was given last, ``ends`` when the session is over however busy it is.
+    ``pending`` ones still lack the second factor, and open nothing.
+    """
+
+    __tablename__ = "sessions"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.id"), index=True)
+    pending: Mapped[bool]
+    created: Mapped[datetime]
+    authenticated: Mapped[datetime]
+    seen: Mapped[datetime]
+    ends: Mapped[datetime] = mapped_column(index=True)
+    address: Mapped[str | None]
+    agent: Mapped[str]
+
+
+class SetupLinkRow(Base):
+    """A link with which somebody chooses a password, once. Without an account it is that of the first admin."""
+
+    __tablename__ = "setup_links"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    account: Mapped[str | None] = mapped_column(ForeignKey("accounts.id"), index=True)
+    created: Mapped[datetime]
+    ends: Mapped[datetime]
+
+
+class AttemptsRow(Base):
+    """Failed attempts to sign in, by what they are counted for: an account, an address, a browser."""
+
+    __tablename__ = "sign_in_attempts"
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    last: Mapped[datetime] = mapped_column(index=True)
 
 
 class KeyRow(Base):

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -19,6 +19,8 @@ from gatewaykit.builtin.ledger.segments import frame
 from gatewaykit.builtin.ledger.settings import LedgerSettings
 from gatewaykit.builtin.ledger.writer import Writer
 from gatewaykit.errors import ConfigError, ConfigFault
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import LEDGER_FAILURES, LEDGER_WRITTEN, OUTBOX_AGE, OUTBOX_DEPTH, OUTBOX_SIZE, REASON
 from gatewaykit.pricing import PriceBook
 from gatewaykit.protocols import Observer
 from gatewaykit.types import CallRecord
@@ -56,6 +58,18 @@ class Ledger(Observer):
         writer = self.writer
         if not writer.awake():
             writer.wake()
+
+    def readings(self) -> Iterator[Reading]:
+        """What waits in the outbox, what was written, and what went wrong."""
+        outbox, writer = self.outbox, self.writer
+        yield Reading(OUTBOX_DEPTH, outbox.depth)
+        yield Reading(OUTBOX_SIZE, outbox.depth_bytes)
+        yield Reading(OUTBOX_AGE, outbox.oldest_age)
+        yield Reading(LEDGER_WRITTEN, writer.written)
+        failures = {"lost": outbox.lost, "unsafe": outbox.refused, "corrupt": writer.corrupt}
+        failures |= {"refused": writer.refused, "database": writer.failures}
+        for reason, count in failures.items():
+            yield Reading(LEDGER_FAILURES, count, {REASON: reason})
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

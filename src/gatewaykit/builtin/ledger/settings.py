@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field
 
-from gatewaykit.settings import Section
-
-Days = Annotated[int, Field(ge=0, le=36_500)]
+from gatewaykit.settings import Days, Section
 
 
 class LedgerSettings(Section):

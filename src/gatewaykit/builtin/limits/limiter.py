@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from gatewaykit.builtin.limits.notes import Notes
 from gatewaykit.builtin.limits.plans import Estimator, Plan, Plans
 from gatewaykit.builtin.limits.refusals import refusal
 from gatewaykit.errors import GatewayError, Unavailable
 from gatewaykit.limiting import Backend, Charge, Decision
 from gatewaykit.limits import Limit, Standing
+from gatewaykit.metrics import Reading
 from gatewaykit.protocols import Limiter, Permit
 from gatewaykit.types import Call, Principal, Usage
 
@@ -40,6 +42,7 @@ class Limits(Limiter):
         self._currency = currency
         self.instant = getattr(backend, "instant", False)
         self._live: dict[str, tuple[Limit, ...]] = {}
+        self._notes = Notes()
 
     async def acquire(self, call: Call) -> Permit | None:
         """Reserve what the call may use at most. Raises :class:`~gatewaykit.errors.RateLimited` and its kin."""
@@ -52,7 +55,10 @@ class Limits(Limiter):
         if decision.unseeded:
             decision = await self._begun(hold, charges, decision)
         headers = plan.teller.tell(decision.standings)
+        for position in plan.budgets:
+            self._notes.budget(decision.standings[position])
         if decision.refused:
+            self._notes.refused(decision, charges)
             raise refusal(decision, charges, headers, self._currency)
         if plan.held:
             self._live[hold] = plan.held
@@ -61,6 +67,11 @@ class Limits(Limiter):
     async def standings(self, principal: Principal) -> Sequence[Standing]:
         """How the limits of the principal's key and account stand."""
         return await self._backend.standings(self._plans.own(principal))
+
+    def readings(self) -> Iterator[Reading]:
+        """Whom it refused, how full budgets are, and how the store of the limits is."""
+        yield from self._notes.readings()
+        yield from getattr(self._backend, "readings", tuple)()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

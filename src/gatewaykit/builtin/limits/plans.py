@@ -36,13 +36,14 @@ _MOST_PLANS = 4096
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The limits of one principal's calls of one model: ``held`` are those of them that are settled afterwards,
-    ``counted`` their units.
+    ``counted`` their units, ``budgets`` the positions of those of money.
     """
 
     principal: Principal
     limits: tuple[Limit, ...]
     held: tuple[Limit, ...]
     counted: frozenset[str]
+    budgets: tuple[int, ...]
     teller: Teller
 
 
@@ -70,6 +71,7 @@ class Plans:
             limits,
             tuple(limit for limit in limits if limit.held),
             frozenset(limit.unit for limit in limits),
+            tuple(position for position, limit in enumerate(limits) if limit.unit == "money"),
             Teller(limits),
         )
         return plan

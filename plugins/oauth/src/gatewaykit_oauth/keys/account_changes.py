@@ -10,7 +10,7 @@ from gatewaykit.errors import BadRequest, NotFound
 from ..accounts import get_account, put_account
 from .audit import take_turn
 from .checks import check_account
-from .model import Account, Actor, KeyLimits, Kind
+from .model import Account, Actor, KeyLimits, Kind, Role
 
 
 class AccountChanges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -18,6 +18,7 @@ class AccountChanges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     name: str | UnsetType = UNSET
     kind: Kind | UnsetType = UNSET
+    role: Role | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
     models: tuple[str, ...] | UnsetType = UNSET
     limits: KeyLimits | UnsetType = UNSET

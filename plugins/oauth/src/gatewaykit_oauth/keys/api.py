@@ -19,7 +19,6 @@ from starlette.routing import Route
 
 from gatewaykit.errors import NotFound, PermissionDenied
 from gatewaykit.guarding import answer, guarded, read_body, read_query
-from gatewaykit.protocols import GatewayContext
 from gatewaykit.types import ADMIN, KEYS, Principal
 
 from . import store
@@ -29,7 +28,6 @@ from .checks import LONGEST_GRACE
 from .documents import audit_document, created_document, key_document, page_document
 from .model import Actor, ApiKey, AuditEntry, KeyChanges, KeySpec, Page, Sort, Status
 from .rights import manages
-from .secrets import Secrets
 
 Change = Callable[[Session, Actor, str], ApiKey]
 _LONGEST = int(LONGEST_GRACE.total_seconds())
@@ -67,15 +65,12 @@ class Rotation(Struct, frozen=True, forbid_unknown_fields=True):
     grace: Annotated[int, Meta(ge=0, le=_LONGEST)] = int(store.DEFAULT_GRACE.total_seconds())
 
 
-def routes(
-    gateway: GatewayContext, secrets: Callable[[], Secrets], changed: Callable[[], Awaitable[None]]
-) -> list[Route]:
-    """All routes that manage keys and accounts; the arguments are those of :class:`~.api_base.Desk`."""
-    desk = Desk(gateway, secrets, changed)
+def routes(desk: Desk) -> list[Route]:
+    """All routes that manage keys and accounts."""
     keys = _Keys(desk)
 
     def route(method: str, path: str, endpoint: Callable[..., Awaitable[Response]], scope: str = KEYS) -> Route:
-        return Route(f"/api/admin{path}", guarded(gateway, scope, endpoint), methods=[method])
+        return Route(f"/api/admin{path}", guarded(desk.gateway, scope, endpoint), methods=[method])
 
     changes: dict[str, Change] = {
         "cut": store.cut,

@@ -56,9 +56,13 @@ class Desk:
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """What ``work`` returns, when it is committed and this process knows of it."""
-        result = await self._storage.write(work)
+        result = await self.note(work)
         await self._changed()
         return result
+
+    async def note(self, work: Callable[[Session], T]) -> T:
+        """The same for what no key depends on, such as a session."""
+        return await self._storage.write(work)
 
 
 def actor_of(request: Request, principal: Principal) -> Actor:

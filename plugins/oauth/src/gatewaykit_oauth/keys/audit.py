@@ -41,20 +41,36 @@ def record(
     now: datetime,
 ) -> None:
     """Write one change of ``subject``, ``key:ID`` or ``user:ID``. The descriptions hold no secrets."""
+    log(session, actor, action, subject.partition(":")[2], before=before, after=after, now=now)
+    change = ChangeRow(subject=subject, at=now)
+    session.add(change)
+    session.flush()
+    session.execute(delete(ChangeRow).where(ChangeRow.at < now - KEPT, ChangeRow.seq < change.seq))
+
+
+def log(
+    session: Session,
+    actor: Actor,
+    action: str,
+    object_id: str,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    now: datetime,
+) -> None:
+    """Write what was done that changes nothing of what a key may do, such as signing in: to the audit log alone."""
     entry = AuditRow(
         at=now,
         actor=actor.id,
         client=actor.client,
         request_id=actor.request_id,
         action=action,
-        object=subject.partition(":")[2],
+        object=object_id,
         before=None if before is None else dict(before),
         after=None if after is None else dict(after),
     )
-    change = ChangeRow(subject=subject, at=now)
-    session.add_all((entry, change))
+    session.add(entry)
     session.flush()
-    session.execute(delete(ChangeRow).where(ChangeRow.at < now - KEPT, ChangeRow.seq < change.seq))
 
 
 def entries(

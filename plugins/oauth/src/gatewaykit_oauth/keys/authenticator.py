@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from gatewaykit.errors import BadRequest, GatewayError, PermissionDenied, Unavailable
+from gatewaykit.errors import BadRequest, PermissionDenied, Unavailable
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import CACHE, CACHE_ENTRIES, REVOCATION_LAG
 from gatewaykit.protocols import Authenticator
 from gatewaykit.settings import DatabaseSettings
 from gatewaykit.types import Incoming, Principal
 
+from ..changes.channel import Changes
+from ..changes.feed import ended
 from ..settings import KeysSettings
 from .format import has_checksum, has_shape
 from .last_used import LastUsed
-from .lookup import Lookup, ended, not_valid
+from .lookup import KeyLookup, not_valid
 from .peppers import load_secrets
 from .rows import Entry
 
@@ -34,9 +37,6 @@ if TYPE_CHECKING:
 
     from .secrets import Secrets
 
-CHANNEL = "keys"
-logger = logging.getLogger(__name__)
-
 
 class ApiKeys(Authenticator):
     """Knows the keys of the database. It can be used while its lifespan is entered, in that event loop."""
@@ -45,13 +45,18 @@ class ApiKeys(Authenticator):
     before = ("static-keys",)
 
     def __init__(
-        self, storage: Storage, settings: KeysSettings, database: DatabaseSettings, redis: RedisLink | None = None
+        self,
+        storage: Storage,
+        settings: KeysSettings,
+        database: DatabaseSettings,
+        redis: RedisLink | None = None,
+        changes: Changes | None = None,
     ) -> None:
         self._storage = storage
         self._settings = settings
         self._database = database
-        self._redis = redis
-        self._here: dict[asyncio.AbstractEventLoop, tuple[Lookup, LastUsed]] = {}
+        self._changes = changes or Changes(storage, settings, redis)
+        self._here: dict[asyncio.AbstractEventLoop, tuple[KeyLookup, LastUsed]] = {}
 
     async def authenticate(self, incoming: Incoming) -> Principal | None:
         """The principal of the key; None for credentials of another kind.
@@ -81,6 +86,14 @@ class ApiKeys(Authenticator):
         last_used.note(entry.principal.id, now, incoming.client)
         return entry.principal
 
+    def readings(self) -> Iterator[Reading]:
+        """How old the knowledge of revoked keys is at most, and how many keys are remembered."""
+        lookups = [lookup for lookup, _ in tuple(self._here.values())]
+        if lookups:
+            asked = min(lookup.feed.confirmed for lookup in lookups)
+            yield Reading(REVOCATION_LAG, max(0.0, time.monotonic() - asked))
+        yield Reading(CACHE_ENTRIES, sum(len(lookup.cache) for lookup in lookups), {CACHE: "keys"})
+
     @property
     def secrets(self) -> Secrets:
         """What makes and digests secrets here. Raises :class:`~gatewaykit.errors.Unavailable` unless it is running."""
@@ -88,12 +101,7 @@ class ApiKeys(Authenticator):
 
     async def changed(self) -> None:
         """Something was committed: forget it here before this returns, and elsewhere as soon as may be."""
-        await self._running()[0].feed.poll()
-        if self._redis is not None:
-            try:
-                await self._redis.publish(CHANNEL, b"")
-            except GatewayError as error:
-                logger.info("others learn of changed keys by asking: %s", error)
+        await self._changes.changed()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -103,19 +111,17 @@ class ApiKeys(Authenticator):
         """
         loop = asyncio.get_running_loop()
         secrets = await asyncio.to_thread(load_secrets, self._settings, self._database, self._storage)
-        lookup, last_used = Lookup(self._storage, secrets, self._settings), LastUsed(self._storage)
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(lookup.running())
-            if self._redis is not None:
-                nudge = lookup.feed.nudge
-                await stack.enter_async_context(self._redis.listen(CHANNEL, lambda message: nudge(), nudge))
+            feed = await stack.enter_async_context(self._changes.lifespan())
+            lookup, last_used = KeyLookup(self._storage, feed, secrets, self._settings), LastUsed(self._storage)
+            stack.push_async_callback(lookup.stop)
             stack.push_async_callback(last_used.flush)
             stack.push_async_callback(ended, [asyncio.create_task(last_used.run(), name="gatewaykit-key-use")])
             self._here[loop] = (lookup, last_used)
             stack.callback(self._here.pop, loop)
             yield
 
-    def _running(self) -> tuple[Lookup, LastUsed]:
+    def _running(self) -> tuple[KeyLookup, LastUsed]:
         found = self._here.get(asyncio.get_running_loop())
         if found is None:
             raise _not_running()

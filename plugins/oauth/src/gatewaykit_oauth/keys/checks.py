@@ -18,6 +18,9 @@ SCOPES = (INFERENCE, USAGE, KEYS, ADMIN)
 LONGEST_NAME, LONGEST_NOTE, LONGEST_GLOB = 100, 1000, 128
 MOST_ENTRIES = 64
 MOST_STARS = 8
+RESERVED = "client_"
+"""How the ids of OAuth clients begin: a token's subject must not be taken for an account's (RFC 9068, 5)."""
+
 LONGEST_GRACE = timedelta(days=30)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 _account_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}").fullmatch
@@ -53,12 +56,18 @@ def check_account(account: Account) -> None:
         _check_text(account.name, "name", LONGEST_NAME)
     if account.kind not in ("user", "service"):
         raise BadRequest("An account is of kind 'user' or 'service'.", param="kind")
+    if account.role not in ("member", "admin"):
+        raise BadRequest("The role of an account is 'member' or 'admin'.", param="role")
+    if account.role == "admin" and account.kind == "service":
+        raise BadRequest("A service does not sign in, and so has no role but 'member'.", param="role")
     _check_globs(account.models, "models")
     _check_limits(account.limits)
 
 
 def check_account_id(account_id: str, field: str) -> None:
     """An account's id is part of names of limits and stands in logs."""
+    if account_id.startswith(RESERVED):
+        raise BadRequest(f"An account's id cannot begin with {RESERVED}: clients are called so.", param=field)
     if not _account_id(account_id):
         raise BadRequest("An account's id is 1 to 64 letters, digits and any of . _ @ + -.", param=field)
 

@@ -1,4 +1,4 @@
-"""What keys look like: ``gk_<env>_<random><checksum>``.
+"""What keys and other secrets look like: ``gk_<env>_<random><checksum>``, ``gko_<random><checksum>``.
 
 ``env`` is 1 to 16 lower-case letters and digits; ``random`` is 36 base62 digits: 214 bits, of which the end of the
 checksum, which a hint shows, gives away 24. ``checksum`` is the CRC-32 of all before it in six base62 digits. A text
@@ -14,13 +14,30 @@ from zlib import crc32
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _RANDOM, _CHECKSUM, _SHOWN = 36, 6, 4
+REFRESH, CLIENT, CODE, DEVICE, REGISTRATION, INTERACTION = "gko_", "gkc_", "gka_", "gkd_", "gkr_", "gki_"
+"""How other secrets begin: refresh tokens, client secrets, authorization codes, device codes, registration tokens and
+requests that wait for consent.
+"""
+
 _has_shape = re.compile(rf"gk_[a-z0-9]{{1,16}}_[0-9A-Za-z]{{{_RANDOM + _CHECKSUM}}}").fullmatch
 
 
 def new_key(env: str) -> str:
     """A new key."""
-    text = f"gk_{env}_" + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM))
+    return new_secret(f"gk_{env}_")
+
+
+def new_secret(prefix: str) -> str:
+    """A new secret of another kind."""
+    text = prefix + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM))
     return text + _checksum(text)
+
+
+def is_secret(text: str, prefix: str) -> bool:
+    """Whether ``text`` looks like a secret that begins with ``prefix``, its checksum included."""
+    body = text[len(prefix) :]
+    has_shape = text.startswith(prefix) and len(body) == _RANDOM + _CHECKSUM and body.isascii() and body.isalnum()
+    return has_shape and has_checksum(text)
 
 
 def has_shape(text: str) -> bool:

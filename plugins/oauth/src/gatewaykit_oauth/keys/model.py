@@ -16,6 +16,9 @@ from gatewaykit.types import INFERENCE, USAGE, Principal
 T = TypeVar("T")
 Status: TypeAlias = Literal["active", "disabled", "expired", "revoked"]
 Kind: TypeAlias = Literal["user", "service"]
+Role: TypeAlias = Literal["member", "admin"]
+"""What somebody who signs in may do: manage their own keys, or everything. It says nothing of the account's keys."""
+
 Sort: TypeAlias = Literal["created", "-created", "name", "-name", "expires", "-expires", "last_used", "-last_used"]
 """What a list is ordered by; ``-`` means descending. Keys without such a moment come last either way."""
 
@@ -168,6 +171,7 @@ class Account(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
     name: str = ""
     kind: Kind = "user"
+    role: Role = "member"
     enabled: bool = True
     models: tuple[str, ...] = ("*",)
     limits: KeyLimits = field(default_factory=KeyLimits)

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from gatewaykit.types import Principal
 
-from ..tables import AccountRow, ChangeRow, KeyRow, SecretRow
+from ..changes.feed import newest_change
+from ..tables import AccountRow, KeyRow, SecretRow
 from .globs import common
 from .model import ApiKey, KeyLimits, SecretInfo
 
@@ -68,11 +69,6 @@ def recognise(session: Session, digests: Sequence[bytes], now: datetime) -> Foun
     networks = tuple(ipaddress.ip_network(network) for network in key.networks)
     entry = Entry(principal_of(key, account), networks, math.inf if ends is None else ends.timestamp(), subjects)
     return Found(seq, entry, None if secret.digest == digests[0] else secret.id)
-
-
-def newest_change(session: Session) -> int:
-    """The feed's newest number; 0 when nothing has ever changed."""
-    return session.scalar(select(func.max(ChangeRow.seq))) or 0
 
 
 def is_usable(key: KeyRow, account: AccountRow | None, now: datetime) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 
-from .format import hint, new_key
+from .format import hint, new_key, new_secret
 
 _PURPOSE = b"gatewaykit: name of a pepper"
 
@@ -48,9 +48,9 @@ class Secrets:
         """The ids of all peppers."""
         return frozenset({self.current, *self._old})
 
-    def new(self) -> NewSecret:
-        """A new secret."""
-        text = new_key(self._env)
+    def new(self, prefix: str | None = None) -> NewSecret:
+        """A new secret: of a key, or of the kind that begins with ``prefix``."""
+        text = new_key(self._env) if prefix is None else new_secret(prefix)
         return NewSecret(text, self.digest(text))
 
     def digest(self, text: str) -> bytes:
@@ -60,6 +60,11 @@ class Secrets:
     def digests(self, text: str) -> tuple[bytes, ...]:
         """By each pepper, the current one first."""
         return (self.digest(text), *(_ended(begun, text) for begun in self._old.values()))
+
+    def derived(self, purpose: str) -> dict[str, bytes]:
+        """Keys of 32 bytes for another purpose, by the id of the pepper that each is derived from."""
+        known = {self.current: self._begun, **self._old}
+        return {name: _ended(begun, purpose) for name, begun in known.items()}
 
 
 def _begun(pepper: str) -> hmac.HMAC:

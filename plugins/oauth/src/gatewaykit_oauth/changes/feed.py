@@ -1,4 +1,4 @@
-"""Following the changes of keys: every process asks for them again and again, and forgets what has changed.
+"""The feed of changes: every process asks for them again and again, and forgets what has changed.
 
 One indexed read each time, from the number of the newest change that is known. That row is asked for, too: where it is
 gone, changes may have been forgotten before they were read here, and everything remembered is. A message by Redis only
@@ -12,31 +12,43 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any, Protocol
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from gatewaykit.errors import GatewayError
 from gatewaykit.storage import Storage
 
 from ..tables import ChangeRow
-from .cache import KeyCache
-from .rows import newest_change
 
 BATCH = 1000
 Change = tuple[int, str]
 logger = logging.getLogger(__name__)
 
 
+class Follower(Protocol):
+    """Who remembers something that may change."""
+
+    def evict(self, subject: str) -> None:
+        """``subject`` is not as it was."""
+        ...
+
+    def clear(self) -> None:
+        """Anything may not be as it was."""
+        ...
+
+
 class Feed:
-    """Keeps ``cache`` true. ``cursor`` is the number of the newest change that it reflects; ``down`` says that the
-    database did not answer last time; ``confirmed`` when, in monotonic time, it was asked the last time that it did.
+    """Keeps its ``followers`` true. ``cursor`` is the number of the newest change that they reflect; ``down`` says that
+    the database did not answer last time; ``confirmed`` when, in monotonic time, it was asked the last time that it
+    did.
     """
 
-    def __init__(self, storage: Storage, cache: KeyCache, poll_seconds: float) -> None:
+    def __init__(self, storage: Storage, poll_seconds: float) -> None:
         self._storage = storage
-        self._cache = cache
         self._poll_seconds = poll_seconds
+        self.followers: list[Follower] = []
         self._turn = asyncio.Lock()
         self._nudged = asyncio.Event()
         self.cursor = 0
@@ -70,11 +82,11 @@ class Feed:
                     pass
             except Exception as error:  # noqa: BLE001 - whatever it is, the next time may be better
                 if not self.down:
-                    logger.error("changes of API keys cannot be read: %s", _named(error))
+                    logger.error("changes of credentials cannot be read: %s", _named(error))
                 self.down = True
                 return
             if self.down:
-                logger.info("changes of API keys can be read again")
+                logger.info("changes of credentials can be read again")
             self.down = False
 
     async def _step(self) -> bool:
@@ -82,15 +94,29 @@ class Feed:
         began, cursor = time.monotonic(), self.cursor
         changes, newest = await self._storage.read(lambda session: _changes(session, cursor))
         if (changes[0][0] if changes else 0) != cursor:
-            self._cache.clear()
+            for follower in self.followers:
+                follower.clear()
         for seq, subject in changes:
-            if seq > cursor:
-                self._cache.evict(subject)
+            for follower in self.followers if seq > cursor else ():
+                follower.evict(subject)
         self.cursor = newest
         if len(changes) == BATCH:
             return True
         self.confirmed = began
         return False
+
+
+def newest_change(session: Session) -> int:
+    """The feed's newest number; 0 when nothing has ever changed."""
+    return session.scalar(select(func.max(ChangeRow.seq))) or 0
+
+
+async def ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel the tasks and wait for their end."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 def _named(error: Exception) -> str:

@@ -1,42 +1,53 @@
-"""What a process remembers of keys: bounded, by the whole digest of the secret, and forgotten by what it depends on."""
+"""What a process remembers of credentials: bounded, by the digest of each, and forgotten by what it depends on."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from typing import Generic, Protocol, TypeVar
 
-from .rows import Entry
+
+class Remembered(Protocol):
+    """What can be remembered. ``subjects`` are what it depends on, as the feed of changes calls them."""
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Such as ``key:ID`` and ``user:ID``."""
+        ...
 
 
-class KeyCache:
-    """At most ``size`` keys that may be used, the least recently used forgotten first; and as many digests of which no
-    key is known, each for ``negative_seconds``. Strangers cannot push out keys by guessing.
+EntryT = TypeVar("EntryT", bound=Remembered)
+
+
+class Cache(Generic[EntryT]):
+    """At most ``size`` credentials that are good, the least recently used forgotten first; and as many digests of which
+    none is known, each for ``negative_seconds``. Strangers cannot push out good ones by guessing.
     """
 
     def __init__(self, size: int, negative_seconds: float) -> None:
         self._size = size
         self._negative_seconds = negative_seconds
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._entries: OrderedDict[bytes, EntryT] = OrderedDict()
         self._digests: dict[str, set[bytes]] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, digest: bytes) -> Entry | None:
-        """The key of this digest, if it is remembered."""
+    def get(self, digest: bytes) -> EntryT | None:
+        """What this digest stands for, if it is remembered."""
         entry = self._entries.get(digest)
         if entry is not None:
             self._entries.move_to_end(digest)
         return entry
 
     def is_unknown(self, digest: bytes) -> bool:
-        """Whether it is remembered that there is no such key."""
+        """Whether it is remembered that it stands for nothing."""
         until = self._unknown.get(digest)
         return until is not None and time.monotonic() < until
 
-    def put(self, digest: bytes, entry: Entry) -> None:
-        """Remember a key."""
+    def put(self, digest: bytes, entry: EntryT) -> None:
+        """Remember what it stands for."""
         self._forget(digest)
         self._entries[digest] = entry
         for subject in entry.subjects:
@@ -45,7 +56,7 @@ class KeyCache:
             self._forget(next(iter(self._entries)))
 
     def put_unknown(self, digest: bytes) -> None:
-        """Remember that there is no such key."""
+        """Remember that it stands for nothing."""
         self._unknown[digest] = time.monotonic() + self._negative_seconds
         self._unknown.move_to_end(digest)
         if len(self._unknown) > self._size:

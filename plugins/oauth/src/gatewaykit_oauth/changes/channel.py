@@ -1,0 +1,63 @@
+"""One gateway's feed in each event loop in which it runs, and the word to other processes that something changed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from gatewaykit.errors import GatewayError, Unavailable
+
+from ..settings import KeysSettings
+from .feed import Feed, ended
+
+if TYPE_CHECKING:
+    from gatewaykit.redislink import RedisLink
+    from gatewaykit.storage import Storage
+
+CHANNEL = "keys"
+logger = logging.getLogger(__name__)
+
+
+class Changes:
+    """What keys and tokens share to hear of changes. It can be used while its lifespan is entered, in that loop."""
+
+    def __init__(self, storage: Storage, settings: KeysSettings, redis: RedisLink | None = None) -> None:
+        self._storage = storage
+        self._settings = settings
+        self._redis = redis
+        self._here: dict[asyncio.AbstractEventLoop, Feed] = {}
+
+    async def changed(self) -> None:
+        """Something was committed: forget it here before this returns, and elsewhere as soon as may be."""
+        feed = self._here.get(asyncio.get_running_loop())
+        if feed is None:
+            raise Unavailable(retry_after=1.0, detail="the feed of changes: not running")
+        await feed.poll()
+        if self._redis is not None:
+            try:
+                await self._redis.publish(CHANNEL, b"")
+            except GatewayError as error:
+                logger.info("others learn of changes by asking: %s", error)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[Feed]:
+        """Follow changes until the end. Those who enter it while it is entered share one feed."""
+        loop = asyncio.get_running_loop()
+        known = self._here.get(loop)
+        if known is not None:
+            yield known
+            return
+        feed = Feed(self._storage, self._settings.poll_seconds)
+        await feed.start()
+        async with AsyncExitStack() as stack:
+            if self._redis is not None:
+                nudge = feed.nudge
+                await stack.enter_async_context(self._redis.listen(CHANNEL, lambda message: nudge(), nudge))
+            task = asyncio.create_task(feed.run(), name="gatewaykit-changes")
+            stack.push_async_callback(ended, [task])
+            self._here[loop] = feed
+            stack.callback(self._here.pop, loop)
+            yield feed

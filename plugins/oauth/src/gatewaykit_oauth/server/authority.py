@@ -1,0 +1,182 @@
+"""The authorization server of one gateway: what all its endpoints, and those who check its tokens, share."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.orm import Session
+
+from gatewaykit.errors import AuthFailed, Unavailable
+
+from ..changes.channel import Changes
+from ..changes.feed import Feed, ended
+from ..changes.lookup import Lookup
+from ..keys.peppers import load_secrets
+from ..keys.secrets import Secrets
+from ..settings import KeysSettings
+from .access_tokens import Verified, verify
+from .challenges import Challenges
+from .cleaning import clean_for_ever
+from .documents import Documents
+from .grants import Office
+from .keyring import Keyring
+from .pace import Pace
+from .proofs import Replays
+from .recognising import TokenEntry, recognise_token
+from .resources import Resources
+from .scopes import Scopes
+from .settings import OAuthSettings
+from .signing_keys import Signer
+
+if TYPE_CHECKING:
+    from gatewaykit.settings import DatabaseSettings
+    from gatewaykit.storage import Storage
+
+T = TypeVar("T")
+
+
+class TokenLookup(Lookup[TokenEntry]):
+    """From the text of an access token to its entry."""
+
+    what = "access tokens"
+
+    def refusal(self) -> AuthFailed:
+        """The one answer to every token that is not valid, whatever the reason."""
+        return AuthFailed("This access token is not valid.")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What there is while the gateway runs, in one event loop."""
+
+    secrets: Secrets
+    keyring: Keyring
+    lookup: TokenLookup
+    replays: Replays
+    pace: Pace
+
+
+class Authority:
+    """Issues tokens and knows them again. It can be used while its lifespan is entered, in that event loop."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        settings: OAuthSettings,
+        keys: KeysSettings,
+        database: DatabaseSettings,
+        changes: Changes,
+    ) -> None:
+        self.settings = settings
+        self.issuer = settings.issuer or ""
+        self.scopes = Scopes(settings)
+        self.resources = Resources(settings)
+        self.challenges = Challenges(self.issuer, self.resources, self.scopes)
+        self.documents = Documents(enabled=settings.client_documents)
+        self._storage = storage
+        self._keys = keys
+        self._database = database
+        self._changes = changes
+        self._here: dict[asyncio.AbstractEventLoop, Running] = {}
+
+    @property
+    def running(self) -> Running:
+        """What there is here. Raises :class:`~gatewaykit.errors.Unavailable` before the start and after the end."""
+        found = self._here.get(asyncio.get_running_loop())
+        if found is None:
+            raise Unavailable(retry_after=1.0, detail="authorization server: not running")
+        return found
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        """What ``work`` returns."""
+        return await self._storage.read(work)
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """What ``work`` returns, committed; nothing that is remembered depends on it."""
+        return await self._storage.write(work)
+
+    async def change(self, work: Callable[[Session], T]) -> T:
+        """What ``work`` returns, when it is committed, this process knows of it and others are told."""
+        result = await self._storage.write(work)
+        await self._changes.changed()
+        return result
+
+    async def office(self) -> tuple[Signer, Office]:
+        """What issuing needs now."""
+        running = self.running
+        signer = (await running.keyring.keys()).signer
+        return signer, Office(running.secrets, self.settings, signer.kid, datetime.now(UTC))
+
+    async def entry(self, text: str, digest: bytes) -> TokenEntry:
+        """What an access token allows that is not remembered.
+
+        Raises :class:`~gatewaykit.errors.AuthFailed` and :class:`~gatewaykit.errors.Unavailable`.
+        """
+        lookup = self.running.lookup
+        return await lookup.loaded(digest, lambda: self._load(text, digest))
+
+    async def known(self, text: str) -> TokenEntry | None:
+        """The same for any text, and None for one that is no access token in force."""
+        lookup, digest = self.running.lookup, digest_of(text)
+        try:
+            return lookup.remembered(digest) or await self.entry(text, digest)
+        except AuthFailed:
+            return None
+
+    async def verified(self, text: str) -> Verified | None:
+        """The access token, if this server has signed it and it has not expired; it may be revoked all the same."""
+        return verify(text, await self.running.keyring.keys(), self.issuer)
+
+    async def _load(self, text: str, digest: bytes) -> TokenEntry | None:
+        lookup, verified = self.running.lookup, await self.verified(text)
+        if verified is None:
+            lookup.cache.put_unknown(digest)
+            return None
+        challenge = self.challenges.insufficient(verified.claims.aud)
+        found = await lookup.find(
+            digest,
+            lambda session: recognise_token(
+                session, verified, self.scopes, self.resources, challenge, datetime.now(UTC)
+            ),
+        )
+        return found.entry
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Read the pepper and the signing keys, and follow changes until the end.
+
+        Raises :class:`~gatewaykit.errors.ConfigError` when the pepper is missing or not the right one.
+        """
+        loop = asyncio.get_running_loop()
+        secrets = await asyncio.to_thread(load_secrets, self._keys, self._database, self._storage)
+        async with AsyncExitStack() as stack:
+            feed = await stack.enter_async_context(self._changes.lifespan())
+            running = await self._begin(stack, feed, secrets)
+            self._here[loop] = running
+            stack.callback(self._here.pop, loop)
+            yield
+
+    async def _begin(self, stack: AsyncExitStack, feed: Feed, secrets: Secrets) -> Running:
+        keyring = Keyring(self._storage, secrets, self.settings)
+        feed.followers.append(keyring)
+        stack.callback(feed.followers.remove, keyring)
+        await keyring.start()
+        lookup = TokenLookup(self._storage, feed, self._keys)
+        stack.push_async_callback(lookup.stop)
+        tasks = [
+            asyncio.create_task(keyring.run(), name="gatewaykit-signing-keys"),
+            asyncio.create_task(clean_for_ever(self._storage), name="gatewaykit-old-tokens"),
+        ]
+        stack.push_async_callback(ended, tasks)
+        return Running(secrets, keyring, lookup, Replays(), Pace())
+
+
+def digest_of(text: str) -> bytes:
+    """What an access token is remembered by."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,228 @@
+"""What can be done with clients, on a session of the database. Every change leaves a line in the audit log and one in
+the feed of changes, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import secrets as random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from gatewaykit.errors import BadRequest, NotFound
+
+from ..keys.audit import record, take_turn
+from ..keys.checks import RESERVED
+from ..keys.format import CLIENT
+from ..keys.model import Actor, Page
+from ..keys.rows import described
+from ..keys.secrets import NewSecret, Secrets
+from ..tables import AccountRow
+from .model import (
+    AUTHORIZATION_CODE,
+    CLIENT_CREDENTIALS,
+    DEVICE_CODE,
+    GRANT_TYPES,
+    REFRESH_TOKEN,
+    Client,
+    ClientChanges,
+    ClientSpec,
+    NewClient,
+    Origin,
+)
+from .redirects import MOST, is_safe
+from .scopes import Scopes
+from .settings import OAuthSettings
+from .tables import ClientRow
+
+PREFIX = RESERVED
+"""How the ids of registered clients begin; no account may be called so, for both are subjects of tokens."""
+
+_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+_LONGEST_NAME = 100
+
+
+def get(session: Session, client_id: str) -> Client:
+    """The client. Raises :class:`~gatewaykit.errors.NotFound`."""
+    return shown(_row(session, client_id))
+
+
+def find(session: Session, *, after: str | None = None, limit: int = 50) -> Page[Client]:
+    """Clients by id; ``after`` is the id at which the part before ended."""
+    query = select(ClientRow).order_by(ClientRow.id).limit(limit + 1)
+    if after is not None:
+        query = query.where(ClientRow.id > after)
+    rows = list(session.scalars(query))
+    items = tuple(shown(row) for row in rows[:limit])
+    return Page(items, items[-1].id if len(rows) > limit else None)
+
+
+def create(
+    session: Session,
+    actor: Actor,
+    spec: ClientSpec,
+    *,
+    secrets: Secrets,
+    settings: OAuthSettings,
+    origin: Origin = "static",
+    registration: bytes | None = None,
+    now: datetime | None = None,
+) -> NewClient:
+    """Make a client. Raises :class:`~gatewaykit.errors.BadRequest` naming the field that is wrong."""
+    now = now or datetime.now(UTC)
+    check(spec, settings)
+    take_turn(session)
+    _check_owner(session, spec.owner)
+    secret = secrets.new(CLIENT) if spec.confidential else None
+    row = ClientRow(
+        id=PREFIX + "".join(random.choice(_LETTERS) for _ in range(20)),
+        origin=origin,
+        **_columns(spec),
+        **_secret_columns(secret, secrets),
+        enabled=True,
+        created=now,
+        created_by=actor.id,
+        registration=registration,
+        version=0,
+    )
+    session.add(row)
+    return NewClient(_recorded(session, actor, "client.create", row, None, now), secret.text if secret else None)
+
+
+def update(
+    session: Session,
+    actor: Actor,
+    client_id: str,
+    changes: ClientChanges,
+    *,
+    settings: OAuthSettings,
+    now: datetime | None = None,
+) -> Client:
+    """Change it, and leave the rest as it is. Disabling it ends its tokens; enabling it brings back those that live."""
+    now = now or datetime.now(UTC)
+    take_turn(session)
+    row = _row(session, client_id)
+    before = shown(row)
+    given = {name: value for name, value in msgspec.structs.asdict(changes).items() if value is not UNSET}
+    enabled = given.pop("enabled", row.enabled)
+    known = {name: getattr(before, name) for name in ClientSpec.__struct_fields__}
+    spec = ClientSpec(**{**known, **given})
+    check(spec, settings)
+    _check_owner(session, spec.owner)
+    for name, value in _columns(spec).items():
+        setattr(row, name, value)
+    row.enabled = enabled
+    if shown(row) == before:
+        return before
+    return _recorded(session, actor, "client.update", row, before, now)
+
+
+def renew_secret(
+    session: Session, actor: Actor, client_id: str, *, secrets: Secrets, now: datetime | None = None
+) -> NewClient:
+    """Give a confidential client another secret; the one before works no longer."""
+    now = now or datetime.now(UTC)
+    take_turn(session)
+    row = _row(session, client_id)
+    if row.secret is None:
+        raise BadRequest("A public client has no secret.")
+    before, secret = shown(row), secrets.new(CLIENT)
+    for name, value in _secret_columns(secret, secrets).items():
+        setattr(row, name, value)
+    return NewClient(_recorded(session, actor, "client.renew_secret", row, before, now), secret.text)
+
+
+def check(spec: ClientSpec, settings: OAuthSettings) -> None:
+    """Raise :class:`~gatewaykit.errors.BadRequest` for the first fault."""
+    if not 0 < len(spec.name.strip()) <= len(spec.name) <= _LONGEST_NAME or not spec.name.isprintable():
+        raise BadRequest(f"The name must be 1 to {_LONGEST_NAME} printable characters.", param="name")
+    _check_grants(spec)
+    if len(spec.redirect_uris) > MOST or not all(is_safe(uri) for uri in spec.redirect_uris):
+        message = (
+            f"There can be {MOST} redirect URIs: https, http on a loopback address, or a scheme like com.example.app:/"
+        )
+        raise BadRequest(message, param="redirect_uris")
+    known = Scopes(settings).names
+    if not spec.scopes or not set(spec.scopes) <= set(known):
+        raise BadRequest(f"A client has one or more of the scopes {', '.join(known)}.", param="scopes")
+    longest = settings.longest_access_seconds
+    if spec.access_seconds is not None and not 60 <= spec.access_seconds <= longest:
+        raise BadRequest(f"The life of access tokens is 60 to {longest} seconds.", param="access_seconds")
+
+
+def shown(row: ClientRow) -> Client:
+    """The client of a row."""
+    return msgspec.convert(
+        {name: getattr(row, name) for name in Client.__struct_fields__ if name != "confidential"}
+        | {"confidential": row.secret is not None},
+        Client,
+    )
+
+
+def _check_grants(spec: ClientSpec) -> None:
+    grants = set(spec.grants)
+    if not grants or not grants <= set(GRANT_TYPES):
+        raise BadRequest(f"A client has one or more of the grants {', '.join(GRANT_TYPES)}.", param="grants")
+    if AUTHORIZATION_CODE in grants and not spec.redirect_uris:
+        raise BadRequest("A client with authorization_code needs a redirect URI.", param="redirect_uris")
+    if CLIENT_CREDENTIALS in grants and not spec.confidential:
+        raise BadRequest("A client with client_credentials must be confidential.", param="confidential")
+    if REFRESH_TOKEN in grants and not grants & {AUTHORIZATION_CODE, DEVICE_CODE}:
+        raise BadRequest("refresh_token needs authorization_code or the device code.", param="grants")
+
+
+def _check_owner(session: Session, owner: str | None) -> None:
+    if owner is not None and session.get(AccountRow, owner) is None:
+        raise BadRequest("There is no such account.", param="owner")
+
+
+def _row(session: Session, client_id: str) -> ClientRow:
+    row = session.get(ClientRow, client_id)
+    if row is None:
+        raise NotFound("There is no such client.")
+    return row
+
+
+def _columns(spec: ClientSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "redirect_uris": _list(spec.redirect_uris),
+        "grants": _list(spec.grants),
+        "scopes": _list(spec.scopes),
+        "owner": spec.owner,
+        "access_seconds": spec.access_seconds,
+        "bound": spec.bound,
+    }
+
+
+def _list(values: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _secret_columns(secret: NewSecret | None, secrets: Secrets) -> dict[str, Any]:
+    if secret is None:
+        return {"secret": None, "pepper": None, "hint": None}
+    return {"secret": secret.digest, "pepper": secrets.current, "hint": secret.hint}
+
+
+def _recorded(
+    session: Session, actor: Actor, action: str, row: ClientRow, before: Client | None, now: datetime
+) -> Client:
+    row.version += 1
+    session.flush()
+    client = shown(row)
+    record(
+        session,
+        actor,
+        action,
+        f"client:{client.id}",
+        before=None if before is None else described(before),
+        after=described(client),
+        now=now,
+    )
+    return client

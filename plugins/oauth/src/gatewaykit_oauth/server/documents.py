@@ -1,0 +1,222 @@
+"""Clients that describe themselves: the id is the https address of a document (Client ID Metadata Documents).
+
+Fetching an address that a stranger names is dangerous, so: https only, one name look-up whose address is then used, no
+address that is not public, no redirects, little time, few bytes, few at a time. Errors are not remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+import socket
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from .model import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN, USUAL_SCOPES, Client
+from .redirects import MOST, is_safe
+
+SECONDS = 5.0
+LONGEST_BODY = 16 * 1024
+SHORTEST_CACHE, LONGEST_CACHE = 300.0, 86_400.0
+AT_ONCE = 8
+_SIZE = 1000
+_LONGEST_ID = 500
+_max_age = re.compile(r"max-age=(\d{1,9})").search
+_GRANTS = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+logger = logging.getLogger(__name__)
+
+
+def is_document_id(client_id: str) -> bool:
+    """Whether the id is meant to be an address."""
+    return client_id.startswith(("https://", "http://"))
+
+
+def is_safe_id(client_id: str) -> bool:
+    """Whether it may be fetched at all: https with a path, without dot segments, fragment, query and user."""
+    try:
+        parts = urlsplit(client_id)
+        _ = parts.port
+    except ValueError:
+        return False
+    plain = re.fullmatch(r"[A-Za-z0-9:/._~%-]+", client_id) is not None and len(client_id) <= _LONGEST_ID
+    segments = parts.path.lower().replace("%2e", ".").split("/")
+    return (
+        plain
+        and parts.scheme == "https"
+        and bool(parts.hostname)
+        and "@" not in parts.netloc
+        and parts.path not in {"", "/"}
+        and not {".", ".."} & set(segments)
+    )
+
+
+class Documents:
+    """Fetches and remembers them. ``enabled`` is the operator's word that there may be such clients.
+
+    ``resolve`` finds the addresses of a host; ``context`` says which certificates are believed.
+    """
+
+    def __init__(self, *, enabled: bool, resolve: Resolve | None = None, context: ssl.SSLContext | None = None) -> None:
+        self._enabled = enabled
+        self._resolve = resolve or _resolved
+        self._context = context
+        self._known: OrderedDict[str, tuple[float, Client]] = OrderedDict()
+        self._busy = 0
+
+    async def client(self, client_id: str) -> Client | None:
+        """The client that the document describes; None if it cannot be had or describes none."""
+        if not self._enabled or not is_safe_id(client_id):
+            return None
+        until, client = self._known.get(client_id, (0.0, None))
+        if client is not None and time.monotonic() < until:
+            return client
+        if self._busy >= AT_ONCE:
+            return None
+        self._busy += 1
+        try:
+            async with asyncio.timeout(SECONDS):
+                body, headers = await self._fetch(client_id)
+            found = described_client(client_id, body)
+        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
+            logger.info("the client document %s cannot be used: %s", client_id, type(error).__name__)
+            return None
+        finally:
+            self._busy -= 1
+        self._remember(client_id, found, _lasting(headers))
+        return found
+
+    def _remember(self, client_id: str, client: Client, seconds: float) -> None:
+        self._known[client_id] = (time.monotonic() + seconds, client)
+        self._known.move_to_end(client_id)
+        if len(self._known) > _SIZE:
+            self._known.popitem(last=False)
+
+    async def _fetch(self, client_id: str) -> tuple[bytes, dict[str, str]]:
+        """A plain HTTP/1.1 exchange: what the guard promises is easiest to see where nothing is hidden."""
+        parts = urlsplit(client_id)
+        host, port = str(parts.hostname), parts.port or 443
+        address = _public(await self._resolve(host, port))
+        context = self._context or ssl.create_default_context()
+        reader, writer = await asyncio.open_connection(
+            address, port, ssl=context, server_hostname=host, limit=LONGEST_BODY
+        )
+        try:
+            writer.write(_request(parts))
+            await writer.drain()
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            status, headers = _read_head(head)
+            if status != 200 or not headers.get("content-type", "").startswith("application/"):
+                raise ValueError("not a document")
+            return await _read_body(reader, headers), headers
+        finally:
+            writer.close()
+
+
+def described_client(client_id: str, body: bytes) -> Client:
+    """The client in a document. Raises :class:`ValueError` for one about another id, or for a client with a secret."""
+    document = msgspec.json.decode(body)
+    if not isinstance(document, dict) or document.get("client_id") != client_id:
+        raise ValueError("the document is about another client")
+    if document.get("token_endpoint_auth_method", "none") != "none" or "client_secret" in document:
+        raise ValueError("the client is not public")
+    uris = document.get("redirect_uris")
+    if not isinstance(uris, list) or not 0 < len(uris) <= MOST:
+        raise ValueError("no redirect URIs")
+    if not all(isinstance(uri, str) and is_safe(uri) for uri in uris):
+        raise ValueError("a redirect URI is not safe")
+    grants = _strings(document.get("grant_types"), (AUTHORIZATION_CODE,))
+    name = document.get("client_name")
+    host = str(urlsplit(client_id).hostname)
+    now = datetime.now(UTC)
+    return Client(
+        id=client_id,
+        name=name if isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable() else host,
+        origin="document",
+        confidential=False,
+        hint=None,
+        redirect_uris=tuple(uris),
+        grants=tuple(grant for grant in _GRANTS if grant in grants),
+        scopes=USUAL_SCOPES,
+        owner=None,
+        access_seconds=None,
+        bound=document.get("dpop_bound_access_tokens") is True,
+        enabled=True,
+        created=now,
+        created_by="document",
+        last_used=None,
+        version=0,
+    )
+
+
+def _strings(value: Any, otherwise: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else otherwise
+
+
+def _public(addresses: Sequence[str]) -> str:
+    """The first address, if all are public: a name that also leads inside is not to be trusted."""
+    found = [ipaddress.ip_address(address.partition("%")[0]) for address in addresses]
+    for address in found:
+        inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
+        if not inner.is_global or inner.is_multicast or getattr(address, "teredo", None):
+            raise ValueError("the address is not public")
+    if not found:
+        raise ValueError("the host has no address")
+    return str(found[0])
+
+
+async def _resolved(host: str, port: int) -> Sequence[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+def _request(parts: SplitResult) -> bytes:
+    lines = (f"GET {parts.path} HTTP/1.1", f"Host: {parts.netloc}", "Accept: application/json", "Connection: close")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+def _read_head(head: str) -> tuple[int, dict[str, str]]:
+    first, *lines = head.split("\r\n")
+    version, _, rest = first.partition(" ")
+    if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+        raise ValueError("not HTTP")
+    pairs = (line.partition(":") for line in lines if line)
+    return int(rest[:3]), {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        return await _read_chunks(reader)
+    body = bytearray()
+    expected = headers.get("content-length")
+    while piece := await reader.read(4096):
+        body += piece
+        if len(body) > LONGEST_BODY:
+            raise ValueError("too long")
+        if expected is not None and expected.isdigit() and len(body) >= int(expected):
+            break
+    return bytes(body)
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    body = bytearray()
+    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+        if len(body) + size > LONGEST_BODY or size < 0:
+            raise ValueError("too long")
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+    return bytes(body)
+
+
+def _lasting(headers: dict[str, str]) -> float:
+    found = _max_age(headers.get("cache-control", ""))
+    return min(max(float(found[1]) if found else SHORTEST_CACHE, SHORTEST_CACHE), LONGEST_CACHE)

@@ -1,0 +1,91 @@
+"""Bar charts as shapes: where each bar, line and label of an SVG lies. Templates draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LEFT, _BOTTOM, _TOP = 52.0, 24.0, 10.0
+_LINES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What one bar shows: ``bad`` is the part of ``amount`` that is drawn in another colour."""
+
+    label: str
+    title: str
+    amount: float
+    bad: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar, and the slot around it that shows its title. ``label`` is empty where there is no room for one."""
+
+    x: float
+    width: float
+    y: float
+    height: float
+    bad_y: float
+    bad_height: float
+    slot_x: float
+    slot_width: float
+    label: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """All shapes; ``grid`` are lines with the amounts that they stand for."""
+
+    width: float
+    height: float
+    left: float
+    base: float
+    bars: Sequence[Bar]
+    grid: Sequence[tuple[float, float]]
+
+
+def bars(values: Sequence[Value], width: float, height: float, labels: int) -> Chart:
+    """A chart of this size with at most so many ``labels`` along its axis."""
+    top = ceiling(max((value.amount for value in values), default=0.0))
+    base, room = height - _BOTTOM, height - _BOTTOM - _TOP
+    slot = (width - _LEFT) / max(1, len(values))
+    every = -(-len(values) // labels)
+    drawn = [
+        _bar(value, _LEFT + slot * number, slot, base, room / top, is_labelled=(len(values) - 1 - number) % every == 0)
+        for number, value in enumerate(values)
+    ]
+    grid = [(round(base - room * line / _LINES, 1), top * line / _LINES) for line in range(1, _LINES + 1)]
+    return Chart(width, height, _LEFT, base, drawn, grid)
+
+
+def ceiling(amount: float) -> float:
+    """The smallest round number of at least ``amount`` that four lines divide evenly."""
+    if amount <= _LINES:
+        return float(_LINES)
+    size = 1.0
+    while True:
+        for step in (4.0, 6.0, 8.0, 10.0, 20.0):
+            if step * size >= amount:
+                return step * size
+        size *= 10.0
+
+
+def _bar(value: Value, x: float, slot: float, base: float, scale: float, *, is_labelled: bool) -> Bar:
+    thickness = max(1.0, min(slot * 0.72, 36.0))
+    height = max(1.5, value.amount * scale) if value.amount else 0.0
+    bad = max(1.5, value.bad * scale) if value.bad else 0.0
+    return Bar(
+        x=round(x + (slot - thickness) / 2, 1),
+        width=round(thickness, 1),
+        y=round(base - height, 1),
+        height=round(max(0.0, height - bad), 1),
+        bad_y=round(base - bad, 1),
+        bad_height=round(bad, 1),
+        slot_x=round(x, 1),
+        slot_width=round(slot, 1),
+        label=value.label if is_labelled else "",
+        title=value.title,
+    )

@@ -1,0 +1,93 @@
+"""What people type into forms, as values: each fault is a :class:`~gatewaykit.errors.BadRequest` naming the field."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from msgspec import UNSET, UnsetType
+
+from gatewaykit.errors import BadRequest
+
+from ..keys.model import KeyLimits
+from ..words import N_
+from .forms import Form
+
+MICRO = 10**6
+PERIODS = ("day", "week", "month", "total")
+LIFETIMES = ("30", "90", "365", "never", "date")
+LIMITS = ("rpm", "tpm", "rpd", "tpd", "concurrency")
+NOT_A_NUMBER = N_("This must be a whole number, or nothing for no limit.")
+NOT_MONEY = N_("This must be an amount such as 100 or 99.50, or nothing for no limit.")
+NOT_A_DATE = N_("Choose a day in the future.")
+_NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
+_MONEY = re.compile(r"([0-9]{1,9})(?:[.,]([0-9]{1,6}))?", re.ASCII)
+_SPACES = re.compile(r"[\s\u00a0\u202f']")
+_BETWEEN = re.compile(r"[\s,;]+")
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words between spaces, commas or line breaks."""
+    return tuple(word for word in _BETWEEN.split(text) if word)
+
+
+def limits_of(form: Form) -> KeyLimits:
+    """The limits that a form holds; an empty field is no limit."""
+    amounts = {name: _amount(form, name) for name in LIMITS}
+    period = form.text("budget_period") or "month"
+    if period not in PERIODS:
+        raise BadRequest(NOT_MONEY, param="budget")
+    return KeyLimits(**amounts, budget=_money(form, "budget"), budget_period=period)  # type: ignore[arg-type]
+
+
+def shown_limits(limits: KeyLimits) -> dict[str, str]:
+    """The same as the fields hold it."""
+    amounts = {name: getattr(limits, name) for name in LIMITS}
+    given = {name: "" if amount is None else str(amount) for name, amount in amounts.items()}
+    return given | {"budget": shown_money(limits.budget), "budget_period": limits.budget_period}
+
+
+def shown_money(micros: int | None) -> str:
+    """An amount as a field holds it."""
+    if micros is None:
+        return ""
+    whole, rest = divmod(micros, MICRO)
+    return f"{whole}.{rest:06}".rstrip("0").rstrip(".") if rest else str(whole)
+
+
+def expiry_of(form: Form, now: datetime) -> datetime | UnsetType | None:
+    """When a key ends: None for never, unset where that is to stay as it is."""
+    lifetime = form.text("lifetime")
+    if lifetime == "never":
+        return None
+    if lifetime in {"30", "90", "365"}:
+        return now + timedelta(days=int(lifetime))
+    if lifetime != "date":
+        return UNSET
+    try:
+        day = datetime.strptime(form.text("expires"), "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise BadRequest(NOT_A_DATE, param="expires") from None
+    ends = day + timedelta(days=1)
+    if ends <= now:
+        raise BadRequest(NOT_A_DATE, param="expires")
+    return ends
+
+
+def _amount(form: Form, name: str) -> int | None:
+    text = _SPACES.sub("", form.text(name))
+    if not text:
+        return None
+    if not _NUMBER.fullmatch(text):
+        raise BadRequest(NOT_A_NUMBER, param=name)
+    return int(text)
+
+
+def _money(form: Form, name: str) -> int | None:
+    text = _SPACES.sub("", form.text(name))
+    if not text:
+        return None
+    found = _MONEY.fullmatch(text)
+    if found is None:
+        raise BadRequest(NOT_MONEY, param=name)
+    return int(found[1]) * MICRO + int((found[2] or "").ljust(6, "0"))

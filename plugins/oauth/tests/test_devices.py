@@ -1,0 +1,121 @@
+"""The device flow (RFC 8628): from the two codes to the tokens, and how it goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import update
+
+from gatewaykit_oauth.server.model import DEVICE_CODE
+from gatewaykit_oauth.server.tables import DeviceRow
+
+from .conftest import storage_at
+from .oauth_served import Served, served
+from .test_tokens import refused
+from .web.browser import Browser
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for the whole module."""
+    return f"sqlite:///{tmp_path_factory.mktemp('devices')}/gatewaykit.db"
+
+
+@pytest.fixture(scope="module")
+def there(url: str) -> Iterator[Served]:
+    """One gateway for the whole module."""
+    with served(url) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def app(there: Served) -> dict[str, Any]:
+    """A program without a browser."""
+    return there.client("tool", grants=[DEVICE_CODE, "refresh_token"])
+
+
+def begin(there: Served, app: dict[str, Any], **form: str) -> dict[str, Any]:
+    """The two codes."""
+    answer = httpx.post(f"{there.address}/oauth/device", data={"client_id": app["id"], **form}, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def ask(there: Served, app: dict[str, Any], device_code: str) -> httpx.Response:
+    """Whether there are tokens yet."""
+    form = {"grant_type": DEVICE_CODE, "device_code": device_code, "client_id": app["id"]}
+    return httpx.post(f"{there.address}/oauth/token", data=form, trust_env=False)
+
+
+def decide(there: Served, address: str, decision: str) -> str:
+    """Open the address, sign in, and say yes or no; the words of the last page."""
+    with Browser(there.address) as browser:
+        browser.sign_in("ann")
+        page = browser.get(address)
+        assert "tool" in page.words
+        return browser.send(page, "/oauth/device/confirm", decision=decision).words
+
+
+def test_a_device_is_connected(there: Served, app: dict[str, Any]) -> None:
+    """Until somebody agrees the answer is ``authorization_pending``, and ``slow_down`` for those who ask too often;
+    then there are tokens, once."""
+    found = begin(there, app, scope="inference")
+    assert found["verification_uri"] == f"{there.address}/oauth/device"
+    assert found["user_code"] in found["verification_uri_complete"]
+    assert found["interval"] == 5
+    refused(ask(there, app, found["device_code"]), "authorization_pending")
+    refused(ask(there, app, found["device_code"]), "slow_down")
+    assert "connected" in decide(there, found["verification_uri_complete"], "allow")
+    tokens = ask(there, app, found["device_code"])
+    assert tokens.status_code == 200, tokens.text
+    bearer = {"authorization": f"Bearer {tokens.json()['access_token']}"}
+    assert httpx.get(f"{there.address}/v1/models", headers=bearer, trust_env=False).status_code == 200
+    refused(ask(there, app, found["device_code"]), "invalid_grant")
+
+
+def test_the_code_is_typed(there: Served, app: dict[str, Any]) -> None:
+    """In small letters and without the dash it is the same code; opening the page alone agrees to nothing; a no is told
+    to the device."""
+    found = begin(there, app)
+    with Browser(there.address) as browser:
+        browser.sign_in("ann")
+        typed = found["user_code"].lower().replace("-", " ")
+        page = browser.send(browser.get("/oauth/device"), "/oauth/device", user_code=typed)
+        assert "Go on only if you have just started this yourself" in page.words
+        refused(ask(there, app, found["device_code"]), "authorization_pending")
+        browser.send(page, "/oauth/device/confirm", decision="deny")
+        refused(ask(there, app, found["device_code"]), "access_denied")
+        assert browser.send(page, "/oauth/device/confirm", decision="allow").status == 404
+
+
+def test_guessing_codes_is_slow(there: Served, app: dict[str, Any], url: str) -> None:
+    """After ten codes somebody has to wait."""
+    running = there.gateway
+    from gatewaykit_oauth import plugin
+
+    (state,) = plugin._authorities[running]._here.values()
+    state.pace._counts.clear()
+    with Browser(there.address) as browser:
+        browser.sign_in("ann")
+        statuses = [browser.get(f"/oauth/device?user_code=BBBB-BBB{letter}").status for letter in "BCDFGHJKLMN"]
+    state.pace._counts.clear()
+    assert statuses == [404] * 10 + [429]
+
+
+def test_what_is_not_a_good_device_code(there: Served, app: dict[str, Any], url: str) -> None:
+    """Unknown codes, those of another client and expired ones give nothing."""
+    other, found = there.client("other", grants=[DEVICE_CODE]), begin(there, app)
+    for code in ("x", "gkd_" + "x" * 42, found["device_code"] + "x"):
+        refused(ask(there, app, code), "invalid_grant")
+    refused(ask(there, other, found["device_code"]), "invalid_grant")
+    with storage_at(url).opened() as storage, storage.transaction() as session:
+        session.execute(update(DeviceRow).values(expires=datetime.now(UTC) - timedelta(seconds=1)))
+    refused(ask(there, app, found["device_code"]), "expired_token")
+    web = there.client("web", redirect_uris=["https://client.test/cb"])
+    answer = httpx.post(f"{there.address}/oauth/device", data={"client_id": web["id"]}, trust_env=False)
+    refused(answer, "unauthorized_client")

@@ -1,0 +1,244 @@
+"""A token that was ended is refused everywhere, soon, and stays refused: five ways to end it, on every database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from gatewaykit.errors import Unavailable
+from gatewaykit.redislink import RedisLink
+from gatewaykit.settings import RedisSettings
+from gatewaykit.testing.waiting import until
+from gatewaykit_oauth.accounts import put_account
+from gatewaykit_oauth.keys.model import Account
+from gatewaykit_oauth.server.settings import YEAR
+
+from .conftest import OPERATOR
+from .oauth_world import World, oauth_gateway, world
+
+LEVELS = ("token", "grant", "user", "client", "key", "all")
+RARELY = {"poll_seconds": 60, "stale_seconds": 600}
+
+
+async def end(there: World, level: str, token: str, made: Any) -> None:
+    """End a token at this level, by the API."""
+    import jwt
+
+    claims = jwt.decode(token, options={"verify_signature": False})
+    path, body = {
+        "token": (f"/tokens/{claims['jti']}/revoke", {}),
+        "grant": (f"/grants/{claims['gid']}/revoke", {}),
+        "user": ("/tokens/revoke", {"account": "ann"}),
+        "client": ("/tokens/revoke", {"client": made.client.id}),
+        "key": (f"/signing-keys/{jwt.get_unverified_header(token)['kid']}/revoke", {}),
+        "all": ("/tokens/revoke", {"everything": True}),
+    }[level]
+    answer = await there.http.post(f"/api/admin{path}", json=body, headers=there.operator)
+    assert answer.status_code == 200, answer.text
+
+
+@asynccontextmanager
+async def second(url: str, **config: Any) -> AsyncIterator[World]:
+    """Another gateway over the same database."""
+    import httpx
+
+    gateway = oauth_gateway(url, **config)
+    async with (
+        gateway,
+        httpx.AsyncClient(transport=httpx.ASGITransport(gateway), base_url="https://gateway.test") as http,
+    ):
+        yield World(gateway, http)
+
+
+async def refused_within(there: World, token: str, seconds: float) -> None:
+    """Fails if the token is still good then."""
+    began = time.monotonic()
+    while await there.is_good(token):
+        assert time.monotonic() - began < seconds
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_five_levels_and_a_restart(url: str, level: str) -> None:
+    """Ended at one gateway, by token, grant, user, client, signing key or all at once, a year-long token is refused
+    there at once, at another after its poll, and by both after a restart; what is issued afterwards is good."""
+    async with world(url) as here:
+        made = await here.client(access_seconds=YEAR)
+        tokens = await here.tokens(made)
+        token = tokens["access_token"]
+        async with second(url) as there:
+            assert await there.is_good(token)
+            await end(here, level, token, made)
+            assert not await here.is_good(token)
+            await refused_within(there, token, 0.1 + 2.0)
+        again = await here.tokens(made)
+        assert await here.is_good(again["access_token"])
+        refreshed = await here.refresh(made, tokens["refresh_token"])
+        assert refreshed.status_code == (200 if level in {"token", "key"} else 400)
+    async with second(url) as there:
+        assert not await there.is_good(token)
+        assert await there.is_good(again["access_token"])
+
+
+async def test_redis_tells_others_within_a_second(url: str, redis_url: str) -> None:
+    """With Redis a revocation at one gateway reaches another that hardly ever asks within a second; and when Redis has
+    forgotten everything, the token stays revoked."""
+    config: dict[str, Any] = {"keys": RARELY, "redis": {"url": redis_url}}
+    async with world(url, **config) as here, second(url, **config) as there:
+        made = await here.client()
+        token = (await here.tokens(made))["access_token"]
+        assert await there.is_good(token)
+        assert (await here.revoke(made, token)).status_code == 200
+        await refused_within(there, token, 1.0)
+        link = RedisLink(RedisSettings(url=redis_url))
+        async with link.lifespan():
+            await link._here().call("FLUSHALL")
+        assert not await here.is_good(token)
+        assert not await there.is_good(token)
+
+
+async def test_a_disabled_account_and_what_is_left_of_it(url: str) -> None:
+    """Tokens of a disabled account are refused at once, and good again when it is enabled; those of a disabled client
+    too."""
+    async with world(url) as there:
+        made = await there.client()
+        token = (await there.tokens(made))["access_token"]
+
+        async def account(*, enabled: bool) -> None:
+            wanted = Account(id="ann", name="Ann", enabled=enabled)
+            await there.authority.change(lambda session: put_account(session, OPERATOR, wanted))
+
+        async def client(*, enabled: bool) -> None:
+            path = f"/api/admin/clients/{made.client.id}"
+            answer = await there.http.patch(path, json={"enabled": enabled}, headers=there.operator)
+            assert answer.status_code == 200
+
+        switches: list[Callable[..., Awaitable[None]]] = [account, client]
+        for switch in switches:
+            await switch(enabled=False)
+            assert not await there.is_good(token)
+            await switch(enabled=True)
+            assert await there.is_good(token)
+
+
+async def test_a_revocation_while_the_token_is_loaded(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that was read just before its revocation is not remembered as good after it."""
+    from threading import Event
+
+    from gatewaykit_oauth.server import authority
+
+    read, go = Event(), Event()
+    real = authority.recognise_token
+
+    def slow(*arguments: Any) -> Any:
+        found = real(*arguments)
+        read.set()
+        assert go.wait(10)
+        return found
+
+    async with world(url, keys=RARELY) as there:
+        made = await there.client()
+        token = (await there.tokens(made))["access_token"]
+        monkeypatch.setattr(authority, "recognise_token", slow)
+        waiting = asyncio.create_task(there.is_good(token))
+        await until(read.is_set)
+        assert (await there.revoke(made, token)).status_code == 200
+        go.set()
+        assert await waiting is False
+        assert not await there.is_good(token)
+
+
+async def test_nothing_fails_open(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the database is down remembered tokens work for a while and then get 503 with Retry-After, as unknown ones
+    do at once; a revocation that could not be written says so."""
+    async with world(url, keys={"poll_seconds": 0.05, "stale_seconds": 1.5}) as there:
+        made = await there.client()
+        known, fresh = await there.tokens(made), await there.tokens(made)
+        token = known["access_token"]
+        assert await there.is_good(token)
+        storage, down = there.authority._storage, []
+        real_read, real_write = storage.read, storage.write
+
+        async def read(work: Any) -> Any:
+            if down:
+                raise Unavailable(retry_after=1.0, detail="database: down")
+            return await real_read(work)
+
+        async def write(work: Any) -> Any:
+            if down:
+                raise Unavailable(retry_after=1.0, detail="database: down")
+            return await real_write(work)
+
+        monkeypatch.setattr(storage, "read", read)
+        monkeypatch.setattr(storage, "write", write)
+        down.append(True)
+        feed = there.authority.running.lookup.feed
+        await until(lambda: feed.down)
+        answer = await there.models(fresh["access_token"])
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        answer = await there.revoke(made, token)
+        assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
+        async with asyncio.timeout(20):
+            statuses = {200}
+            while 503 not in statuses:
+                statuses.add((await there.models(token)).status_code)
+                await asyncio.sleep(0.01)
+        assert statuses == {200, 503}
+        down.clear()
+        await until(lambda: not feed.down)
+        assert await there.is_good(token)
+
+
+async def test_a_token_that_was_never_written_down(url: str) -> None:
+    """A token with a good signature of the active key that the database does not know is refused."""
+    from gatewaykit_oauth.server.access_tokens import sign
+    from gatewaykit_oauth.server.model import Issued
+
+    async with world(url) as there:
+        now = int(datetime.now(UTC).timestamp())
+        signer = (await there.authority.running.keyring.keys()).signer
+        forged = Issued(
+            jti="x",
+            grant="grant_x",
+            client="client_x",
+            account="ann",
+            scopes=("inference",),
+            audience=(there.authority.issuer,),
+            issued=now,
+            expires=now + 600,
+        )
+        text = sign(signer, there.authority.issuer, forged)
+        assert await there.authority.verified(text) is not None
+        assert not await there.is_good(text)
+
+
+async def test_keys_that_one_account_manages(url: str) -> None:
+    """A key with the scope ``keys`` sees and ends the grants of its own account, and nobody else's."""
+    async with world(url) as there:
+        for name in ("ann", "bob"):
+            wanted = Account(id=name, name=name)
+            await there.authority.change(lambda session, wanted=wanted: put_account(session, OPERATOR, wanted))
+        made = await there.client(scopes=("inference", "keys"))
+        ann = await there.tokens(made, scopes=("inference", "keys"))
+        bob = await there.tokens(made, scopes=("inference", "keys"), account="bob")
+        own = {"authorization": f"Bearer {ann['access_token']}"}
+        found = (await there.http.get("/api/admin/grants", headers=own)).json()["items"]
+        assert [grant["account"] for grant in found] == ["ann"]
+        everything = (await there.http.get("/api/admin/grants", headers=there.operator)).json()["items"]
+        (other,) = [grant for grant in everything if grant["account"] == "bob"]
+        for path in (f"/grants/{other['id']}", f"/grants/{other['id']}/revoke"):
+            method = "POST" if path.endswith("revoke") else "GET"
+            answer = await there.http.request(method, f"/api/admin{path}", headers=own)
+            assert answer.status_code == 404
+        answer = await there.http.post("/api/admin/tokens/revoke", json={"account": "bob"}, headers=own)
+        assert answer.status_code == 403
+        assert await there.is_good(bob["access_token"])
+        answer = await there.http.post(f"/api/admin/grants/{found[0]['id']}/revoke", headers=own)
+        assert answer.json()["ended"]
+        assert not await there.is_good(ann["access_token"])

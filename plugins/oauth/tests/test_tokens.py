@@ -1,0 +1,353 @@
+"""Access tokens: what they say, for what they are issued, and that every code and refresh token counts once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+import pytest
+from sqlalchemy import Engine, event, func, select, update
+
+from gatewaykit.storage import Storage
+from gatewaykit_oauth.accounts import put_account
+from gatewaykit_oauth.keys.model import Account
+from gatewaykit_oauth.server import redeeming
+from gatewaykit_oauth.server.settings import YEAR
+from gatewaykit_oauth.server.tables import AccessTokenRow, CodeRow, GrantRow, RefreshTokenRow
+
+from .conftest import OPERATOR, PEPPER, start
+from .oauth_world import CALLBACK, EVERYTHING, ISSUER, VERIFIER, world
+
+
+def refused(answer: Any, error: str, status: int = 400) -> None:
+    """The answer is this error, in the one shape that errors have."""
+    assert (answer.status_code, answer.json()["error"]) == (status, error), answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-type"] == "application/json"
+
+
+async def test_a_code_becomes_tokens(url: str) -> None:
+    """The token says what RFC 9068 wants, with the same life in the token, the answer and the database; and nothing of
+    any token stands in the database."""
+    async with world(url) as there:
+        made = await there.client()
+        answer = await there.redeem(made, await there.code(made))
+        tokens = answer.json()
+        header, claims = jwt.get_unverified_header(tokens["access_token"]), _claims(tokens["access_token"])
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert header["typ"] == "at+jwt"
+        assert header["alg"] == "ES256"
+        assert header["kid"] in [key["kid"] for key in (await there.http.get("/oauth/jwks")).json()["keys"]]
+        assert claims["exp"] - claims["iat"] == tokens["expires_in"] == 3600
+        assert {"iss", "sub", "aud", "client_id", "exp", "iat", "jti", "scope", "gid"} <= set(claims)
+        assert (claims["iss"], claims["sub"], claims["aud"]) == (ISSUER, "ann", ISSUER)
+        row = await there.authority.read(lambda session: session.get(AccessTokenRow, claims["jti"]))
+        assert row is not None
+        assert int(row.expires.timestamp()) == claims["exp"]
+        assert await there.is_good(tokens["access_token"])
+        assert tokens["refresh_token"].startswith("gko_")
+
+
+async def test_a_year_is_by_policy_only(url: str) -> None:
+    """A client with the policy gets tokens for a year, and 31 536 000 s is the most; the usual life is an hour."""
+    async with world(url) as there:
+        made = await there.client(access_seconds=YEAR)
+        tokens = await there.tokens(made)
+        assert tokens["expires_in"] == YEAR
+        assert await there.is_good(tokens["access_token"])
+        with pytest.raises(Exception, match="60 to 31536000"):
+            await there.client(access_seconds=YEAR + 1)
+        short = await there.tokens(made, access_seconds=600)
+        assert short["expires_in"] == 600
+
+
+async def test_only_what_belongs_to_the_code_redeems_it(url: str) -> None:
+    """Another client, address, verifier or resource gets the one answer; a wrong verifier burns nothing; then the right
+    request succeeds."""
+    async with world(url) as there:
+        made, other = await there.client(), await there.client("other")
+        code = await there.code(made)
+        for form in (
+            {"code_verifier": "w" * 43},
+            {"redirect_uri": "https://client.test/other"},
+            {"client_id": other.client.id},
+        ):
+            refused(await there.redeem(made, code, **form), "invalid_grant")
+        refused(await there.redeem(made, code[:-1] + ("a" if code[-1] != "a" else "b")), "invalid_grant")
+        refused(await there.redeem(made, code, code_verifier="short"), "invalid_request")
+        refused(await there.redeem(made, code, code_verifier=None), "invalid_request")
+        refused(await there.redeem(made, code, resource="https://else.test"), "invalid_target")
+        refused(await there.redeem(made, code, scope="inference admin"), "invalid_scope")
+        assert (await there.redeem(made, code)).status_code == 200
+
+
+async def test_an_expired_code_is_worth_nothing(url: str) -> None:
+    """After its minute a code gets the one answer."""
+    async with world(url) as there:
+        made = await there.client()
+        code = await there.code(made)
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        await there.authority.write(lambda session: session.execute(update(CodeRow).values(expires=past)))
+        refused(await there.redeem(made, code), "invalid_grant")
+
+
+async def test_a_code_that_comes_twice_ends_its_grant(url: str) -> None:
+    """A second use with all the right parameters ends the tokens of the first; one with a wrong verifier or by another
+    client does not."""
+    async with world(url) as there:
+        made, other = await there.client(), await there.client("other")
+        code = await there.code(made)
+        tokens = (await there.redeem(made, code)).json()
+        refused(await there.redeem(made, code, code_verifier="w" * 43), "invalid_grant")
+        refused(await there.redeem(other, code), "invalid_grant")
+        assert await there.is_good(tokens["access_token"])
+        refused(await there.redeem(made, code), "invalid_grant")
+        assert not await there.is_good(tokens["access_token"])
+        refused(await there.refresh(made, tokens["refresh_token"]), "invalid_grant")
+
+
+@contextmanager
+def slow_store(seconds: float) -> Iterator[None]:
+    """Every answer of the database comes late."""
+
+    def wait(*_: Any) -> None:
+        time.sleep(seconds)
+
+    event.listen(Engine, "after_cursor_execute", wait)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "after_cursor_execute", wait)
+
+
+async def test_of_fifty_redemptions_one_succeeds(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a slow database, and without the lock that changes take, one of many parallel redemptions gets tokens: the
+    conditional UPDATE alone decides."""
+    monkeypatch.setattr(redeeming, "take_turn", lambda session: None)
+    async with world(url, database_pool=16) as there:
+        made = await there.client()
+        code = await there.code(made)
+        with slow_store(0.005):
+            answers = await asyncio.gather(*(there.redeem(made, code) for _ in range(50)))
+        assert sorted(answer.status_code for answer in answers) == [200] + [400] * 49
+
+
+async def test_refresh_tokens_rotate_and_never_split(url: str) -> None:
+    """Each refresh gives another token. The one before gives the same successor once more, and then ends everything."""
+    async with world(url) as there:
+        made = await there.client()
+        first = await there.tokens(made)
+        second = (await there.refresh(made, first["refresh_token"])).json()
+        assert second["refresh_token"] != first["refresh_token"]
+        repeated = (await there.refresh(made, first["refresh_token"])).json()
+        assert repeated["refresh_token"] == second["refresh_token"]
+        assert await there.is_good(repeated["access_token"])
+        refused(await there.refresh(made, first["refresh_token"]), "invalid_grant")
+        for tokens in (first, second, repeated):
+            assert not await there.is_good(tokens["access_token"])
+        refused(await there.refresh(made, second["refresh_token"]), "invalid_grant")
+        ended = await there.authority.read(lambda session: session.scalars(select(GrantRow)).one())
+        assert ended.reason == "a refresh token was used twice"
+
+
+async def test_after_the_grace_a_spent_token_ends_the_grant(url: str) -> None:
+    """Without grace the first reuse is a theft; and within it, it is one too once the successor was used."""
+    async with world(url, oauth={"refresh_grace_seconds": 0}) as there:
+        made = await there.client()
+        first = await there.tokens(made)
+        assert (await there.refresh(made, first["refresh_token"])).status_code == 200
+        refused(await there.refresh(made, first["refresh_token"]), "invalid_grant")
+        assert not await there.is_good(first["access_token"])
+    async with world(url) as there:
+        made = await there.client()
+        first = await there.tokens(made)
+        second = (await there.refresh(made, first["refresh_token"])).json()
+        assert (await there.refresh(made, second["refresh_token"])).status_code == 200
+        refused(await there.refresh(made, first["refresh_token"]), "invalid_grant")
+        assert not await there.is_good(second["access_token"])
+
+
+async def test_parallel_refreshes_have_one_successor(url: str) -> None:
+    """Two requests at once with a slow database: both may be answered, with one and the same successor."""
+    async with world(url) as there:
+        made = await there.client()
+        first = await there.tokens(made)
+        with slow_store(0.01):
+            answers = await asyncio.gather(*(there.refresh(made, first["refresh_token"]) for _ in range(2)))
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert len({answer.json()["refresh_token"] for answer in answers}) == 1
+        kept = await there.authority.read(lambda session: session.scalar(select(func.count(RefreshTokenRow.digest))))
+        assert kept == 2
+
+
+async def test_a_refresh_asks_for_no_more_than_was_granted(url: str) -> None:
+    """Fewer scopes and resources are given, more are refused, and the grant itself stays as it was."""
+    async with world(url) as there:
+        made = await there.client()
+        tokens = await there.tokens(made)
+        refused(await there.refresh(made, tokens["refresh_token"], scope="keys"), "invalid_scope")
+        refused(await there.refresh(made, tokens["refresh_token"], resource="https://else.test"), "invalid_target")
+        narrow = (await there.refresh(made, tokens["refresh_token"], scope="inference", resource=f"{ISSUER}/v1")).json()
+        assert narrow["scope"] == "inference"
+        assert _claims(narrow["access_token"])["aud"] == f"{ISSUER}/v1"
+        wide = (await there.refresh(made, narrow["refresh_token"])).json()
+        assert wide["scope"] == "inference usage"
+
+
+@pytest.mark.parametrize("how", ["account", "client", "idle", "absolute"])
+async def test_a_refresh_token_ends(url: str, how: str) -> None:
+    """With its account, with its client, when it was not used for long, and at last in any case."""
+    settings = {"idle": {"refresh_idle_seconds": 0.001}, "absolute": {"refresh_seconds": 0.001}}.get(how)
+    async with world(url, oauth=settings) as there:
+        made = await there.client()
+        tokens = await there.tokens(made)
+        if how == "account":
+            await there.authority.change(
+                lambda session: put_account(session, OPERATOR, Account(id="ann", name="Ann", enabled=False))
+            )
+        if how == "client":
+            answer = await there.http.patch(
+                f"/api/admin/clients/{made.client.id}", json={"enabled": False}, headers=there.operator
+            )
+            assert answer.status_code == 200, answer.text
+        answer = await there.refresh(made, tokens["refresh_token"])
+        refused(answer, *(("invalid_client", 401) if how == "client" else ("invalid_grant", 400)))
+
+
+async def test_clients_on_their_own(url: str) -> None:
+    """A confidential client gets a token for itself, without refresh and without anybody's name; a public one gets
+    none."""
+    async with world(url) as there:
+        made = await there.client("job", confidential=True, grants=EVERYTHING)
+        answer = await there.token(made, grant_type="client_credentials", scope="inference")
+        tokens = answer.json()
+        assert "refresh_token" not in tokens
+        assert "id_token" not in tokens
+        assert _claims(tokens["access_token"])["sub"] == made.client.id
+        assert await there.is_good(tokens["access_token"])
+        refused(await there.token(made, grant_type="client_credentials", scope="openid"), "invalid_scope")
+        public = await there.client()
+        refused(await there.token(public, grant_type="client_credentials"), "unauthorized_client")
+        with pytest.raises(Exception, match="cannot begin with client_"):
+            await there.authority.write(
+                lambda session: put_account(session, OPERATOR, Account(id=made.client.id, name="x"))
+            )
+
+
+async def test_who_somebody_is(url: str) -> None:
+    """With ``openid`` there is an ID token for the client, which opens no door, and userinfo; without, neither."""
+    async with world(url) as there:
+        made = await there.client()
+        tokens = await there.tokens(made, scopes=("openid", "profile", "inference"), nonce="n-1")
+        keys = jwt.PyJWKSet.from_dict((await there.http.get("/oauth/jwks")).json())
+        known = jwt.decode(
+            tokens["id_token"],
+            keys[jwt.get_unverified_header(tokens["id_token"])["kid"]],
+            algorithms=["ES256"],
+            audience=made.client.id,
+            issuer=ISSUER,
+        )
+        assert (known["sub"], known["nonce"], known["name"]) == ("ann", "n-1", "Ann")
+        assert {"at_hash", "auth_time"} <= set(known)
+        assert not await there.is_good(tokens["id_token"])
+        bearer = {"authorization": f"Bearer {tokens['access_token']}"}
+        assert (await there.http.get("/oauth/userinfo", headers=bearer)).json() == {"sub": "ann", "name": "Ann"}
+        other = await there.tokens(made)
+        assert "id_token" not in other
+        answer = await there.http.get("/oauth/userinfo", headers={"authorization": f"Bearer {other['access_token']}"})
+        refused(answer, "insufficient_scope", 403)
+        assert 'scope="openid"' in answer.headers["www-authenticate"]
+        refused(await there.http.get("/oauth/userinfo"), "invalid_token", 401)
+
+
+async def test_nothing_secret_is_written(url: str, storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither logs nor any table have a token, a code, a verifier or a client's secret in them."""
+    caplog.set_level(logging.DEBUG)
+    verifier = "canaryverifier" * 4
+    async with world(url) as there:
+        made = await there.client("app", confidential=True)
+        code = await there.code(made, verifier=verifier)
+        tokens = (await there.redeem(made, code, code_verifier=verifier)).json()
+        renewed = (await there.refresh(made, tokens["refresh_token"])).json()
+        await there.revoke(made, renewed["access_token"])
+    secrets = [code, verifier, made.secret or "", tokens["access_token"], tokens["refresh_token"]]
+    secrets += [renewed["access_token"], renewed["refresh_token"]]
+    lines = "\n".join(record.getMessage() for record in caplog.records)
+    assert not [secret for secret in secrets if secret in lines]
+    from gatewaykit_oauth.schema import metadata
+
+    with storage.transaction(write=False) as session:
+        kept = [str(row) for table in metadata.sorted_tables for row in session.execute(select(table))]
+    assert len(kept) > 8
+    assert not [secret for secret in secrets if any(secret in row for row in kept)]
+
+
+PROGRAM = """
+import json, sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from gatewaykit.settings import DatabaseSettings
+from gatewaykit.storage import Storage
+from gatewaykit_oauth import plugin
+from gatewaykit_oauth.keys.model import Actor
+from gatewaykit_oauth.keys.secrets import Secrets
+from gatewaykit_oauth.server import clients, redeeming
+from gatewaykit_oauth.server.grants import Office
+from gatewaykit_oauth.server.settings import OAuthSettings
+
+told = json.loads(sys.argv[1])
+redeeming.take_turn = lambda session: None
+storage = Storage(DatabaseSettings(url=told["url"], pool_size=8), list(plugin.gateway_migrations()))
+office = Office(Secrets(told["pepper"]), OAuthSettings(issuer="https://gateway.test"), told["kid"], datetime.now(UTC))
+given = redeeming.Presented(told["code"], told["verifier"], told["callback"], None)
+
+def redeem(_):
+    with storage.transaction() as session:
+        client = clients.get(session, told["client"])
+        narrow = lambda scopes, resources: (tuple(scopes), tuple(resources))
+        return redeeming.redeem_code(session, Actor("race"), client, given, narrow, office) is not None
+
+with storage.opened():
+    print("ready", flush=True)
+    sys.stdin.readline()
+    with ThreadPoolExecutor(4) as pool:
+        print(sum(pool.map(redeem, range(12))), flush=True)
+"""
+
+
+async def test_two_processes_redeem_one_code_once(url: str) -> None:
+    """Of many redemptions in two processes at once, without the lock that changes take, one succeeds."""
+    async with world(url) as there:
+        made = await there.client()
+        code = await there.code(made)
+        _, office = await there.authority.office()
+        told = {"url": url, "pepper": PEPPER, "kid": office.kid, "code": code, "client": made.client.id}
+        told |= {"verifier": VERIFIER, "callback": CALLBACK}
+        processes = [start(PROGRAM, json.dumps(told)) for _ in range(2)]
+        try:
+            for process in processes:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n", process.communicate()
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write("\n")
+                process.stdin.flush()
+            counts = [int(process.communicate(timeout=60)[0]) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        assert sum(counts) == 1
+
+
+def _claims(token: str) -> dict[str, Any]:
+    found: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return found

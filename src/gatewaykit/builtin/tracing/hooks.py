@@ -1,0 +1,101 @@
+"""What happens on the client's time: a place in the trace for each attempt, and what is said, if that is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gatewaykit.http import PROPAGATED
+from gatewaykit.protocols import Transform
+from gatewaykit.tracecontext import format_parent
+from gatewaykit.types import Call, Event, Finished, Reply, Target, TextDelta
+
+if TYPE_CHECKING:
+    from gatewaykit.builtin.tracing.tracer import Tracer
+
+STATE = "tracing"
+_LONGEST_TRACESTATE = 512
+MOST_CHARACTERS = 100_000
+"""Of what was said, so much is kept, each way."""
+
+
+@dataclass(slots=True)
+class Try:
+    """One attempt: its span's id, and when it began, in nanoseconds since 1970."""
+
+    target: Target
+    span_id: int
+    began: int
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a call is in its trace, and what was learnt for it on the way: ``attributes`` are those of the request.
+    ``said`` is None unless content is kept.
+    """
+
+    server_id: int
+    sampled: bool
+    attributes: Mapping[str, str | int | float | bool]
+    tries: list[Try] = field(default_factory=list)
+    said: list[str] | None = None
+    reasons: list[str] = field(default_factory=list)
+
+
+class Propagation(Transform):
+    """Gives each attempt a span's id, and the provider the headers that name it (W3C Trace Context)."""
+
+    name = "tracing"
+    on_error = "open"
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def on_attempt(self, call: Call, target: Target) -> None:
+        """A new span begins."""
+        place: Place | None = call.state.get(STATE)
+        if place is None:
+            place = call.state[STATE] = self._tracer.place(call)
+        begun = Try(target, self._tracer.span_id(), time.time_ns())
+        place.tries.append(begun)
+        trace_id = self._tracer.trace_id(call.incoming.headers.get("traceparent"), call.request_id)
+        headers = {"traceparent": format_parent(trace_id, f"{begun.span_id:016x}", sampled=place.sampled)}
+        state = call.incoming.headers.get("tracestate")
+        if state and call.incoming.trace_id and len(state) <= _LONGEST_TRACESTATE:
+            headers["tracestate"] = state
+        PROPAGATED.set(headers)
+
+
+class Content(Transform):
+    """Keeps the text of the answer for the span. Bytes do not pass unread where it takes part."""
+
+    name = "tracing-content"
+    on_error = "open"
+
+    def on_event(self, call: Call, event: Event) -> Event | None:
+        """Note text and reasons."""
+        place: Place | None = call.state.get(STATE)
+        if place is not None and call.request.stream:
+            if isinstance(event, TextDelta):
+                _keep(place, event.text)
+            elif isinstance(event, Finished):
+                place.reasons.append(event.reason)
+        return event
+
+    def on_reply(self, call: Call, reply: Reply) -> Reply:
+        """Note the whole answer."""
+        place: Place | None = call.state.get(STATE)
+        if place is not None:
+            for choice in reply.choices:
+                _keep(place, choice.text)
+                place.reasons.append(choice.finish_reason)
+        return reply
+
+
+def _keep(place: Place, text: str) -> None:
+    if place.said is None:
+        place.said = []
+    if sum(map(len, place.said)) < MOST_CHARACTERS:
+        place.said.append(text)

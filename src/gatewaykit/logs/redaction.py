@@ -1,0 +1,95 @@
+"""Secrets out of texts: those that the settings know, and whatever looks like one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, SecretStr
+
+MASK = "***"
+_SHORTEST = 8
+"""Characters of a secret that is masked wherever it stands: shorter ones are words that logs need."""
+
+_NAMES = (
+    r"(?:(?:x-)?api[-_]?keys?|(?:access|refresh|id|auth|session|csrf|bearer)[-_]?token|client[-_]?secret|"
+    r"private[-_]?key|authorization(?:[-_]key)?|proxy-authorization|pass(?:word|wd|phrase)|secret|pepper|credentials?|"
+    r"(?:set-)?cookie|x-session-id)"
+)
+_LOOKS = (
+    # key=value, "key": "value", ('key', 'value'), ('key': b'value')
+    rf"(?P<named>(?i:\b{_NAMES}\b)(?:[\"']?\s*[=:]\s*|[\"']\s*,\s*)b?[\"']?)"
+    r"(?:(?i:bearer|basic)\s+)?[^\s\"'&,;(){}\[\]<>*][^\s\"'&,;){}\]]*",
+    r"(?P<scheme>\b(?i:bearer|basic)\s+)[\w.~+/=-]{6,}",
+    r"(?P<user>://[^/\s:@]*:)[^/\s@]+(?=@)",
+    r"\b(?:gk[a-z]{0,2}|sk|rk|pk|gh[a-z]|xox[a-z]|glpat|hf)[-_][\w-]{16,}",  # keys of gateways and services
+    r"\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}",  # JSON web tokens (RFC 7519), signed or encrypted
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+)
+_replace = re.compile("|".join(_LOOKS), re.DOTALL).sub
+_is_secret_name = re.compile(_NAMES, re.IGNORECASE).fullmatch
+
+
+class Redactor:
+    """Replaces secrets in texts by ``***``. ``known`` are secrets as they are: of the settings, say."""
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self._known = sorted({secret for secret in known if len(secret) >= _SHORTEST}, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        """``text`` without secrets."""
+        for secret in self._known:
+            if secret in text:
+                text = text.replace(secret, MASK)
+        return _replace(_masked, text)
+
+    def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Named values for a log line: those whose name says that they are secret are masked, all others redacted."""
+        return {name: MASK if _is_secret_name(name) else self.value(value) for name, value in fields.items()}
+
+    def value(self, value: Any) -> Any:
+        """Anything that can be written as JSON, with all texts in it redacted; what cannot becomes text."""
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case str():
+                return self(value)
+            case Mapping():
+                return self.fields({str(name): item for name, item in value.items()})
+            case list() | tuple():
+                return [self.value(item) for item in value]
+            case _:
+                return self(str(value))
+
+
+def _masked(found: re.Match[str]) -> str:
+    return (found["named"] or found["scheme"] or found["user"] or "") + MASK
+
+
+def secrets_in(value: object) -> Iterator[str]:
+    """Every secret in settings, and the passwords inside those that are URLs."""
+    match value:
+        case SecretStr():
+            secret = value.get_secret_value()
+            yield secret
+            yield from _password(secret)
+        case BaseModel():
+            for name in type(value).model_fields:
+                yield from secrets_in(getattr(value, name))
+        case Mapping():
+            for item in value.values():
+                yield from secrets_in(item)
+        case list() | tuple() | set() | frozenset():
+            for item in value:
+                yield from secrets_in(item)
+
+
+def _password(url: str) -> Iterator[str]:
+    try:
+        password = urlsplit(url).password if "://" in url else None
+    except ValueError:
+        return
+    if password:
+        yield from {password, unquote(password)}

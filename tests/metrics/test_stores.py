@@ -1,0 +1,61 @@
+"""What the gateway's stores tell of themselves: the ledger and its outbox, the database, Redis, the limiter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gatewaykit import Target
+from gatewaykit.metrics import names
+from gatewaykit.testing import FakeProvider, gateway_client, make_gateway, plugin_of
+
+from ..failures.servers import redis_program, redis_server
+from .test_scrape import ask, scrape, until_seen
+
+
+async def test_stores_are_measured(tmp_path: Path) -> None:
+    """With a database and Redis, their state, the limiter's and the ledger's are in the scrape; records are written."""
+    with redis_server(redis_program()) as server:
+        gateway = make_gateway(
+            plugin_of(providers=[FakeProvider(models=["m"])]),
+            database={"url": f"sqlite:///{tmp_path}/books.db"},
+            redis={"url": server.url, "timeout": 1.0},
+            limits={"store": "redis", "each_key": {"rpm": 100}},
+        )
+        async with gateway_client(gateway) as client:
+            assert await ask(client) == 200
+            await until_seen(client, names.LEDGER_WRITTEN, 1)
+            seen = await scrape(client)
+    assert seen.total(names.OUTBOX_DEPTH) == seen.total(names.LEDGER_FAILURES) == 0
+    assert seen.total(names.REDIS_OPEN) == seen.total(names.LIMITER_DEGRADED) == 0
+    there = (names.DATABASE_BUSY, names.DATABASE_WAITING, names.DATABASE_REFUSED, names.REDIS_BUSY, names.REDIS_EVENTS)
+    for metric in (*there, names.OUTBOX_SIZE, names.OUTBOX_AGE, names.LIMITER_ALONE, names.LIMITER_LOST):
+        assert metric.prometheus in seen
+
+
+async def test_an_outage_shows() -> None:
+    """While Redis is away its breaker is open, the limiter decides alone, and calls that failed are counted."""
+    gateway = make_gateway(
+        plugin_of(providers=[FakeProvider(models=["m"])]),
+        redis={"url": "unix:///nowhere/to/be/found", "failures": 1},
+        limits={"store": "redis", "each_key": {"rpm": 100}},
+    )
+    async with gateway_client(gateway) as client:
+        assert await ask(client) == 200
+        assert await ask(client) == 200
+        seen = await scrape(client)
+    assert seen.total(names.REDIS_OPEN) == seen.total(names.LIMITER_DEGRADED) == 1
+    assert seen.total(names.LIMITER_ALONE) == 2
+    assert seen.total(names.REDIS_EVENTS) >= 1
+
+
+async def test_targets_are_measured() -> None:
+    """A target that the configuration names has a breaker and attempts in progress, before it is ever asked."""
+    gateway = make_gateway(plugin_of(providers=[FakeProvider(models=["m"])]), router={"aliases": {"alias": ["fake/m"]}})
+    async with gateway_client(gateway) as client:
+        seen = await scrape(client)
+        assert await ask(client, model="fake/invented") == 200
+        later = await scrape(client)
+    target = Target("fake", "m")
+    labels = {"gen_ai_provider_name": target.provider, "gen_ai_response_model": target.model}
+    for metric in (names.BREAKER, names.BREAKER_OPENED, names.ATTEMPTS_ACTIVE):
+        assert seen[metric.prometheus] == {frozenset(labels.items()): 0.0} == later[metric.prometheus]
