@@ -101,9 +101,11 @@ class _Runner:
     def leave(self, call: Call, why: str) -> None:
         """It did not come to its end. How long it was silent is worth knowing, too: its answer would take longer."""
         now = time.monotonic()
-        self.report(call)
         if not self.task.done():
-            call.attempts.append(Attempt(self.target, now - self._began, why))
+            self._call.attempts.append(Attempt(self.target, now - self._began, why))
+        for attempt in self._call.attempts:
+            attempt.error = attempt.error or why  # it may have begun in the same moment, too late
+        self.report(call)
         if why == OVERTAKEN:
             self._state.latency(call.request.stream).add(now - self._began, now)
 
