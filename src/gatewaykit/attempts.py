@@ -215,6 +215,8 @@ class Attempts:
                     failure, known = known, None
                     raise failure
                 target, state = course.chosen
+                if not state.admits(_now()):  # somebody else probes it since the pause began
+                    raise course.verdict(_now())
                 try:
                     return await self.once(call, target, state)
                 except GatewayError as again:
