@@ -105,6 +105,10 @@ class Gateway:
         """How the principal's own limits stand, as the limiters tell."""
         return [standing for ask in self._assembly.parts.standings for standing in await ask(principal) or ()]
 
+    def greetings(self, address: str) -> list[tuple[str, str]]:
+        """What plugins tell people of a gateway that accepts requests at ``address``. Blocks."""
+        return [told for _, told in self._registry.collect("gateway_greetings", gateway=self, address=address)]
+
     def knows(self, model: str) -> bool:
         """Whether a router knows this name by itself."""
         return any(knows(model) for knows in self._assembly.knows)

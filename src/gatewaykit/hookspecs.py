@@ -285,6 +285,21 @@ def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
 
 
 @hookspec
+def gateway_greetings(gateway: GatewayContext, address: str) -> Iterable[tuple[str, str]]:
+    """What ``gatewaykit serve`` tells people once it accepts requests at ``address``: labels and texts, a line each.
+
+    They go to the terminal and to no log. The gateway's database is open only while :meth:`Storage.opened` is entered.
+
+    ::
+
+        @hookimpl
+        def gateway_greetings(gateway, address):
+            return [("docs", f"{address}/docs")]
+    """
+    return ()
+
+
+@hookspec
 def gateway_commands(cli: click.Group) -> Any:
     """Further commands for ``gatewaykit``; add them to the group.
 

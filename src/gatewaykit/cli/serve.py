@@ -69,6 +69,7 @@ def _greet(gateway: Gateway, address: str, key: str | None) -> None:
         click.style("gatewaykit", bold=True) + f" serves at {click.style(address, fg='cyan')}",
         _label("providers") + _providers(gateway),
     ]
+    lines += [_label(label) + click.style(text, fg="cyan") for label, text in gateway.greetings(address)]
     if key is not None:
         lines.append(_label("key") + click.style(key, fg="cyan"))
         lines.append(_label("") + "for this run only; put your own under [static_keys.keys]")

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from gatewaykit.errors import ConfigError, ConfigFault
 from gatewaykit.hookspecs import hookimpl
 from gatewaykit.migration import MigrationSource
-from gatewaykit.settings import DatabaseSettings
+from gatewaykit.settings import DatabaseSettings, ServerSettings
 
 from .server.settings import OAuthSettings
 from .settings import AdminSettings, KeysSettings
@@ -123,10 +124,32 @@ def _site(desk: Desk) -> Site | None:
 
 
 @hookimpl
+def gateway_greetings(gateway: GatewayContext, address: str) -> Iterable[tuple[str, str]]:
+    """Where the pages are; as long as there is no admin, with a link by which the first one comes in."""
+    admin = gateway.settings.get(AdminSettings)
+    if gateway.storage is None or gateway not in _made or not admin.enabled:
+        return []
+    from .signin.links import first_link
+
+    base = admin.base_url or address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    with gateway.storage.opened() as storage, storage.transaction() as session:
+        token = first_link(session, datetime.now(UTC))
+    root = gateway.settings.get(ServerSettings).root_path
+    if token is None:
+        return [("pages", f"{base}{root}/admin/")]
+    return [
+        ("set up", f"{base}{root}/admin/setup/{token}"),
+        ("", "once, within a day: choose the first admin's password"),
+    ]
+
+
+@hookimpl
 def gateway_commands(cli: click.Group) -> None:
-    """``gatewaykit keys``, with the accounts that own them."""
+    """``gatewaykit keys``, with the accounts that own them, and ``gatewaykit users``, who sign in."""
     from .keys.cli import add_commands
     from .server.cli import add_commands as add_server_commands
+    from .signin.cli import users
 
     add_commands(cli)
+    cli.add_command(users)
     add_server_commands(cli)

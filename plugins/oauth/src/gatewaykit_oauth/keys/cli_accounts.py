@@ -28,6 +28,9 @@ _name = click.option("--name", help="What it is called.")
 _models = click.option(
     "--model", "models", multiple=True, metavar="GLOB", help="Model that its keys may use; without it all."
 )
+_role = click.option(
+    "--role", type=click.Choice(["member", "admin"]), help="What a person manages: own keys, or everything."
+)
 _kind = click.option("--kind", type=click.Choice(["user", "service"]), help="A person (the default), or a program.")
 
 
@@ -35,6 +38,7 @@ _kind = click.option("--kind", type=click.Choice(["user", "service"]), help="A p
 @click.argument("account_id", metavar="ID")
 @_name
 @_kind
+@_role
 @_models
 @limit_options
 @config_option
@@ -85,6 +89,7 @@ def show(account_id: str, config: Path | None, as_json: bool) -> None:
 @click.argument("account_id", metavar="ID")
 @_name
 @_kind
+@_role
 @_models
 @limit_options
 @config_option

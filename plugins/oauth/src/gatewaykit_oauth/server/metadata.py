@@ -18,6 +18,7 @@ from .challenges import METADATA
 from .client_auth import METHODS
 from .errors import OAuth2Error
 from .model import GRANT_TYPES
+from .openapi import described
 from .proofs import ALGORITHMS
 
 _SERVER, _OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
@@ -91,10 +92,14 @@ def metadata_routes(authority: Authority) -> list[Route]:
             headers=kept,
         )
 
+    async def openapi(request: Request) -> Response:
+        return document(described(authority), headers=kept)
+
     servers = dict.fromkeys((_SERVER, _OPENID, f"{_SERVER}{path}", f"{_OPENID}{path}"))
     return [
         *(endpoint(name, server, "GET", "HEAD") for name in servers),
         endpoint("/oauth/jwks", jwks, "GET", "HEAD"),
+        endpoint("/oauth/openapi.json", openapi, "GET", "HEAD"),
         endpoint(METADATA, resource, "GET", "HEAD"),
         endpoint(f"{METADATA}/{{path:path}}", resource, "GET", "HEAD"),
     ]
