@@ -8,9 +8,6 @@ from __future__ import annotations
 from gatewaykit.metrics import names
 
 NO_SOURCE_YET = {
-    names.BREAKER,
-    names.BREAKER_OPENED,
-    names.RETRIES,
     names.CREDENTIAL_STATE,
     names.CREDENTIAL_EXPIRES,
     names.TOKEN_EXPIRES,
@@ -21,11 +18,8 @@ NO_SOURCE_YET = {
     names.QUEUE_WAIT,
     names.QUEUE_REFUSED,
     names.CACHE_REQUESTS,
-    names.CACHE_ENTRIES,
     names.BACKUP_TIME,
     names.BACKUP_FAILURES,
-    names.REVOCATION_LAG,
-    names.CERTIFICATE_EXPIRES,
 }
 """Named, and measured as soon as the part of the gateway is there that they speak of."""
 

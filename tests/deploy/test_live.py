@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,6 +23,7 @@ from typing import Any
 import httpx
 import promql_parser
 import pytest
+import trustme
 import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
@@ -42,6 +45,9 @@ PATIENCE = 60
 CONFIG = """
 [server]
 workers = 2
+tls_certfile = "{folder}/server.pem"
+[keys]
+pepper = "pepper-canary-0a1b2c3d4e5f60718293a4b5c6d7"
 [metrics]
 token = "{token}"
 keys = true
@@ -58,7 +64,7 @@ budget = 1000
 [limits.keys."static:limited"]
 rpm = 1
 [router.aliases]
-either = ["broken/gpt-sandbox", "openai/gpt-sandbox"]
+either = ["broken/gpt-sandbox", "openai/gpt-small"]
 [prices]
 currency = "RUB"
 [[prices.models]]
@@ -123,7 +129,12 @@ class World:
     @property
     def url(self) -> str:
         """Of the gateway."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """For clients."""
+        return ssl.create_default_context(cafile=str(self.folder / "authority.pem"))
 
     def serve(self) -> Running:
         """Start the gateway."""
@@ -140,6 +151,10 @@ class World:
         config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{self.alertmanager}"]
         config["scrape_configs"] = [job for job in config["scrape_configs"] if job["job_name"] == "gatewaykit"]
         config["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{self.port}"]
+        config["scrape_configs"][0] |= {
+            "scheme": "https",
+            "tls_config": {"ca_file": str(self.folder / "authority.pem")},
+        }
         (self.folder / "token").write_text(TOKEN)
         config["scrape_configs"][0]["authorization"]["credentials_file"] = str(self.folder / "token")
         (self.folder / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -163,7 +178,7 @@ class World:
 
     async def ask(self, query: str) -> list[dict[str, Any]]:
         """What Prometheus answers now."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             answer = await client.post(
                 f"http://127.0.0.1:{self.prometheus}/api/v1/query", data={"query": query}, timeout=PATIENCE
             )
@@ -188,6 +203,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         program(name)
     place = Place(tmp_path)
     place.install("failing-plugin", "failing", FAILING)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(place.temporary / "authority.pem"))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(place.folder / "server.pem"))
     async with Upstream(openai_upstream.serve) as upstream:
         with ExitStack() as stack:
             redis = stack.enter_context(redis_server(redis_program()))
@@ -198,7 +216,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
                     redis=redis.url,
                     key=KEY,
                     limited=LIMITED,
-                    blocked=[each.name for each in entry_points(group="gatewaykit") if each.name != "openai"],
+                    blocked=[
+                        each.name for each in entry_points(group="gatewaykit") if each.name not in {"openai", "oauth"}
+                    ],
                     upstream=upstream.url,
                     credential=openai_upstream.CREDENTIAL,
                 )
@@ -206,18 +226,23 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             yield World(place, stack)
 
 
+CALLS = (
+    ("say 5 words", "gpt-small", KEY),
+    ("say 5 words", "gpt-small", LIMITED),
+    ("say 5 words", "either", KEY),
+    ("[[upstream: 500]]", "gpt-sandbox", KEY),
+    ("[[upstream: close]]", "gpt-sandbox", KEY),
+)
+
+
 async def load(world: World, stop: asyncio.Event) -> None:
     """Calls of all kinds until ``stop``: good and bad, streams and answers in one piece, refused and falling back."""
-    async with httpx.AsyncClient(base_url=world.url, timeout=PATIENCE, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=world.url, timeout=PATIENCE, verify=world.trust) as client:
         while not stop.is_set():
-            for text in ("say 5 words", "[[upstream: 500]]", "[[upstream: close]]"):
-                for stream in (False, True):
-                    for model, key in (("gpt-sandbox", KEY), ("either", KEY), ("gpt-sandbox", LIMITED)):
-                        body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": text}]}
-                        with contextlib.suppress(httpx.TransportError):  # a worker is killed meanwhile
-                            await client.post(
-                                "/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"}
-                            )
+            for (text, model, key), stream in itertools.product(CALLS, (False, True)):
+                body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": text}]}
+                with contextlib.suppress(httpx.TransportError):  # a worker is killed meanwhile
+                    await client.post("/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"})
             with contextlib.suppress(httpx.TransportError):
                 await client.get("/nowhere")
 
@@ -256,7 +281,7 @@ async def test_every_expression_has_data(world: World) -> None:
             empty.append(expression)
     kill_a_worker(world)
     try:
-        for _ in range(PATIENCE):
+        for _ in range(3 * PATIENCE):
             with contextlib.suppress(httpx.TransportError):
                 empty = [expression for expression in empty if not await world.ask(expression)]
             if not empty or all(task.done() for task in loading):
