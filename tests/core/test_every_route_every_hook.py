@@ -155,6 +155,11 @@ class Source(Provider):
         yield TextDelta("hello")
         yield Finished()
 
+    async def embed(self, call: Call, target: Target) -> Reply:
+        """Vectors are asked for in another way; for the hooks it is the same call."""
+        self._note("stream")
+        return Reply(vectors=((0.5,),))
+
 
 class Watcher(Observer):
     name = "probe-watcher"
@@ -227,6 +232,7 @@ SAMPLES: dict[str, tuple[bytes, bytes | None]] = {
         json.dumps({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "hi"}]}).encode()
         for stream in (False, True)
     ),
+    "openai_embeddings": (b'{"model": "m", "input": "hi"}', None),
     "openai_models": (b"", None),
     "telegraph": (b"once", b"stream"),
 }
