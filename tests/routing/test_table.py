@@ -397,3 +397,26 @@ def test_a_broken_file_is_told_at_the_start(scripted: Any, tmp_path: Path, conte
     with pytest.raises(ConfigError) as caught:
         gateway_of([scripted("one")], {"file": str(path)})
     assert str(path) in str(caught.value)
+
+
+async def test_explain_tells_what_a_past_request_tried(scripted: Any, ask: Any, tmp_path: Path) -> None:
+    """By its id, from the ledger: each attempt with its kind of failure; and how the key's limits stand now."""
+    router = {"models": {"smart": to("one/m", "two/m")}}
+    sections = {"database": {"url": f"sqlite:///{tmp_path}/db"}, "limits": {"each_key": {"rpm": 10}}}
+    providers = [scripted("one", ContentBlocked()), scripted("two")]
+    async with gateway_client(gateway_of(providers, router, **sections)) as client:
+        request_id = (await client.post(URL, json=ask)).headers["x-request-id"]
+
+        async def explained() -> Any:
+            question = {"request_id": request_id}
+            return await client.post("/api/admin/routes/explain", json=question, headers=AS_OPERATOR)
+
+        async with asyncio.timeout(30):
+            while (answer := await explained()).status_code == 404:
+                await asyncio.sleep(0.01)  # the ledger writes a moment later
+    told = answer.json()
+    assert (told["model"], told["order"], told["past"]["outcome"]) == ("smart", ["one/m", "two/m"], "done")
+    tried = [(attempt["target"], attempt["kind"]) for attempt in told["past"]["attempts"]]
+    assert tried == [("one/m", "content_blocked"), ("two/m", None)]
+    (limit,) = told["limits"]
+    assert (limit["limit"], limit["of"], limit["amount"], limit["remaining"]) == ("rpm", "key", 10, 9)

@@ -8,7 +8,7 @@ from functools import partial
 from secrets import token_hex
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from sqlalchemy.orm import Session as Database
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,7 +27,7 @@ from .key_lists import managed_key
 from .rendering import render
 from .site import Page, acting, redirect, said, site_of
 from .snippets import snippets
-from .values import LIFETIMES, expiry_of, limits_of, shown_limits, words
+from .values import expiry_of, lifetime_of, limits_of, shown_limits, words
 
 SCOPES = {
     INFERENCE: N_("Call models"),
@@ -51,8 +51,15 @@ async def new_key(request: Request, session: Session) -> Response:
         return await _form(request, session, _empty(session), None)
     form, site = await form_of(request), site_of(request)
     try:
-        spec = _spec(form, session, datetime.now(UTC))
-        create = partial(store.create, secrets=site.desk.secrets(), idempotency_key=form.text("repetition") or None)
+        spec, lifetime = _spec(form, session, datetime.now(UTC)), lifetime_of(form)
+        if lifetime is not None:  # not a moment: the same form, sent again, is the same request
+            spec = structs.replace(spec, expires=None)
+        create = partial(
+            store.create,
+            secrets=site.desk.secrets(),
+            lifetime=lifetime,
+            idempotency_key=form.text("repetition") or None,
+        )
         actor = acting(request, session)
         created = await site.desk.write(lambda database: create(database, actor, spec))
     except (BadRequest, PermissionDenied) as error:
@@ -143,7 +150,6 @@ async def _form(
         fields=fields,
         owners=await site_of(request).desk.read(read) if session.is_admin else [session.account.id],
         scopes={scope: label for scope, label in SCOPES.items() if session.is_admin or scope != ADMIN},
-        lifetimes=LIFETIMES,
         problem=said(request, error) if error else None,
         param=(error.param or "") if error else "",
         models=await site_of(request).models.names(),

@@ -119,7 +119,7 @@ def drop_cookie(response: Response, request: Request, name: str, settings: Admin
 def keep_visit(response: Response, request: Request, settings: AdminSettings) -> None:
     """Give the visit's cookie to the browser, if a form was made for it just now."""
     made = request.scope.get(_VISIT_MADE)
-    if made is not None:
+    if made is not None and response.status_code < 400:
         set_cookie(response, request, VISIT, made, settings)
 
 

@@ -7,10 +7,9 @@ from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-
-from gatewaykit.errors import NotFound
 
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PREFIX = "/admin/static"
@@ -23,10 +22,10 @@ def static_path(name: str) -> str:
 
 
 async def static_file(request: Request) -> Response:
-    """One file. Raises :class:`~gatewaykit.errors.NotFound` for a name that is not one of ours."""
+    """One file; 404 for a name that is not one of ours."""
     name = request.path_params["name"]
     if name not in _names() or request.path_params["tag"] != _tag(name):
-        raise NotFound
+        raise HTTPException(404)
     suffix = name[name.rindex(".") :]
     headers = {"cache-control": _FOR_EVER, "x-content-type-options": "nosniff"}
     return Response(_content(name), headers=headers, media_type=TYPES[suffix])

@@ -15,7 +15,7 @@ from .forms import Form
 
 MICRO = 10**6
 PERIODS = ("day", "week", "month", "total")
-LIFETIMES = ("30", "90", "365", "never", "date")
+DAYS = ("30", "90", "365")
 LIMITS = ("rpm", "tpm", "rpd", "tpd", "concurrency")
 NOT_A_NUMBER = N_("This must be a whole number, or nothing for no limit.")
 NOT_MONEY = N_("This must be an amount such as 100 or 99.50, or nothing for no limit.")
@@ -55,12 +55,18 @@ def shown_money(micros: int | None) -> str:
     return f"{whole}.{rest:06}".rstrip("0").rstrip(".") if rest else str(whole)
 
 
+def lifetime_of(form: Form) -> timedelta | None:
+    """How long a key is to live, where a length of time was chosen."""
+    lifetime = form.text("lifetime")
+    return timedelta(days=int(lifetime)) if lifetime in DAYS else None
+
+
 def expiry_of(form: Form, now: datetime) -> datetime | UnsetType | None:
     """When a key ends: None for never, unset where that is to stay as it is."""
     lifetime = form.text("lifetime")
     if lifetime == "never":
         return None
-    if lifetime in {"30", "90", "365"}:
+    if lifetime in DAYS:
         return now + timedelta(days=int(lifetime))
     if lifetime != "date":
         return UNSET

@@ -1,0 +1,51 @@
+"""Gateways with pages, on a socket: one for a module, with people, keys and usage in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from gatewaykit import Gateway
+from gatewaykit.testing import running
+
+from .browser import Browser
+from .seeding import add_keys, add_people, add_usage, seeded_gateway
+
+
+@dataclass(frozen=True)
+class Place:
+    """A gateway at work, and the ids of its keys by name."""
+
+    gateway: Gateway
+    address: str
+    keys: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    gateway = seeded_gateway(tmp_path_factory.mktemp("pages"))
+    with running(gateway) as address:
+        assert gateway.storage is not None
+        with gateway.storage.transaction() as session:
+            add_people(session)
+            keys = add_keys(session)
+            add_usage(session, keys)
+        yield Place(gateway, address, keys)
+
+
+@pytest.fixture
+def browse(place: Place) -> Iterator[Callable[..., Browser]]:
+    """A new browser; with a name, of somebody who is signed in."""
+    with ExitStack() as stack:
+
+        def opened(name: str | None = None, language: str = "en", **headers: str) -> Browser:
+            browser = stack.enter_context(Browser(place.address, language, **headers))
+            if name is not None:
+                page = browser.sign_in(name)
+                assert page.path == "/admin/", page.words
+            return browser
+
+        yield opened
