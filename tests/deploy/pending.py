@@ -8,15 +8,9 @@ from __future__ import annotations
 from gatewaykit.metrics import names
 
 NO_SOURCE_YET = {
-    names.CREDENTIAL_STATE,
     names.CREDENTIAL_EXPIRES,
-    names.TOKEN_EXPIRES,
     names.TOKEN_FAILURES,
     names.CREDENTIAL_BALANCE,
-    names.SLOTS_BUSY,
-    names.QUEUE_LENGTH,
-    names.QUEUE_WAIT,
-    names.QUEUE_REFUSED,
     names.CACHE_REQUESTS,
     names.BACKUP_TIME,
     names.BACKUP_FAILURES,

@@ -30,6 +30,7 @@ from aiosmtpd.smtp import AuthResult
 
 from gatewaykit.metrics.names import all_metrics
 from gatewaykit.testing import Upstream, until
+from gatewaykit_gigachat.sandbox import B2B, running_sandbox
 
 from ..cli.conftest import Place, Running
 from ..e2e import openai_upstream
@@ -73,6 +74,11 @@ input = "10"
 output = "20"
 [plugins]
 blocked = {blocked}
+[gigachat]
+base_url = "{sandbox.base_url}"
+auth_url = "{sandbox.auth_url}"
+credentials = "{gigachat}"
+scope = "GIGACHAT_API_B2B"
 [openai.upstreams.openai]
 base_url = "{upstream}/v1"
 api_key = "{credential}"
@@ -209,6 +215,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with Upstream(openai_upstream.serve) as upstream:
         with ExitStack() as stack:
             redis = stack.enter_context(redis_server(redis_program()))
+            sandbox = stack.enter_context(running_sandbox())
             place.configure(
                 CONFIG.format(
                     token=TOKEN,
@@ -217,8 +224,12 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
                     key=KEY,
                     limited=LIMITED,
                     blocked=[
-                        each.name for each in entry_points(group="gatewaykit") if each.name not in {"openai", "oauth"}
+                        each.name
+                        for each in entry_points(group="gatewaykit")
+                        if each.name not in {"openai", "oauth", "gigachat"}
                     ],
+                    sandbox=sandbox,
+                    gigachat=sandbox.key(B2B),
                     upstream=upstream.url,
                     credential=openai_upstream.CREDENTIAL,
                 )
@@ -230,6 +241,7 @@ CALLS = (
     ("say 5 words", "gpt-small", KEY),
     ("say 5 words", "gpt-small", LIMITED),
     ("say 5 words", "either", KEY),
+    ("say 5 words", "GigaChat-2", KEY),
     ("[[upstream: 500]]", "gpt-sandbox", KEY),
     ("[[upstream: close]]", "gpt-sandbox", KEY),
 )

@@ -89,10 +89,12 @@ CASES: dict[str, tuple[str, list[dict[str, str]], list[dict[str, str]]]] = {
         [
             attempts(50, 5, "upstream_auth_failed"),
             one("gatewaykit_credential_token_failures_total", "0+1x99", gen_ai_provider_name="p"),
+            one("gatewaykit_credential_state", "1x99", gatewaykit_state="refused"),
         ],
         [
             attempts(50, 5, "provider_timeout"),
             one("gatewaykit_credential_token_failures_total", "0x9 1x99", gen_ai_provider_name="p"),
+            one("gatewaykit_credential_state", "1x99", gatewaykit_state="good"),
         ],
     ),
     "CredentialEnds": (
