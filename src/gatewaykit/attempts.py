@@ -19,6 +19,7 @@ from gatewaykit.course import Course
 from gatewaykit.deadline import Deadline
 from gatewaykit.errors import (
     GatewayError,
+    ModelNotFound,
     ProviderBadAnswer,
     ProviderBusy,
     ProviderDenied,
@@ -104,6 +105,8 @@ class Attempts:
         """A stream, or an answer in one piece where the request is not streamed."""
         self._targets.budget.call(call.incoming.headers.get(RETRY_COUNT))
         call.allowance = self
+        if not call.targets:
+            raise ModelNotFound(detail="a transform left no target")
         target = call.targets[0]
         state = self._targets[target]
         began = _now()

@@ -45,6 +45,14 @@ class Course:
                 return self._go(target, state)
         return None if resting is None else self._go(*resting)
 
+    def beside(self, now: float) -> tuple[Target, TargetState] | None:
+        """A target to try beside another one that is silent: one that may well be asked now."""
+        for target in self.left:
+            state = self._targets[target]
+            if not target.after and state.admits(now) and not state.resting(now):
+                return self._go(target, state)
+        return None
+
     def failed(self, target: Target, error: GatewayError) -> None:
         """``target`` failed: leave out whom that rules out. Raises ``error`` when no other target can help."""
         if target in self.left:

@@ -52,10 +52,13 @@ class Hedging:
 
     def _second(self, course: Course) -> Place | None:
         """Who is to be started beside the first, if anybody."""
-        if not course.left or not self._targets.hedging.take():
+        place = course.beside(time.monotonic())
+        if place is None:
             return None
-        place = course.next(time.monotonic())
-        self._targets.hedges += place is not None
+        if not self._targets.hedging.take():
+            course.left.insert(0, place[0])
+            return None
+        self._targets.hedges += 1
         return place
 
     def _won(self, call: Call, winner: _Runner, others: list[_Runner], first: Place) -> Any:

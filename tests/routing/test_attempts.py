@@ -253,6 +253,21 @@ async def test_a_target_s_parameters_fill_what_the_client_left_open(scripted: An
     assert call.raw_dialect is None
 
 
+async def test_a_transform_that_leaves_no_target_is_no_crash(scripted: Any, ask: Any) -> None:
+    """The client hears that the model is not there."""
+    from gatewaykit import Transform
+
+    class Nobody(Transform):
+        name = "nobody"
+
+        def on_request(self, call: Call) -> None:
+            call.targets = ()
+
+    plugin = plugin_of(providers=[scripted("one")], transforms=[Nobody()])
+    async with gateway_client(make_gateway(plugin)) as client:
+        assert (await client.post(URL, json=ask)).status_code == 404
+
+
 # Circuits
 
 

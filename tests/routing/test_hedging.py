@@ -154,6 +154,21 @@ async def test_the_budget_of_second_targets_holds(scripted: Any, records: Any, a
     assert not two.calls
 
 
+async def test_who_asked_for_time_is_no_second(scripted: Any, records: Any, ask: Any) -> None:
+    """A target that wants to be left alone is not asked for the sake of speed."""
+    gate = asyncio.Event()
+    one, two = scripted("one", gate), scripted("two")
+    gateway = gateway_of(records, one, two, router=Hedged(0.0))
+    async with gateway_client(gateway) as client:
+        gateway.targets[Target("two", "m")].rest(60, asyncio.get_running_loop().time())
+        task = asyncio.create_task(client.post(URL, json={**ask, "stream": True}))
+        await until(lambda: one.calls)
+        gate.set()
+        answer = await task
+    assert answer.headers["x-gatewaykit-target"] == "one/m"
+    assert (len(two.calls), gateway.targets.hedging.taken) == (0, 0)
+
+
 async def test_a_client_that_leaves_ends_both(scripted: Any, records: Any, ask: Any) -> None:
     """Nothing goes on for nobody, and the record says that both were cancelled."""
     one, two = scripted("one", asyncio.Event()), scripted("two", asyncio.Event())

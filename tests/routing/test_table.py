@@ -186,6 +186,9 @@ async def test_a_share_of_nothing_is_no_copy(scripted: Any, ask: Any) -> None:
         ({"models": {"smart": to("one/m", strategy="magic")}}, "strategy"),
         ({"models": {"smart": {"targets": [{"to": "one/m", "weight": 0}], "strategy": "weighted"}}}, "weight"),
         ({"models": {"smart": to("one/m")}, "aliases": {"smart": ["one/m"]}}, "both an alias and a model"),
+        ({"models": {"smart": {"targets": [{"to": "one/m", "parameters": {"messages": []}}]}}}, "the client's alone"),
+        ({"models": {"smart": {"targets": [{"to": "one/m", "parameters": {"seed": True}}]}}}, "must be of type int"),
+        ({"models": {"smart": {"targets": [{"to": "one/m", "parameters": {"top_p": "x"}}]}}}, "must be of type float"),
         ({"rules": [{"to": "nothing"}]}, "is no model, no alias"),
         ({"models": {"smart": to("one/m", mirror={"to": "nobody/m"})}}, "'nobody'"),
     ],
@@ -195,6 +198,15 @@ def test_what_cannot_be_is_refused(scripted: Any, router: dict[str, Any], proble
     with pytest.raises(ConfigError) as caught:
         gateway_of([scripted("one")], router)
     assert problem in str(caught.value)
+
+
+def test_parameters_of_the_right_kind_are_taken(scripted: Any) -> None:
+    """Whole numbers are numbers, too; what the gateway has no word for is passed on."""
+    parameters = {"temperature": 0, "top_p": 1, "seed": 1, "logprobs": True, "user": "u", "top_k": [True]}
+    gateway = gateway_of(
+        [scripted("one")], {"models": {"smart": {"targets": [{"to": "one/m", "parameters": parameters}]}}}
+    )
+    assert gateway.targets.all()
 
 
 # Operators
@@ -378,6 +390,7 @@ async def test_a_bad_model_changes_nothing(
         assert alias.status_code == 400
         assert await target_of(client, ask) == "one/m"
         assert (await client.put(MANAGED + "smart", json=to("one/m"))).status_code == 403
+        assert (await client.put(MANAGED + "%00", json=to("one/m"), headers=AS_OPERATOR)).status_code == 400
     assert not path.exists()
 
 

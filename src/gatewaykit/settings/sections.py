@@ -191,7 +191,11 @@ class HedgingSettings(Section):
     section = "hedging"
 
     share: float = Field(
-        0.05, ge=0, le=1, description="Share of all hedged models' calls that a second target may add."
+        0.06,
+        ge=0,
+        le=1,
+        description="Share of all hedged models' calls that a second target may add: a little more than is "
+        "expected, or none is left for the slowest.",
     )
     reserve: int = Field(2, ge=0, description="Second targets in 10 seconds that are possible whatever the share says.")
 

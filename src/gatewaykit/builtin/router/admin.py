@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _CHARACTERS_PER_TOKEN = 4
+_MOST_TOKENS = 2_000_000
+_LONGEST_NAME = 256
 
 
 class Question(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -70,6 +72,8 @@ class Admin:
     async def put(self, request: Request, principal: Principal) -> Response:
         """``PUT /api/admin/routes/models/NAME``: make or change a model; with faults nothing changes."""
         name, model = request.path_params["name"], await read_body(request, dict[str, Any])
+        if not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise BadRequest("This cannot be the name of a model.", param="name")
         await asyncio.to_thread(self._change, name, model)
         self._reload("The file is written, and not in force")
         return answer({"object": "model", "name": name, **self._router.settings.models[name].model_dump(mode="json")})
@@ -174,7 +178,7 @@ def _outlined(question: Question, who: Principal) -> Call:
     """A call that looks to the router like the one that is asked about."""
     text = question.prompt
     if question.prompt_tokens is not None:
-        text = text.ljust(min(question.prompt_tokens, 10_000_000) * _CHARACTERS_PER_TOKEN)
+        text = text.ljust(min(question.prompt_tokens, _MOST_TOKENS) * _CHARACTERS_PER_TOKEN)
     content = (TextPart(text), ImagePart("data:,")) if question.images else text
     tools = (Tool("any"),) if question.tools else ()
     request = ChatRequest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
@@ -24,6 +25,25 @@ Kind: TypeAlias = Literal[
 ]
 PLACE = r"^[^/\s]+/\S.*$"
 _MOST_TARGETS = 256
+_NUMBER = (int, float)
+_PARAMETERS: Mapping[str, tuple[type, ...]] = {
+    "temperature": _NUMBER,
+    "top_p": _NUMBER,
+    "frequency_penalty": _NUMBER,
+    "presence_penalty": _NUMBER,
+    "max_tokens": (int,),
+    "seed": (int,),
+    "top_logprobs": (int,),
+    "logprobs": (bool,),
+    "parallel_tool_calls": (bool,),
+    "reasoning_effort": (str,),
+    "user": (str,),
+}
+"""Parameters that the gateway has a word for; others are passed on as they are."""
+
+_THE_CLIENT_S = frozenset(
+    {"model", "messages", "stream", "stream_options", "tools", "tool_choice", "response_format", "stop", "n", "input"}
+)
 
 
 class TargetTable(Table):
@@ -39,6 +59,16 @@ class TargetTable(Table):
     parameters: dict[str, Any] = Field(
         {}, description="Request parameters, in OpenAI's words, that are sent where the client sets none."
     )
+
+    @model_validator(mode="after")
+    def _parameters_are_plain(self) -> Self:
+        for name, value in self.parameters.items():
+            if name in _THE_CLIENT_S:
+                raise ValueError(f"parameters.{name} is the client's alone")
+            wanted = _PARAMETERS.get(name, (object,))
+            if not isinstance(value, wanted) or (isinstance(value, bool) and not {bool, object} & {*wanted}):
+                raise ValueError(f"parameters.{name} must be of type {wanted[-1].__name__}")
+        return self
 
 
 class HedgeTable(Table):
