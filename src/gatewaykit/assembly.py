@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatewaykit.admission import Door
 from gatewaykit.attempts import Attempts
-from gatewaykit.attending import attended
 from gatewaykit.breaker import BreakerRules
 from gatewaykit.errors import ConfigError, ConfigFault, PluginError
 from gatewaykit.isolation import Costs, harmless, isolate, isolate_async, isolate_limiter
@@ -209,8 +208,7 @@ def assemble(
         raise ConfigError([_located(fault, settings) for fault in registry.take_faults()])
     observers = ObserverQueue([item for item in objects["observers"] if _overrides(item, Observer, "record")])
     readings.append(("observers", observers.readings))
-    on_attempt = _hooks(objects["transforms"], Transform, "on_attempt", lambda call, target: None, costs)
-    parts = _parts(objects, attended(providers, on_attempt), gateway.targets, observers, settings, costs)
+    parts = _parts(objects, providers, gateway.targets, observers, settings, costs)
     routed = tuple(
         harmless(item, item.routed, costs) for item in objects["observers"] if _overrides(item, Observer, "routed")
     )
@@ -290,7 +288,9 @@ def _parts(
         on_event=fused(_hooks(transforms, Transform, "on_event", lambda call, event: event, costs)),
         on_reply=_hooks(transforms, Transform, "on_reply", lambda call, reply: reply, costs),
         around=_chain(objects["around_calls"]),
-        attempts=_attempts(providers, targets, settings),
+        attempts=_attempts(
+            providers, targets, settings, _hooks(transforms, Transform, "on_attempt", lambda call, target: None, costs)
+        ),
         seal=tuple(
             harmless(item, item.seal, costs) for item in objects["observers"] if _overrides(item, Observer, "seal")
         ),
@@ -324,7 +324,9 @@ def _given(settings: Settings, section: type[SectionT]) -> SectionT:
     return section.model_validate({}) if section.section in settings.faulty else settings.get(section)
 
 
-def _attempts(providers: Mapping[str, Provider], targets: Targets, settings: Settings) -> Attempts:
+def _attempts(
+    providers: Mapping[str, Provider], targets: Targets, settings: Settings, on_attempt: Sequence[Any]
+) -> Attempts:
     retries, timeouts = settings.get(RetrySettings), settings.get(TimeoutSettings)
     return Attempts(
         providers,
@@ -332,6 +334,7 @@ def _attempts(providers: Mapping[str, Provider], targets: Targets, settings: Set
         RetryRules(retries.attempts, retries.backoff, retries.longest),
         first_event=timeouts.first_event,
         whole_call=timeouts.whole_call,
+        on_attempt=on_attempt,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias, cast
@@ -71,7 +71,7 @@ class Begun:
 class Attempts:
     """Opens calls at their targets, by what is known of ``targets`` and within their budgets.
 
-    ``first_event`` and ``whole_call`` are time limits in seconds.
+    ``first_event`` and ``whole_call`` are time limits in seconds; ``on_attempt`` hooks are told that one begins.
     """
 
     def __init__(
@@ -82,10 +82,12 @@ class Attempts:
         *,
         first_event: float,
         whole_call: float,
+        on_attempt: Sequence[Callable[[Call, Target], None]] = (),
     ) -> None:
         self._providers = providers
         self._targets = targets
         self._rules = rules
+        self._on_attempt = tuple(on_attempt)
         self._hedging = Hedging(targets)
         self._first_event = first_event
         self._whole_call = whole_call
@@ -130,6 +132,8 @@ class Attempts:
         deadline = Deadline(target.first_event or self._first_event)
         try:
             provider = self._providers[target.provider]
+            for hook in self._on_attempt:
+                hook(call, target)
             if call.request.stream:
                 events = provider.stream(call, target)
                 opened: Opened = Begun(await anext(events), events, target, state)
@@ -215,6 +219,8 @@ class Attempts:
                     failure, known = known, None
                     raise failure
                 target, state = course.chosen
+                if not state.admits(_now()):  # somebody else probes it since the pause began
+                    raise course.verdict(_now())
                 try:
                     return await self.once(call, target, state)
                 except GatewayError as again:

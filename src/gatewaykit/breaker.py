@@ -77,6 +77,11 @@ class Breaker:
         if probe and self.circuit == "half_open":
             self._until = 0.0
 
+    def hope(self, now: float) -> None:
+        """There is reason to think that it is well: let the next call be the probe."""
+        if self.circuit == "open":
+            self._until = min(self._until, now)
+
     def broke(self, now: float) -> None:
         """A call that had begun to answer failed after all."""
         if self.circuit == "closed":

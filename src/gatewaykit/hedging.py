@@ -26,7 +26,7 @@ class Hedging:
 
     def __init__(self, targets: Targets) -> None:
         self._targets = targets
-        self._closing: set[asyncio.Future[Any]] = set()
+        self._leaving: set[asyncio.Future[Any]] = set()
 
     async def race(self, once: Once, course: Course, first: Place) -> Any | None:
         """The answer of whichever target begins first; ``None`` when all have failed, which ``course`` knows then."""
@@ -69,18 +69,20 @@ class Hedging:
     def _leave(self, runner: _Runner, call: Call, why: str) -> None:
         """Cancel it, and close what it opens all the same. Nobody waits for that."""
         runner.leave(call, why)
-        runner.task.cancel()
+        self._leaving.add(runner.task)
         runner.task.add_done_callback(self._dispose)
+        runner.task.cancel()
 
     def _dispose(self, task: asyncio.Future[Any]) -> None:
         """Close a stream that began in spite of all."""
+        self._leaving.discard(task)
         if task.cancelled() or task.exception() is not None:
             return
         close = getattr(task.result(), "close", None)
         if close is not None:
             closing = asyncio.ensure_future(close())
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            self._leaving.add(closing)
+            closing.add_done_callback(self._leaving.discard)
 
 
 class _Runner:
@@ -101,9 +103,11 @@ class _Runner:
     def leave(self, call: Call, why: str) -> None:
         """It did not come to its end. How long it was silent is worth knowing, too: its answer would take longer."""
         now = time.monotonic()
-        self.report(call)
         if not self.task.done():
-            call.attempts.append(Attempt(self.target, now - self._began, why))
+            self._call.attempts.append(Attempt(self.target, now - self._began, why))
+        for attempt in self._call.attempts:
+            attempt.error = attempt.error or why  # it may have begun in the same moment, too late
+        self.report(call)
         if why == OVERTAKEN:
             self._state.latency(call.request.stream).add(now - self._began, now)
 

@@ -146,14 +146,21 @@ async def test_no_secret_is_kept_anywhere(tmp_path: Path) -> None:
                 async with httpx.AsyncClient(base_url=await gateway.url(), timeout=60, trust_env=False) as client:
                     visitor = Visitor(client)
                     key_id = await use(visitor, keys)
+                    metrics = (await client.get("/metrics")).text
                 kept = await asyncio.to_thread(everything, server)
                 assert await gateway.stop() == 0
             finally:
                 gateway.kill()
     assert len(keys) == 2
     assert len(visitor.refusals) >= 12
-    places = [*contents(tmp_path), ("Redis", kept), ("the refusals", "\n".join(visitor.refusals))]
+    places = [
+        *contents(tmp_path),
+        ("Redis", kept),
+        ("the metrics", metrics),
+        ("the refusals", "\n".join(visitor.refusals)),
+    ]
     # What may be there is found: the search looks where the gateway writes.
+    assert "gatewaykit_calls_total" in metrics
     assert {"books.db", "errors", "Redis"} <= {name for name, text in places if key_id in text}
     secrets = [*keys, OPERATOR, PEPPER, REDIS_PASSWORD, openai_upstream.CREDENTIAL, TYPED]
     found = [(secret, name) for name, text in places for secret in secrets if secret in text]

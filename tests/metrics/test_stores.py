@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gatewaykit import Target
+from gatewaykit import Call, Reply, Target, Usage
 from gatewaykit.metrics import names
 from gatewaykit.testing import FakeProvider, gateway_client, make_gateway, plugin_of
 
@@ -59,3 +59,37 @@ async def test_targets_are_measured() -> None:
     labels = {"gen_ai_provider_name": target.provider, "gen_ai_response_model": target.model}
     for metric in (names.BREAKER, names.BREAKER_OPENED, names.ATTEMPTS_ACTIVE):
         assert seen[metric.prometheus] == {frozenset(labels.items()): 0.0} == later[metric.prometheus]
+
+
+async def test_answers_from_the_cache_are_counted() -> None:
+    """A second call of the same is a hit, and an answer by the provider `cache`, which is attempted nowhere else."""
+    gateway = make_gateway(
+        plugin_of(providers=[FakeProvider(models=["m"])]),
+        router={"aliases": {"m": ["fake/m"]}},
+        cache={"enabled": True},
+    )
+    async with gateway_client(gateway) as client:
+        assert [await ask(client), await ask(client)] == [200, 200]
+        seen = await scrape(client)
+    assert seen.total(names.CACHE_REQUESTS, gatewaykit_cache="answers", gatewaykit_result="hit") == 1
+    assert seen.total(names.CACHE_REQUESTS, gatewaykit_cache="answers", gatewaykit_result="miss") == 1
+    assert seen.total(names.CALLS) == 2
+
+
+async def test_embeddings_keep_the_names_that_are_not_for_inference() -> None:
+    """The new names are those of inference: embeddings are measured under the old ones in both generations."""
+
+    class Vectors(FakeProvider):
+        async def embed(self, call: Call, target: Target) -> Reply:
+            return Reply(vectors=((0.5,),), usage=Usage(3, 0))
+
+    gateway = make_gateway(
+        plugin_of(providers=[Vectors(models=["m"])]), router={"aliases": {"m": ["fake/m"]}}, metrics={"genai": "main"}
+    )
+    async with gateway_client(gateway) as client:
+        answer = await client.post("/v1/embeddings", json={"model": "m", "input": "hi"})
+        assert answer.status_code == 200, answer.text
+        seen = await scrape(client)
+    assert seen.total(names.CLIENT_DURATION, gen_ai_operation_name="embeddings") == 1
+    assert seen.total(names.SERVER_DURATION, gen_ai_operation_name="embeddings") == 1
+    assert seen.total(names.NEW_DURATION) == 0

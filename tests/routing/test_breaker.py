@@ -83,6 +83,16 @@ def test_a_probe_of_which_nothing_is_heard_does_not_keep_it_shut() -> None:
     assert breaker.admits(6.0)
 
 
+def test_hope_ends_the_cooldown_and_nothing_else() -> None:
+    """The next call is the probe; a circuit that is closed or probed already does not care."""
+    breaker = opened(Breaker(RULES))
+    breaker.hope(1.0)
+    assert (breaker.circuit, breaker.admits(1.0)) == ("open", True)
+    assert breaker.begin(1.0)
+    breaker.hope(1.1)
+    assert not breaker.admits(1.1)
+
+
 def test_calls_from_before_it_opened_say_nothing() -> None:
     """A call that began when the circuit was closed is no probe, however it ends."""
     breaker = opened(Breaker(RULES))

@@ -124,6 +124,22 @@ async def test_a_bad_request_ends_the_race(scripted: Any, records: Any, ask: Any
     assert "x-gatewaykit-target" not in answer.headers
 
 
+async def test_of_two_that_begin_in_the_same_moment_one_wins(scripted: Any, records: Any, ask: Any) -> None:
+    """The other is closed, and is no second answer in the record."""
+    gate = asyncio.Event()
+    one, two = scripted("one", gate), scripted("two", gate)
+    gateway = gateway_of(records, one, two)
+    async with gateway_client(gateway) as client:
+        task = asyncio.create_task(client.post(URL, json={**ask, "stream": True}))
+        await until(lambda: two.calls)
+        gate.set()
+        answer = await task
+        await until(lambda: one.left + two.left == 1)
+        await until(lambda: not any(state.in_flight for state in gateway.targets.all()))
+    assert answer.text.count("from ") == 1
+    assert [error for _, error in records.tries()] == ["overtaken", None]
+
+
 async def test_the_budget_of_second_targets_holds(scripted: Any, records: Any, ask: Any) -> None:
     """Without any left, the first is waited for."""
     gate = asyncio.Event()

@@ -322,3 +322,101 @@ async def test_a_bad_file_changes_nothing(scripted: Any, ask: Any, tmp_path: Pat
         write(path, "one/other")
         assert (await client.post("/api/admin/routes/reload", headers=AS_OPERATOR)).status_code == 200
         assert await target_of(client, ask) == "one/other"
+
+
+# The table by the admin API
+
+
+MANAGED = "/api/admin/routes/models/"
+
+
+async def test_the_admin_api_changes_the_table(scripted: Any, ask: Any, tmp_path: Path) -> None:
+    """A model that is put is in force at once and after a restart; deleted, the configuration's is back."""
+    path = tmp_path / "routes.json"
+    router = {"models": {"smart": to("one/m")}, "file": str(path)}
+
+    def again() -> Gateway:
+        return gateway_of([scripted("one"), scripted("two")], router)
+
+    async with gateway_client(again()) as client:
+        model = {"targets": [{"to": "two/m", "first_event": 5}], "strategy": "least_latency"}
+        put = await client.put(MANAGED + "smart", json=model, headers=AS_OPERATOR)
+        assert (put.status_code, put.json()["strategy"]) == (200, "least_latency")
+        assert await target_of(client, ask) == "two/m"
+        await client.put(MANAGED + "a/b", json=to("two/other"), headers=AS_OPERATOR)
+        assert await target_of(client, {**ask, "model": "a/b"}) == "two/other"
+    async with gateway_client(again()) as client:
+        assert await target_of(client, ask) == "two/m"
+        assert (await client.get("/api/admin/routes", headers=AS_OPERATOR)).json()["managed"] == ["a/b", "smart"]
+        assert (await client.delete(MANAGED + "smart", headers=AS_OPERATOR)).status_code == 200
+        assert await target_of(client, ask) == "one/m"
+        assert (await client.delete(MANAGED + "smart", headers=AS_OPERATOR)).status_code == 404
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ({}, "targets"),
+        ({"targets": []}, "targets"),
+        (to("nobody/m"), "no provider is called 'nobody'"),
+        (to("one/m", strategy="magic"), "strategy"),
+        (to("one/m", unknown=1), "unknown"),
+    ],
+)
+async def test_a_bad_model_changes_nothing(
+    scripted: Any, ask: Any, tmp_path: Path, model: dict[str, Any], problem: str
+) -> None:
+    """400 that names the fault; file and table stay as they were."""
+    path = tmp_path / "routes.json"
+    router = {"models": {"smart": to("one/m")}, "aliases": {"short": ["one/m"]}, "file": str(path)}
+    async with gateway_client(gateway_of([scripted("one")], router)) as client:
+        refused = await client.put(MANAGED + "smart", json=model, headers=AS_OPERATOR)
+        assert refused.status_code == 400
+        assert problem in refused.json()["error"]["message"]
+        alias = await client.put(MANAGED + "short", json=to("one/m"), headers=AS_OPERATOR)
+        assert alias.status_code == 400
+        assert await target_of(client, ask) == "one/m"
+        assert (await client.put(MANAGED + "smart", json=to("one/m"))).status_code == 403
+    assert not path.exists()
+
+
+async def test_without_a_file_the_table_is_the_configuration_s(scripted: Any) -> None:
+    """And the answer says which setting is missing."""
+    async with gateway_client(gateway_of([scripted("one")], {})) as client:
+        refused = await client.put(MANAGED + "smart", json=to("one/m"), headers=AS_OPERATOR)
+    assert refused.status_code == 400
+    assert "router.file" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("content", [b"not json", b"[]", b'{"models": {"m": {}}}', b"\xff"])
+def test_a_broken_file_is_told_at_the_start(scripted: Any, tmp_path: Path, content: bytes) -> None:
+    """The gateway does not start without what it was told to keep."""
+    path = tmp_path / "routes.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        gateway_of([scripted("one")], {"file": str(path)})
+    assert str(path) in str(caught.value)
+
+
+async def test_explain_tells_what_a_past_request_tried(scripted: Any, ask: Any, tmp_path: Path) -> None:
+    """By its id, from the ledger: each attempt with its kind of failure; and how the key's limits stand now."""
+    router = {"models": {"smart": to("one/m", "two/m")}}
+    sections = {"database": {"url": f"sqlite:///{tmp_path}/db"}, "limits": {"each_key": {"rpm": 10}}}
+    providers = [scripted("one", ContentBlocked()), scripted("two")]
+    async with gateway_client(gateway_of(providers, router, **sections)) as client:
+        request_id = (await client.post(URL, json=ask)).headers["x-request-id"]
+
+        async def explained() -> Any:
+            question = {"request_id": request_id}
+            return await client.post("/api/admin/routes/explain", json=question, headers=AS_OPERATOR)
+
+        async with asyncio.timeout(30):
+            while (answer := await explained()).status_code == 404:
+                await asyncio.sleep(0.01)  # the ledger writes a moment later
+    told = answer.json()
+    assert (told["model"], told["order"], told["past"]["outcome"]) == ("smart", ["one/m", "two/m"], "done")
+    tried = [(attempt["target"], attempt["kind"]) for attempt in told["past"]["attempts"]]
+    assert tried == [("one/m", "content_blocked"), ("two/m", None)]
+    (limit,) = told["limits"]
+    assert (limit["limit"], limit["of"], limit["amount"], limit["remaining"]) == ("rpm", "key", 10, 9)

@@ -95,6 +95,8 @@ async def test_provider_is_told_its_place_in_the_trace(collector: Collector) -> 
     (headers,) = told
     assert headers["traceparent"] == f"00-{TRACE}-{collector.only(CLIENT).span_id}-01"
     assert headers["tracestate"] == "a=b"
+    secrets = (openai_upstream.CREDENTIAL, section["upstreams"]["openai"]["base_url"].removeprefix("http://"))
+    assert not [body for body in collector.bodies for secret in secrets if secret.encode() in body]
 
 
 async def test_a_request_without_a_trace_begins_one_by_its_id(collector: Collector) -> None:

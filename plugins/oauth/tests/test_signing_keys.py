@@ -155,3 +155,18 @@ async def test_the_public_keys_may_be_kept_for_less_than_a_key_waits(url: str) -
     async with world(url, oauth={"jwks_seconds": 120}) as there:
         answer = await there.http.get("/oauth/jwks")
         assert answer.headers["cache-control"] == "public, max-age=120"
+
+
+async def test_a_pepper_that_is_replaced(url: str) -> None:
+    """With the old pepper beside the new one everything goes on, and passes to the new one; then the old one can go."""
+    new = "new-pepper-0123456789abcdef012345"
+    async with world(url) as there:
+        made = await there.client("job", confidential=True)
+        tokens = await there.tokens(made)
+    async with world(url, keys={"pepper": new, "old_peppers": {"before": PEPPER}}) as there:
+        assert await there.is_good(tokens["access_token"])
+        answer = await there.refresh(made, tokens["refresh_token"])
+        assert answer.status_code == 200
+    async with world(url, keys={"pepper": new}) as there:
+        assert await there.is_good(answer.json()["access_token"])
+        assert (await there.refresh(made, answer.json()["refresh_token"])).status_code == 200

@@ -43,6 +43,7 @@ class OpenAIEmbeddings(Dialect):
     """The wire format of the official OpenAI SDKs' ``embeddings``."""
 
     name = "openai_embeddings"
+    operation = "embeddings"
     routes = (("POST", "/v1/embeddings"),)
 
     def decode(self, incoming: Incoming, body: bytes) -> EmbeddingsRequest:

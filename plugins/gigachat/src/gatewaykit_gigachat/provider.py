@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +15,7 @@ import msgspec
 from gatewaykit.errors import BadRequest, GatewayError, ProviderBadAnswer, ProviderTimeout
 from gatewaykit.http import HttpStream
 from gatewaykit.limiting import Backend
+from gatewaykit.metrics import Reading
 from gatewaykit.protocols import Provider
 from gatewaykit.types import Batch, Call, ChatRequest, ContentPart, Event, Model, Reply, Target, Vector
 
@@ -26,7 +27,7 @@ from .credentials import authorized
 from .embeddings import MOST_TEXTS, bodies, ignored, read_vectors, texts_of, usage_of
 from .errors import MAX_ERROR_BYTES, Refused, api_refusal
 from .files import GigaChatFiles
-from .pool import Ask, Lease, Member, Pool, PoolSnapshot, QueueBounds, SharedSlots, WatchTimes, joined
+from .pool import Ask, Lease, Member, Pool, PoolSnapshot, QueueBounds, SharedSlots, WatchTimes, joined, readings
 from .session import Sessions, client_id
 from .settings import GigaChatSettings
 from .streaming import event_batches
@@ -149,6 +150,10 @@ class GigaChat(Provider):
     def snapshot(self) -> PoolSnapshot:
         """How the credentials and the queue before them stand, in all event loops of this process."""
         return joined(pool.snapshot() for pool in tuple(self._pools.values()))
+
+    def readings(self) -> Iterator[Reading]:
+        """The same for the metrics."""
+        yield from readings(self.name, self.snapshot(), [pool.waits for pool in tuple(self._pools.values())])
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

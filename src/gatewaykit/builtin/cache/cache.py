@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from gatewaykit.admission import matches
@@ -14,6 +14,7 @@ from gatewaykit.builtin.cache.settings import CacheSettings
 from gatewaykit.builtin.cache.stored import Answer, Recording, Unkept, key_of, read
 from gatewaykit.builtin.cache.stores import Store
 from gatewaykit.errors import GatewayError
+from gatewaykit.metrics import Reading, names
 from gatewaykit.protocols import AroundCall, Proceed
 from gatewaykit.stepping import closing
 from gatewaykit.types import CACHE, Attempt, Call, Event, ModelsRequest, Target
@@ -42,6 +43,11 @@ class Cache(AroundCall):
         self._store = store
         self._putting: set[asyncio.Task[None]] = set()
         self.hits = self.misses = self.kept = 0
+
+    def readings(self) -> Iterator[Reading]:
+        """How often it had the answer."""
+        for result, count in (("hit", self.hits), ("miss", self.misses)):
+            yield Reading(names.CACHE_REQUESTS, count, {names.CACHE: "answers", names.RESULT: result})
 
     async def around(self, call: Call, proceed: Proceed) -> AsyncIterator[Event]:
         """The kept answer, or that of ``proceed``."""

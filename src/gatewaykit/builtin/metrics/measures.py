@@ -13,6 +13,8 @@ from gatewaykit.pricing import MILLION, PriceBook
 from gatewaykit.types import Attempt, CallRecord, RouteRecord, Usage
 
 _BROKEN_OFF = frozenset({"provider_error", "timeout"})
+_DURATIONS = {"1.41": names.CLIENT_DURATION, "main": names.NEW_DURATION}
+_FIRST_CHUNKS = {"1.41": names.CLIENT_FIRST_CHUNK, "main": names.NEW_FIRST_CHUNK}
 
 
 class Measures:
@@ -26,8 +28,7 @@ class Measures:
         self._knows = knows
         self._models = settings.models
         self._scheme = scheme
-        self._old = settings.genai in {"1.41", "both"}
-        self._new = settings.genai in {"main", "both"}
+        self._genai = settings.genai
         self._by_key = settings.keys
 
     def route(self, record: RouteRecord) -> None:
@@ -45,8 +46,7 @@ class Measures:
         self._book.add(names.CALLS, (record.route, provider, model, outcome, record.error or ""))
         self._stages(record)
         self._attempts(record, model)
-        if self._old:
-            self._served(record, provider, model)
+        self._served(record, provider, model)
         if record.usage is not None:
             self._used(record, record.usage, provider, model)
         if self._by_key and record.principal is not None:
@@ -90,7 +90,7 @@ class Measures:
 
     def _attempts(self, record: CallRecord, model: str) -> None:
         """As a client of the providers."""
-        answering = _answering(record)
+        answering, generations = _answering(record), self._generations(record)
         tried = set()
         for attempt in record.attempts:
             target = attempt.target
@@ -103,21 +103,19 @@ class Measures:
                 seconds += _after_first(record)
             self._book.add(names.ATTEMPTS, (target.provider, name, error))
             labels = (record.operation, target.provider, model, name)
-            if self._old:
-                self._book.record(names.CLIENT_DURATION, (*labels, error), seconds)
-            if self._new:
-                self._book.record(names.NEW_DURATION, (*labels, error), seconds)
-            if attempt is answering and record.stream:
-                self._first_chunk(labels, attempt.seconds)
+            for generation in generations:
+                self._book.record(_DURATIONS[generation], (*labels, error), seconds)
+                if attempt is answering and record.stream:
+                    self._book.record(_FIRST_CHUNKS[generation], labels, attempt.seconds)
         if answering is not None and answering.target != record.attempts[0].target:
             labels_of_fallback = (record.attempts[0].target.provider, answering.target.provider)
             self._book.add(names.FALLBACKS, labels_of_fallback)
 
-    def _first_chunk(self, labels: tuple[str, ...], seconds: float) -> None:
-        if self._old:
-            self._book.record(names.CLIENT_FIRST_CHUNK, labels, seconds)
-        if self._new:
-            self._book.record(names.NEW_FIRST_CHUNK, labels, seconds)
+    def _generations(self, record: CallRecord) -> tuple[str, ...]:
+        """Under which names a provider's client is measured: the new ones are for inference alone."""
+        if record.operation == "embeddings":
+            return ("1.41",)
+        return ("1.41", "main") if self._genai == "both" else (self._genai,)
 
     def _used(self, record: CallRecord, usage: Usage, provider: str, model: str) -> None:
         given, made = usage.input_tokens, usage.output_tokens
@@ -132,10 +130,11 @@ class Measures:
                 self._book.add(names.TOKENS_USED, (provider, model, kind), count)
         answered = self._name(record.target.model) if record.target else ""
         labels = (record.operation, provider, model, answered)
-        if self._old:
+        generations = self._generations(record)
+        if "1.41" in generations:
             self._book.record(names.CLIENT_TOKENS, (*labels, "input"), given)
             self._book.record(names.CLIENT_TOKENS, (*labels, "output"), made)
-        if self._new:
+        if "main" in generations:
             self._used_by_new_names(labels, usage, record.error or "")
         if (spend := self._spend(record, usage)) is not None:
             self._book.add(names.SPEND, (provider, model, self._prices.currency), spend)

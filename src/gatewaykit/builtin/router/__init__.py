@@ -63,6 +63,8 @@ def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
         Route("/api/admin/routes", guarded(gateway, ADMIN, admin.routes)),
         Route("/api/admin/routes/explain", guarded(gateway, ADMIN, admin.explain), methods=["POST"]),
         Route("/api/admin/routes/reload", guarded(gateway, ADMIN, admin.reload), methods=["POST"]),
+        Route("/api/admin/routes/models/{name:path}", guarded(gateway, ADMIN, admin.put), methods=["PUT"]),
+        Route("/api/admin/routes/models/{name:path}", guarded(gateway, ADMIN, admin.delete), methods=["DELETE"]),
         Route("/api/admin/providers", guarded(gateway, ADMIN, admin.providers)),
     ]
 

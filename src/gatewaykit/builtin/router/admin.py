@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewaykit.builtin.router.explaining import explain, happened, limits_told, told
+from gatewaykit.builtin.router.managed import joined, locked, model_of, write
+from gatewaykit.builtin.router.managed import read as managed_models
 from gatewaykit.builtin.router.router import ModelRouter
 from gatewaykit.builtin.router.settings import RouterSettings
-from gatewaykit.errors import BadRequest, ConfigError, NotFound
+from gatewaykit.errors import BadRequest, ConfigError, NotFound, Unavailable
 from gatewaykit.guarding import answer, read_body
 from gatewaykit.pricing import PriceBook
-from gatewaykit.protocols import GatewayContext
+from gatewaykit.protocols import GatewayContext, Reloaded
 from gatewaykit.types import (
     Call,
     ChatRequest,
@@ -60,15 +63,52 @@ class Admin:
 
     async def routes(self, request: Request, principal: Principal) -> Response:
         """``GET /api/admin/routes``: the table in force."""
-        settings: RouterSettings = self._gateway.settings.get(RouterSettings)
-        return answer({"object": "routes", **settings.model_dump(mode="json")})
+        settings = self._router.settings
+        managed = sorted(managed_models(settings.file)) if settings.file else []
+        return answer({"object": "routes", **settings.model_dump(mode="json"), "managed": managed})
+
+    async def put(self, request: Request, principal: Principal) -> Response:
+        """``PUT /api/admin/routes/models/NAME``: make or change a model; with faults nothing changes."""
+        name, model = request.path_params["name"], await read_body(request, dict[str, Any])
+        await asyncio.to_thread(self._change, name, model)
+        self._reload("The file is written, and not in force")
+        return answer({"object": "model", "name": name, **self._router.settings.models[name].model_dump(mode="json")})
+
+    async def delete(self, request: Request, principal: Principal) -> Response:
+        """``DELETE /api/admin/routes/models/NAME``: what the configuration says of it is in force again."""
+        name = request.path_params["name"]
+        await asyncio.to_thread(self._change, name, None)
+        self._reload("The file is written, and not in force")
+        return answer({"object": "model", "name": name, "deleted": True})
+
+    def _reload(self, otherwise: str) -> Reloaded:
+        try:
+            return self._gateway.reload(everywhere=True)
+        except ConfigError as error:
+            raise BadRequest(f"{otherwise}: {error}") from error
+
+    def _change(self, name: str, document: Any) -> None:
+        """Write the file anew with this model, or without it, if the whole table is right then."""
+        path = self._router.settings.file
+        if path is None:
+            raise BadRequest("This table is in the configuration alone: set router.file.")
+        try:
+            with locked(path):
+                models = managed_models(path)
+                if document is not None:
+                    models[name] = model_of(name, document, "body")
+                elif models.pop(name, None) is None:
+                    raise NotFound(f"The file has no model {name[:100]!r}.")
+                self._router.made(joined(self._gateway.settings.get(RouterSettings), models))
+                write(path, models)
+        except ConfigError as error:
+            raise BadRequest(f"The table stays as it was: {error}") from error
+        except OSError as error:
+            raise Unavailable(detail=f"router.file: {error.strerror}") from error
 
     async def reload(self, request: Request, principal: Principal) -> Response:
         """``POST /api/admin/routes/reload``: read the configuration again; with faults nothing changes."""
-        try:
-            reloaded = self._gateway.reload(everywhere=True)
-        except ConfigError as error:
-            raise BadRequest(f"The configuration stays as it was: {error}") from error
+        reloaded = self._reload("The configuration stays as it was")
         return answer({"object": "reload", "in_force": reloaded.in_force, "wait_for_restart": reloaded.wait})
 
     async def providers(self, request: Request, principal: Principal) -> Response:

@@ -74,6 +74,7 @@ def limits_told(standings: Sequence[Standing]) -> list[Document]:
     return [
         {
             "limit": standing.limit.name,
+            "of": standing.limit.whose,
             "amount": _amount(standing, standing.limit.amount),
             "remaining": _amount(standing, standing.remaining),
             "resets_in": None if math.isinf(standing.resets) else math.ceil(standing.resets),

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from gatewaykit.errors import GatewayError
 from gatewaykit.protocols import Provider
+from gatewaykit.targets import Targets
 from gatewaykit.types import Model
 
 logger = logging.getLogger(__name__)
 _PATIENCE = 0.5
 _FETCH_SECONDS = 15.0
+_CHECK_SECONDS = 1.0
+_DOWN = frozenset({"provider_unavailable", "provider_timeout"})
+"""Failures after which a list that comes says that the provider is back."""
 
 
 class Listing:
     """The lists, kept fresh; a provider that fails keeps its last one. ``changed`` is called after each change."""
 
-    def __init__(self, providers: Mapping[str, Provider], refresh: float, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, providers: Mapping[str, Provider], targets: Targets, refresh: float, changed: Callable[[], None]
+    ) -> None:
         self.refresh = refresh
+        self._targets = targets
         self._providers = providers
         self._changed = changed
         self._lists: dict[str, tuple[Model, ...]] = {}
@@ -46,20 +54,47 @@ class Listing:
         """Keep the lists fresh while the gateway runs."""
         loop = asyncio.get_running_loop()
         first = self._first_looks[loop] = loop.create_task(self._look_at_all())
-        task = loop.create_task(self._keep_looking(first))
+        tasks = {first, loop.create_task(self._keep_looking(first)), loop.create_task(self._keep_checking())}
         try:
             yield
         finally:
             del self._first_looks[loop]
-            first.cancel()
-            task.cancel()
-            await asyncio.wait({first, task})
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _keep_looking(self, first: asyncio.Task[None]) -> None:
         await asyncio.wait({first})
         while True:
             await asyncio.sleep(self.refresh)
             await self._look_at_all()
+
+    async def _keep_checking(self) -> None:
+        """While circuits are open, ask their providers for their lists, which costs nothing: one that comes lets the
+        next call be a probe, before the cooldown is over. A list that does not come says nothing: it may be the list.
+        """
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            down = {
+                state.target.provider
+                for state in self._targets.all()
+                if state.circuit == "open" and state.last_error in _DOWN
+            }
+            if down:
+                await asyncio.gather(*(self._check(name) for name in down & self._lists.keys()))
+
+    async def _check(self, name: str) -> None:
+        if not self._lists[name]:
+            return
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await self._providers[name].models()
+        except Exception:  # noqa: BLE001 - it is down, as was known
+            return
+        now = time.monotonic()
+        for state in self._targets.all():
+            if state.target.provider == name and state.breaker is not None and state.last_error in _DOWN:
+                state.breaker.hope(now)
 
     async def _look_at_all(self) -> None:
         await asyncio.gather(*(self._look(name, provider) for name, provider in self._providers.items()))

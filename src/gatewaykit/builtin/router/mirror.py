@@ -18,7 +18,7 @@ from gatewaykit.builtin.router.table import Mirror
 from gatewaykit.errors import GatewayError
 from gatewaykit.protocols import Provider, Transform
 from gatewaykit.stepping import closing
-from gatewaykit.types import Call, Target
+from gatewaykit.types import Call, EmbeddingsRequest, Target
 
 MOST_COPIES = 16
 """Copies on their way at the same time, in each process."""
@@ -76,7 +76,9 @@ class Mirrors(Transform):
         provider = self._providers[target.provider]
         try:
             async with asyncio.timeout(self._seconds):
-                if call.request.stream or await provider.complete(call, target) is None:
+                if isinstance(call.request, EmbeddingsRequest):
+                    await provider.embed(call, target)
+                elif call.request.stream or await provider.complete(call, target) is None:
                     async with closing(provider.stream(call, target)) as events:
                         async for _ in events:
                             pass

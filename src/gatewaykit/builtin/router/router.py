@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gatewaykit.builtin.router.conditions import Rule
 from gatewaykit.builtin.router.listing import Listing
+from gatewaykit.builtin.router.managed import with_managed
 from gatewaykit.builtin.router.settings import RouterSettings
 from gatewaykit.builtin.router.table import Entry, Table, fixed, make_table
 from gatewaykit.pricing import PriceBook
@@ -29,7 +30,10 @@ class Way:
 
 
 class ModelRouter(Router):
-    """Finds targets in the table, by ``provider/model``, and in the lists of the providers, in this order."""
+    """Finds targets in the table, by ``provider/model``, and in the lists of the providers, in this order.
+
+    ``table`` is in force, made of ``settings``.
+    """
 
     name = "models"
     reloads = (RouterSettings.section,)
@@ -38,11 +42,12 @@ class ModelRouter(Router):
         self._gateway = gateway
         self._providers = gateway.providers
         self._ways: dict[str, Way] = {}
-        self.listing = Listing(self._providers, settings.refresh, self._ways.clear)
+        self.listing = Listing(self._providers, gateway.targets, settings.refresh, self._ways.clear)
         self._default: str | None = None
         self._named: set[str] = set()
         self.table = Table({})
-        self._use(settings, self._made(settings, PriceBook.of(gateway)))
+        settings = with_managed(settings)
+        self._use(settings, self.made(settings))
 
     def route(self, call: Call) -> Sequence[Target]:
         """The targets of the first rule that fits, or else of the model that was asked for."""
@@ -86,14 +91,16 @@ class ModelRouter(Router):
 
     def reload(self, settings: Settings) -> Callable[[], None]:
         """Make another table; what is returned puts it into force."""
-        given = settings.get(RouterSettings)
-        table = self._made(given, PriceBook.of(self._gateway))
+        given = with_managed(settings.get(RouterSettings))
+        table = self.made(given)
         return lambda: self._use(given, table)
 
-    def _made(self, settings: RouterSettings, book: PriceBook) -> Table:
-        return make_table(settings, self._providers, self._gateway.targets, book)
+    def made(self, settings: RouterSettings) -> Table:
+        """The table of ``settings``, not in force. Raises :class:`~gatewaykit.errors.ConfigError`."""
+        return make_table(settings, self._providers, self._gateway.targets, PriceBook.of(self._gateway))
 
     def _use(self, settings: RouterSettings, table: Table) -> None:
+        self.settings = settings
         self._default = settings.default_provider
         self.listing.refresh = settings.refresh
         self.table = table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
@@ -102,6 +103,11 @@ class RouterSettings(Section):
     )
     models: dict[str, ModelTable] = Field({}, description="Models by the name that clients use; see docs/routing.md.")
     rules: tuple[RuleTable, ...] = Field((), description="What is sent to another model than the one asked for.")
+    file: Path | None = Field(
+        None,
+        description="JSON file in which the admin API keeps models; they are stronger than those of the configuration. "
+        "Unset, the table is changed by the configuration alone.",
+    )
     refresh: Seconds = Field(300.0, description="Seconds between two looks at the providers' lists of models.")
 
     @model_validator(mode="after")

@@ -50,7 +50,10 @@ class Tracer(Observer):
         exporting, incoming = self._exporting, call.incoming
         parent = incoming.headers.get("traceparent")
         sampled = exporting is not None and exporting.samples(parent, incoming.request_id, incoming.method)
-        return Place(self.span_id(), sampled, asked(call.chat, content=self._settings.content) if sampled else {})
+        request = call.request
+        if not sampled or not isinstance(request, ChatRequest):
+            return Place(self.span_id(), sampled, {})
+        return Place(self.span_id(), sampled, asked(request, content=self._settings.content))
 
     def seal(self, record: CallRecord) -> None:
         """Take one record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .measuring import readings
 from .member import Health, Member
 from .pool import Pool, QueueBounds
 from .queue import FairQueue
@@ -26,4 +27,5 @@ __all__ = [
     "Slots",
     "WatchTimes",
     "joined",
+    "readings",
 ]

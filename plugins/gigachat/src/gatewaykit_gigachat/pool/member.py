@@ -166,8 +166,8 @@ class Member:
     def forgets_old_lacks(self) -> None:
         """What is over is not remembered."""
         now = time.monotonic()
-        for model in [model for model, lack in self.lacks.items() if now >= lack.until]:
-            del self.lacks[model]
+        for model in [model for model, lack in tuple(self.lacks.items()) if now >= lack.until]:
+            self.lacks.pop(model, None)
 
     def _lack(self, model: str, reason: str, seconds: float) -> None:
         """Models are called by clients: no more of them are remembered than anybody can need."""

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gatewaykit.errors import GatewayError, ProviderBadAnswer, ProviderTimeout
+from gatewaykit.metrics import Distribution
+from gatewaykit.metrics.names import QUEUE_WAIT
 
 from ..errors import Refused
 from .member import Member
@@ -64,6 +66,7 @@ class Pool:
         self._leaving: dict[Lease, asyncio.TimerHandle] = {}
         self._usual_seconds = _FIRST_GUESS
         self._waited, self._wait_seconds = 0, 0.0
+        self.waits = Distribution(QUEUE_WAIT.bounds)
         self._refused_full, self._refused_late, self._left = 0, 0, 0
 
     async def run(self, ask: Ask, use: Use[T]) -> T:
@@ -228,6 +231,7 @@ class Pool:
             ask.waited += seconds
             self._waited += 1
             self._wait_seconds += seconds
+            self.waits.record(seconds)
 
     def _gone(self, waiter: Waiter) -> None:
         """Nobody waits there any more, though a place may have been given to it in this very moment."""
@@ -296,5 +300,5 @@ def _member_snapshot(member: Member) -> MemberSnapshot:
         calls=member.calls,
         token_expires=member.connection.token_expires,
         balance=None if member.balance is None else dict(member.balance),
-        lacks={model: lack.reason for model, lack in member.lacks.items()},
+        lacks={model: lack.reason for model, lack in tuple(member.lacks.items())},
     )

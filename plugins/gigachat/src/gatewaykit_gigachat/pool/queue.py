@@ -46,8 +46,8 @@ class FairQueue(Generic[T]):
         return self._length
 
     def __iter__(self) -> Iterator[T]:
-        """All that wait, in no particular order."""
-        return (item for line in self._lines.values() for item in line.waiting)
+        """All that wait, in no particular order; safe from another thread."""
+        return (item for line in tuple(self._lines.values()) for item in tuple(line.waiting))
 
     def put(self, key: str, weight: float, item: T) -> int:
         """Add ``item`` to the line of ``key``. Returns its position, from 1, as it stands now. Raises :class:`Full`."""

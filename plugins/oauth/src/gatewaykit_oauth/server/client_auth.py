@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote_plus
 
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
@@ -68,18 +69,26 @@ async def _proven(authority: Authority, client_id: str, secret: str | None) -> C
         return None
     if is_document_id(client_id):
         return await authority.documents.client(client_id) if secret is None else None
-    digests = authority.running.secrets.digests(secret if secret is not None else "")
-    return await authority.read(lambda session: _prove(session, client_id, digests, given=secret is not None))
+    secrets = authority.running.secrets
+    digests = secrets.digests(secret if secret is not None else "")
+    client, is_old = await authority.read(lambda session: _prove(session, client_id, digests, given=secret is not None))
+    if is_old:
+        renewed = update(ClientRow).where(ClientRow.id == client_id, ClientRow.secret.in_(digests))
+        current = renewed.values(secret=digests[0], pepper=secrets.current)
+        await authority.write(lambda session: session.execute(current))
+    return client
 
 
-def _prove(session: Session, client_id: str, digests: Sequence[bytes], *, given: bool) -> Client | None:
+def _prove(session: Session, client_id: str, digests: Sequence[bytes], *, given: bool) -> tuple[Client | None, bool]:
+    """The client, if it proved to be itself, and whether its secret was digested with an old pepper."""
     row = session.get(ClientRow, client_id)
     known = row.secret if row is not None and row.secret is not None else _NOTHING
     is_right = any([hmac.compare_digest(known, digest) for digest in digests])  # noqa: C419 - each is compared
     if row is None or not row.enabled:
-        return None
+        return None, False
     is_proven = given and is_right if row.secret is not None else not given
-    return shown(row) if is_proven else None
+    is_old = is_proven and row.secret is not None and row.secret != digests[0]
+    return (shown(row) if is_proven else None), is_old
 
 
 def _basic(authorization: str) -> tuple[str, str]:

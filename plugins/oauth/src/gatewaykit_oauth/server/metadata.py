@@ -48,7 +48,7 @@ def server_metadata(authority: Authority) -> dict[str, Any]:
         "client_id_metadata_document_supported": settings.client_documents,
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": sorted({settings.algorithm, "RS256"}),
+        "id_token_signing_alg_values_supported": [settings.algorithm],
         "claims_supported": ["sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "name"],
         "prompt_values_supported": ["none", "login", "consent"],
         "request_parameter_supported": False,

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from gatewaykit.limits import Limit
@@ -23,7 +24,7 @@ from .access_tokens import Verified
 from .grants import ALL, usable
 from .resources import Resources
 from .scopes import Scopes
-from .tables import AccessTokenRow, GrantRow, SigningKeyRow
+from .tables import AccessTokenRow, ClientRow, GrantRow, SigningKeyRow
 
 
 class TokenEntry(msgspec.Struct, frozen=True, eq=False):
@@ -55,6 +56,7 @@ def recognise_token(
 ) -> FoundToken:
     """Look whether the token is in force."""
     seq = newest_change(session)  # first: what is read after it can only be newer
+    _fetch(session, verified.jti)
     row = session.get(AccessTokenRow, verified.jti)
     if row is None or row.revoked is not None or row.expires <= now or row.kid != verified.kid:
         return FoundToken(seq)
@@ -82,6 +84,20 @@ def recognise_token(
             account=grant.account,
         ),
     )
+
+
+def _fetch(session: Session, jti: str) -> None:
+    """Read the token and all that it depends on at once; the session has each of them from then on."""
+    owner = func.coalesce(GrantRow.account, ClientRow.owner)
+    query = (
+        select(AccessTokenRow, GrantRow, ClientRow, SigningKeyRow, AccountRow)
+        .join(GrantRow, GrantRow.id == AccessTokenRow.grant)
+        .join(ClientRow, ClientRow.id == GrantRow.client)
+        .outerjoin(SigningKeyRow, SigningKeyRow.kid == AccessTokenRow.kid)
+        .outerjoin(AccountRow, AccountRow.id == owner)
+        .where(AccessTokenRow.jti == jti)
+    )
+    session.info["token"] = session.execute(query).first()  # the session itself keeps rows only weakly
 
 
 def is_admin(account: AccountRow | None) -> bool:

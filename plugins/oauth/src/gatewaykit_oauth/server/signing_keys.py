@@ -77,6 +77,7 @@ def maintain(session: Session, secrets: Secrets, settings: OAuthSettings, now: d
     by_state: dict[str, list[SigningKeyRow]] = {}
     for row in rows:
         by_state.setdefault(row.state, []).append(row)
+        _seal_anew(row, secrets)
     changed = _forget(session, by_state.get("verify", []), now)
     active = next(iter(by_state.get("active", [])), None)
     following = next(iter(by_state.get("next", [])), None)
@@ -191,9 +192,21 @@ def _enter(session: Session, row: SigningKeyRow, state: State, actor: Actor, now
     record(session, actor, f"signing_key.{state}", f"kid:{row.kid}", before=before, after={"state": state}, now=now)
 
 
-def _private(row: SigningKeyRow, secrets: Secrets) -> Any:
+def _seal_anew(row: SigningKeyRow, secrets: Secrets) -> None:
+    """A key that was sealed with an old pepper passes to the current one."""
+    der = _unsealed(row, secrets) if row.pepper != secrets.current else None
+    if der is not None:
+        row.private = seal(secrets.derived(PRIVATE_KEYS)[secrets.current], der, row.kid)
+        row.pepper = secrets.current
+
+
+def _unsealed(row: SigningKeyRow, secrets: Secrets) -> bytes | None:
     key = secrets.derived(PRIVATE_KEYS).get(row.pepper)
-    der = unseal(key, row.private or b"", row.kid) if key is not None else None
+    return unseal(key, row.private, row.kid) if key is not None and row.private is not None else None
+
+
+def _private(row: SigningKeyRow, secrets: Secrets) -> Any:
+    der = _unsealed(row, secrets)
     if der is None:
         raise ConfigError([ConfigFault("is not the one with which the signing keys were sealed", "keys.pepper")])
     return serialization.load_der_private_key(der, None)
