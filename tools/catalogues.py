@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -22,6 +23,7 @@ METHODS = [("**.py", "python"), ("**.html", "jinja2")]
 ERRORS = ("AuthFailed", "BadRequest", "NotFound", "PermissionDenied", "RateLimited")
 PLURALS = {"NN_": (1, 2), "ngettext": (1, 2), "pgettext": ((1, "c"), 2)}
 KEYWORDS = dict.fromkeys(("_", "N_", "gettext", *ERRORS)) | PLURALS
+_ALWAYS = datetime(2026, 1, 1, tzinfo=UTC)
 OPTIONS = {"**.html": {"trimmed": "true", "silent": "false", "extensions": "jinja2.ext.i18n"}}
 
 
@@ -47,6 +49,7 @@ def renewed(file: Path, template: Catalog) -> Catalog:
 def written(catalogue: Catalog) -> tuple[bytes, bytes]:
     """A catalogue as its two files, without anything that changes when nothing has."""
     plain, compiled = io.BytesIO(), io.BytesIO()
+    catalogue.creation_date = catalogue.revision_date = _ALWAYS
     write_po(plain, catalogue, width=120, omit_header=False, sort_output=True, no_location=True, ignore_obsolete=True)
     write_mo(compiled, catalogue)
     lines = [
