@@ -315,7 +315,7 @@ MISSHAPEN = {
     "class": ("gateway_providers", [FakeProvider], "gateway_providers returned the class FakeProvider; return an inst"),
     "unnamed": ("gateway_providers", [Nameless()], "gateway_providers returned a Nameless object without a name"),
     "none in list": ("gateway_providers", [None], "gateway_providers returned a NoneType object without a name"),
-    "shapeless": ("gateway_providers", [Shapeless()], "without stream, complete, models, aclose; subclass Provider"),
+    "shapeless": ("gateway_providers", [Shapeless()], "without stream, complete, embed, models, aclose; subclass"),
     "not a list": ("gateway_providers", FakeProvider(), "'FakeProvider' object is not iterable"),
     "idle": ("gateway_transforms", [Idle()], "a Idle object with none of on_request, on_attempt, on_event, on_reply"),
     "raises": ("gateway_providers", lambda: 1 / 0, "gateway_providers failed: ZeroDivisionError: division by zero"),

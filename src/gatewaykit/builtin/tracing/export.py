@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from gatewaykit.builtin.tracing.hooks import Place, Try
+from gatewaykit.builtin.tracing.places import Place, Try
 from gatewaykit.builtin.tracing.settings import TracingSettings
 from gatewaykit.tracecontext import parse, trace_id
 from gatewaykit.types import Attempt, CallRecord

@@ -3,45 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from gatewaykit.builtin.tracing.places import MOST_CHARACTERS, STATE, Place, Try
+from gatewaykit.builtin.tracing.tracer import Tracer
 from gatewaykit.http import PROPAGATED
 from gatewaykit.protocols import Transform
 from gatewaykit.tracecontext import format_parent
 from gatewaykit.types import Call, Event, Finished, Reply, Target, TextDelta
 
-if TYPE_CHECKING:
-    from gatewaykit.builtin.tracing.tracer import Tracer
-
-STATE = "tracing"
 _LONGEST_TRACESTATE = 512
-MOST_CHARACTERS = 100_000
-"""Of what was said, so much is kept, each way."""
-
-
-@dataclass(slots=True)
-class Try:
-    """One attempt: its span's id, and when it began, in nanoseconds since 1970."""
-
-    target: Target
-    span_id: int
-    began: int
-
-
-@dataclass(slots=True)
-class Place:
-    """Where a call is in its trace, and what was learnt for it on the way: ``attributes`` are those of the request.
-    ``said`` is None unless content is kept.
-    """
-
-    server_id: int
-    sampled: bool
-    attributes: Mapping[str, str | int | float | bool]
-    tries: list[Try] = field(default_factory=list)
-    said: list[str] | None = None
-    reasons: list[str] = field(default_factory=list)
 
 
 class Propagation(Transform):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gatewaykit.builtin.tracing.hooks import MOST_CHARACTERS, STATE, Place
+from gatewaykit.builtin.tracing.places import MOST_CHARACTERS, STATE, Place
 from gatewaykit.builtin.tracing.settings import TracingSettings
 from gatewaykit.protocols import Observer
 from gatewaykit.tracecontext import trace_id

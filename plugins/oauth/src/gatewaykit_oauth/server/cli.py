@@ -49,7 +49,14 @@ def add_commands(cli: click.Group) -> None:
 _redirects = click.option(
     "--redirect-uri", "redirect_uris", multiple=True, metavar="URI", help="Where it is sent back."
 )
-_grants = click.option("--grant", "grants", multiple=True, type=click.Choice(list(GRANTS)), help="How it gets tokens.")
+_grants = click.option(
+    "--grant",
+    "grants",
+    multiple=True,
+    type=click.Choice(list(GRANTS)),
+    metavar="GRANT",
+    help=f"How it gets tokens: {', '.join(GRANTS)}.",
+)
 _scopes = click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="What it may ask for.")
 _owner = click.option("--owner", metavar="ACCOUNT", help="Account for which it acts on its own.")
 _life = click.option("--access", metavar="TIME", help="Life of its access tokens, up to 1y; none is the usual hour.")
