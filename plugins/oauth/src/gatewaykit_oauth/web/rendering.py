@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -20,8 +20,8 @@ from .static import static_path
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from ..settings import AdminSettings
     from ..signin.sessions import Session
-    from .site import Site
 
 SITE, SESSION = "gatewaykit_oauth.site", "gatewaykit_oauth.session"
 THEMES = ("auto", "light", "dark")
@@ -35,6 +35,25 @@ class Entry:
     label: str
     icon: str
     for_admins: bool = False
+
+
+class Frame(Protocol):
+    """What all pages share, as far as it is seen on them."""
+
+    settings: AdminSettings
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """Further pages that the navigation leads to."""
+        ...
+
+    def language_of(self, request: Request) -> str:
+        """The code of the language to answer in."""
+        ...
+
+    def theme_of(self, request: Request) -> str:
+        """One of :data:`THEMES`."""
+        ...
 
 
 NAVIGATION = (
@@ -76,7 +95,7 @@ def render(
     ``lang``, ``theme``, ``url(path, **query)``, ``static(file)``, ``here``, ``now``. ``form_action`` are origins that
     the page's form may lead to.
     """
-    site: Site = request.scope[SITE]
+    site: Frame = request.scope[SITE]
     chosen = language(site.language_of(request))
     text = _environment(chosen.code).get_template(template).render(_context(request, site, chosen), **values)
     response = HTMLResponse(text, status, {"content-language": chosen.code})
@@ -93,7 +112,7 @@ def prepare() -> None:
             environment.get_template(name)
 
 
-def _context(request: Request, site: Site, chosen: Language) -> Mapping[str, Any]:
+def _context(request: Request, site: Frame, chosen: Language) -> Mapping[str, Any]:
     session: Session | None = request.scope.get(SESSION)
     root = request.scope.get("root_path", "")
     path = request.url.path.removeprefix(root)
