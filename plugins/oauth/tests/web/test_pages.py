@@ -275,3 +275,18 @@ def test_pages_that_are_not_there(browse: Browse) -> None:
     assert "Такой страницы нет" in page.words
     assert browse("anna").get("/admin/keys/key_nothing").status == 404
     assert browse("anna").get("/admin/keys?after=%00").status == 400
+
+
+def test_the_page_of_providers_tells_how_models_do(browse: Browse, place: Place) -> None:
+    """A model that was asked is there with its circuit, its calls and its failures."""
+    browser = browse("anna")
+    _, secret = made(browser, name="Asking")
+    asked = httpx.post(
+        f"{place.address}/v1/chat/completions",
+        json={"model": "GigaChat-2", "messages": [{"role": "user", "content": "Hello!"}]},
+        headers={"authorization": f"Bearer {secret}"},
+        trust_env=False,
+    )
+    assert asked.status_code == 200
+    page = browser.get("/admin/providers")
+    assert re.search(r"GigaChat-2 in use 0 [1-9]\d* 0 \d+\.\d\d s –", page.words), page.words
