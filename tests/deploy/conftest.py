@@ -25,7 +25,7 @@ def program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
         message = f"{name} is not installed: apt-get install {PROGRAMS[name]}"
-        if "prometheus" in os.environ.get("GATEWAYKIT_REQUIRE", "").split(","):
+        if "prometheus" in os.environ.get("TESTS_REQUIRE", "").split(","):
             pytest.fail(message)
         pytest.skip(message)
     return found

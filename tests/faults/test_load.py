@@ -1,6 +1,6 @@
 """Many calls while a fifth of them meets a fault, and a provider that dies and comes back under load.
 
-``GATEWAYKIT_FAULT_REQUESTS`` says how many calls; without it there are enough to show a share of one per cent.
+``TESTS_FAULT_REQUESTS`` says how many calls; without it there are enough to show a share of one per cent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gatewaykit_gigachat.sandbox import running_sandbox
 
 from .conftest import ALONE, HEALTHY, PAIR, world_of
 
-REQUESTS = int(os.environ.get("GATEWAYKIT_FAULT_REQUESTS", "800"))
+REQUESTS = int(os.environ.get("TESTS_FAULT_REQUESTS", "800"))
 CALLERS = 40
 SHARE = 0.2
 BEFORE = ("status=500", "status=429; retry-after=1", "html=502", "empty=503", "drop=before", "garbage=1", "delay=3")

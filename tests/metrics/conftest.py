@@ -52,7 +52,7 @@ def promtool() -> Callable[[str], subprocess.CompletedProcess[str]]:
     """``promtool check metrics``."""
     program = shutil.which("promtool")
     if program is None:
-        if "prometheus" in os.environ.get("GATEWAYKIT_REQUIRE", "").split(","):
+        if "prometheus" in os.environ.get("TESTS_REQUIRE", "").split(","):
             pytest.fail("promtool is required and not installed: apt-get install prometheus")
         pytest.skip("promtool is not installed: apt-get install prometheus")
 

@@ -30,7 +30,7 @@ def command(language: str) -> list[str]:
     if language == "python":
         return [sys.executable, str(EXAMPLES / "python/login.py")]
     node = shutil.which("node")
-    if node is None and "node" in os.environ.get("GATEWAYKIT_REQUIRE", "").split(","):
+    if node is None and "node" in os.environ.get("TESTS_REQUIRE", "").split(","):
         pytest.fail(HOW)
     if node is None:
         pytest.skip(HOW)

@@ -24,11 +24,11 @@ HOW = "install Node 20 or newer (Debian: nodejs, npm), then: npm ci --prefix plu
 
 
 def node() -> str:
-    """The program. Skips where it is missing, unless ``GATEWAYKIT_REQUIRE`` names it."""
+    """The program. Skips where it is missing, unless ``TESTS_REQUIRE`` names it."""
     found = shutil.which("node")
     if found is not None and (FOLDER / "node_modules/openid-client").is_dir():
         return found
-    if "node" in os.environ.get("GATEWAYKIT_REQUIRE", "").split(","):
+    if "node" in os.environ.get("TESTS_REQUIRE", "").split(","):
         pytest.fail(HOW)
     pytest.skip(HOW)
 

@@ -1,6 +1,6 @@
 """The pages in a real browser: a person's way through them in each language, and what two engines find wrong with them.
 
-Pictures of every page are kept in the folder that ``GATEWAYKIT_ARTEFACTS`` names, where it is set.
+Pictures of every page are kept in the folder that ``TESTS_ARTEFACTS`` names, where it is set.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ PAGES = {
 
 
 def missing(tool: str, how: str) -> None:
-    """Skip, unless ``GATEWAYKIT_REQUIRE`` names the tool."""
-    if tool in os.environ.get("GATEWAYKIT_REQUIRE", "").split(","):
+    """Skip, unless ``TESTS_REQUIRE`` names the tool."""
+    if tool in os.environ.get("TESTS_REQUIRE", "").split(","):
         pytest.fail(how)
     pytest.skip(how)
 
@@ -83,7 +83,7 @@ def chromium() -> Iterator[Any]:
 
 def keep(page: Any, name: str) -> None:
     """A picture, where somebody wants it."""
-    if folder := os.environ.get("GATEWAYKIT_ARTEFACTS"):
+    if folder := os.environ.get("TESTS_ARTEFACTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
