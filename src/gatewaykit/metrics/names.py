@@ -279,8 +279,16 @@ DATABASE_REFUSED = Metric(
     (REASON,),
 )  # fmt: skip
 BACKUP_TIME = Metric(
-    "gatewaykit.backup.success", "gauge", "s", "When a backup last succeeded, in seconds since 1970.", merge="max"
+    "gatewaykit.backup.success",
+    "gauge",
+    "s",
+    "When a backup last succeeded, in seconds since 1970; 0: never.",
+    merge="max",
 )
+BACKUP_INTERVAL = Metric(
+    "gatewaykit.backup.interval", "gauge", "s", "How often a backup should be made; a day where nothing is said.",
+    merge="max",
+)  # fmt: skip
 BACKUP_FAILURES = Metric("gatewaykit.backup.failures", "counter", "{backup}", "Backups that failed.")
 REVOCATION_LAG = Metric(
     "gatewaykit.revocation.lag",
