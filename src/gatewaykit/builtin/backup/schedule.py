@@ -38,10 +38,10 @@ class Schedule(Readable):
 
     name = "backup"
 
-    def __init__(self, storage: Storage, settings: BackupSettings, *, first: float = FIRST) -> None:
+    def __init__(self, storage: Storage, settings: BackupSettings, *, first: float | None = None) -> None:
         self._storage = storage
         self._settings = settings
-        self._first = first
+        self._first = FIRST if first is None else first
         self._every = timedelta(hours=settings.every or _DAY)
         self._failures = 0
         self._newest: datetime | None = None
