@@ -65,6 +65,11 @@ class Connection:
         """The unix time at which the present token ends; ``None`` if there is none, or nobody knows."""
         return self.credential.expires
 
+    @property
+    def token_failures(self) -> Mapping[str, int]:
+        """How often there was no token to be had, by the errors' codes."""
+        return self.credential.failures
+
     async def probe(self) -> None:
         """Whether the account is let in: its token and the list of models, which cost nothing.
 
