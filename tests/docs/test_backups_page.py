@@ -12,7 +12,9 @@ from gatewaykit.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["docs/backups.md", "docs/ru/backups.md"]
-_VARIES = re.compile(r"\d{4}-\d\d-\d\dT[\d.-]+Z|\d{8}T\d{6}Z|[\d.]+ k?B|\d+ rows in \d+ tables|[\d.]+ hours|\w+_\d{4}\b")
+_VARIES = re.compile(
+    r"\d{4}-\d\d-\d\dT[\d.-]+Z|\d{8}T\d{6}Z|[\d.]+ k?B|\d+ rows in \d+ tables|[\d.]+ hours|\w+_\d{4}\b"
+)
 
 
 def blocks(page: str, language: str) -> list[str]:

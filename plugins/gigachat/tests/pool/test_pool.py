@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -31,6 +32,9 @@ class Account:
 
     scope = "GIGACHAT_API_B2B"
     token_expires: float | None = None
+    token_failures: Mapping[str, int] = MappingProxyType({})
+    certificate_expires: float | None = None
+    trust_expires: float | None = None
 
     def __init__(self, name: str) -> None:
         self.shared_name = name
