@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-import click
+from typing import TYPE_CHECKING
 
 from gatewaykit.builtin.backup.settings import BackupSettings
 from gatewaykit.errors import ConfigError, ConfigFault
 from gatewaykit.hookspecs import hookimpl
 from gatewaykit.protocols import GatewayContext, Readable
 from gatewaykit.settings import Section
+
+if TYPE_CHECKING:
+    import click
 
 
 @hookimpl
@@ -36,7 +37,7 @@ def gateway_readings(gateway: GatewayContext) -> Iterable[Readable]:
 
 
 @hookimpl
-def gateway_commands(cli: click.Group) -> Any:
+def gateway_commands(cli: click.Group) -> None:
     """``gatewaykit backup``."""
     from gatewaykit.builtin.backup.commands import backup
 
