@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from . import goals
 from .generator import Shape
@@ -29,7 +30,7 @@ _CONFIG = {
     UNWATCHED: "[metrics]\nenabled = false\n",
     MEASURED: "",
     SCRAPED: f'[metrics]\ntoken = "{_TOKEN}"\n',
-    TRACED: '[tracing]\nexporter = "console"\n',  # to the log's file: no collector shares the cores
+    TRACED: '[tracing]\nendpoint = "{collector}"\n',
 }
 CONNECTIONS = 16
 SCRAPE_S = 1.0
@@ -39,7 +40,11 @@ COUNTED_S = 1.2
 
 def watched(lab: Lab, plan: Plan) -> None:
     """Complete answers and streams, closed loop, with subjects that differ in nothing but who watches them."""
-    subjects = [_subject(name) for name in LABELS]
+    with _collecting() as collector:
+        _in_turns(lab, plan, [_subject(name, collector) for name in LABELS])
+
+
+def _in_turns(lab: Lab, plan: Plan, subjects: list[Subject]) -> None:
     for variant, stream in (("answers", False), ("streams", True)):
         shape = Shape(connections=CONNECTIONS, duration_s=plan.seconds, stream=stream)
         for turn in range(plan.rounds):
@@ -85,13 +90,45 @@ def _held(name: str, variant: str, added: float | None) -> Goal | None:
     return Goal("metrics: CPU added to a request, µs", added, goals.METRICS_ADDED_US)
 
 
-def _subject(name: str) -> Subject:
+def _subject(name: str, collector: str) -> Subject:
     key = (f"Authorization: Bearer {KEY}",)
-    return Subject(name, f"gateway: {LABELS[name]}", exchange("gpt-test", key), _command(name))
+    return Subject(name, f"gateway: {LABELS[name]}", exchange("gpt-test", key), _command(name, collector))
 
 
-def _command(name: str) -> Callable[[Launch], list[str]]:
-    return lambda launch: serve(launch, name, gateway_config(launch) + "\n" + _CONFIG[name])
+def _command(name: str, collector: str) -> Callable[[Launch], list[str]]:
+    more = _CONFIG[name].format(collector=collector)
+    return lambda launch: serve(launch, name, f"{gateway_config(launch)}\n{more}")
+
+
+class _Collector(BaseHTTPRequestHandler):
+    """Takes spans and does nothing with them, on the harness' cores."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """A batch."""
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def _collecting() -> Iterator[str]:
+    """The address of a collector until the end of the block."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Collector)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @contextmanager

@@ -221,7 +221,7 @@ async def test_no_secret_is_in_traces_that_tell_what_was_said(collector: Collect
                 body = {"model": model, "stream": stream, "messages": messages}
                 await client.post("/v1/chat/completions", json=body, headers={"x-request-id": key})
     sent = b"".join(collector.bodies)
-    assert sent.count(PROMPT.encode()) == 4
+    assert sent.count(PROMPT.encode()) == 6
     assert b"You sent ***" in sent
     assert key.encode() not in sent
     assert credential.encode() not in sent
