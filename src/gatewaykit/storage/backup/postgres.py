@@ -26,11 +26,17 @@ _VERSIONS = "alembic_version_"
 _GLANCE = 0.2
 """Seconds between two looks at whether to stop."""
 
+_LOCK_PATIENCE = "--lock-wait-timeout=60000"
+"""Milliseconds that a dump waits for a table that somebody is changing."""
+
 _GATEWAYS = text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
     "AND application_name = 'gatewaykit' AND pid <> pg_backend_pid()"
 )
 _TABLES = text("SELECT count(*) FROM pg_tables WHERE tablename LIKE 'alembic\\_version\\_%'")
+_PATIENT = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
+"""A server that is gone is noticed (libpq, 32.1.2 Parameter Key Words)."""
+
 _ENVIRONMENT = {"user": "PGUSER", "password": "PGPASSWORD"}
 
 
@@ -51,7 +57,7 @@ class Postgres:
         dump = folder / file_name("postgresql", compressed=compress)
         files.make(dump).close()
         options = ["--format=custom", "--no-owner", "--no-privileges", f"--file={dump}"]
-        packing = [] if compress else ["--compress=0"]
+        packing = [_LOCK_PATIENCE, *([] if compress else ["--compress=0"])]
         self._run("pg_dump", "--no-password", *options, *packing, self._address(), stop=stop)
         return self.inspect(dump)
 
@@ -105,7 +111,7 @@ class Postgres:
         from psycopg.conninfo import make_conninfo
 
         url = self._database.url
-        known = {"host": url.host, "port": url.port, "dbname": url.database, **url.query}
+        known = {**_PATIENT, "host": url.host, "port": url.port, "dbname": url.database, **url.query}
         hidden = {*_ENVIRONMENT, "passfile"}
         plain = {name: value for name, value in known.items() if name not in hidden and isinstance(value, str | int)}
         return make_conninfo("", **plain)
