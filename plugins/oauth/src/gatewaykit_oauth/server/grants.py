@@ -134,18 +134,42 @@ def life(client: ClientRow, settings: OAuthSettings) -> int:
 def usable(session: Session, grant: GrantRow, issued: datetime, now: datetime) -> ClientRow | None:
     """The client of a grant, if what was issued by the grant at ``issued`` is in force: nothing has ended it."""
     client = session.get(ClientRow, grant.client)
-    if client is None or not client.enabled or grant.ended is not None:
-        return None
-    if grant.expires is not None and grant.expires <= now:
+    if client is None:
         return None
     subjects = [ALL, f"client:{client.id}"]
-    owner = grant.account if grant.account is not None else client.owner
+    owner = owner_of(grant, client)
+    account = session.get(AccountRow, owner) if owner is not None else None
     if owner is not None:
-        account = session.get(AccountRow, owner)
-        if account is None or not account.enabled:
-            return None
         subjects.append(f"user:{owner}")
-    return None if is_cut_off(session, subjects, issued) else client
+    good = is_in_force(
+        ended=grant.ended,
+        expires=grant.expires,
+        client_enabled=client.enabled,
+        account_enabled=owner is None or (account is not None and account.enabled),
+        cut_off=is_cut_off(session, subjects, issued),
+        now=now,
+    )
+    return client if good else None
+
+
+def is_in_force(
+    *,
+    ended: datetime | None,
+    expires: datetime | None,
+    client_enabled: bool,
+    account_enabled: bool | None,
+    cut_off: bool,
+    now: datetime,
+) -> bool:
+    """Whether what a grant gave may still be used. An account that is not there is not enabled."""
+    if ended is not None or (expires is not None and expires <= now):
+        return False
+    return client_enabled and bool(account_enabled) and not cut_off
+
+
+def owner_of(grant: GrantRow, client: ClientRow) -> str | None:
+    """The account for which a grant counts: who agreed to it, or on whose behalf the client acts."""
+    return grant.account if grant.account is not None else client.owner
 
 
 def is_cut_off(session: Session, subjects: Sequence[str], issued: datetime) -> bool:

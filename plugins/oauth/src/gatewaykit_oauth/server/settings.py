@@ -11,6 +11,8 @@ from pydantic import Field, field_validator, model_validator
 from gatewaykit.settings import Seconds, Section, Table
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE
 
+from ..identity.settings import IdentityProviderSettings
+
 YEAR = 31_536_000
 """Seconds: the longest that an access token may live."""
 
@@ -20,6 +22,7 @@ BUILTIN = (INFERENCE, USAGE, KEYS, ADMIN, "openid", "profile", "offline_access")
 Allowed = Literal["inference", "usage", "keys", "admin"]
 Life = Annotated[int, Field(ge=60, le=YEAR)]
 _scope = re.compile(r"[!#-\[\]-~]{1,64}").fullmatch
+_provider = re.compile(r"[a-z0-9][a-z0-9-]{0,31}").fullmatch
 _path = re.compile(r"/[A-Za-z0-9._~/-]{0,200}").fullmatch
 
 
@@ -67,6 +70,9 @@ class OAuthSettings(Section):
     registration: bool = Field(
         False, description="Let anybody register clients (RFC 7591). They can do nothing without somebody's consent."
     )
+    identity_providers: dict[str, IdentityProviderSettings] = Field(
+        {}, description="Outside OpenID providers through which people sign in to the pages, by name."
+    )
     client_documents: bool = Field(
         False, description="Accept clients whose id is the https address of a document that describes them."
     )
@@ -95,6 +101,13 @@ class OAuthSettings(Section):
             if name in BUILTIN:
                 raise ValueError(f"the scope {name} is there already and cannot be changed")
         return scopes
+
+    @field_validator("identity_providers")
+    @classmethod
+    def _are_names(cls, providers: dict[str, IdentityProviderSettings]) -> dict[str, IdentityProviderSettings]:
+        if not all(_provider(name) for name in providers):
+            raise ValueError("a provider's name is 1 to 32 lower-case letters, digits and -")
+        return providers
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
