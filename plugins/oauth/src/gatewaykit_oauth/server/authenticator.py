@@ -84,10 +84,14 @@ class AccessTokens(Authenticator):
         if entry.thumbprint is None or scheme != _DPOP or given is None:
             raise self._not_valid(incoming.path, proof="invalid_token")
         proof = proofs.check(given, incoming.method, authority.issuer + incoming.path, text)
-        if proof is None or proof.thumbprint != entry.thumbprint or not authority.running.replays.is_new(proof):
+        if proof is None or proof.thumbprint != entry.thumbprint:
+            raise self._not_valid(incoming.path, proof="invalid_dpop_proof")
+        if (nonce := authority.nonce_for(proof)) is not None:
+            raise self._not_valid(incoming.path, "use_dpop_nonce", ("dpop-nonce", nonce))
+        if not authority.running.replays.is_new(proof):
             raise self._not_valid(incoming.path, proof="invalid_dpop_proof")
 
-    def _not_valid(self, path: str, proof: str | None = None) -> AuthFailed:
+    def _not_valid(self, path: str, proof: str | None = None, *headers: tuple[str, str]) -> AuthFailed:
         challenges = self._authority.challenges
         challenge = challenges.invalid(path) if proof is None else challenges.proof(path, proof)
-        return AuthFailed("This access token is not valid.", headers=[(HEADER, challenge)])
+        return AuthFailed("This access token is not valid.", headers=[(HEADER, challenge), *headers])

@@ -27,7 +27,7 @@ from .documents import Documents
 from .grants import Office
 from .keyring import Keyring
 from .pace import Pace
-from .proofs import Replays
+from .proofs import Nonces, Proof, Replays
 from .recognising import TokenEntry, recognise_token
 from .resources import Resources
 from .scopes import Scopes
@@ -60,6 +60,7 @@ class Running:
     lookup: TokenLookup
     replays: Replays
     pace: Pace
+    nonces: Nonces
 
 
 class Authority:
@@ -133,6 +134,12 @@ class Authority:
         """The access token, if this server has signed it and it has not expired; it may be revoked all the same."""
         return verify(text, await self.running.keyring.keys(), self.issuer)
 
+    def nonce_for(self, proof: Proof) -> str | None:
+        """The nonce that a proof should have had; None where it has it, or none is wanted."""
+        if not self.settings.dpop_nonce or self.running.nonces.is_good(proof.nonce):
+            return None
+        return self.running.nonces.current()
+
     async def _load(self, text: str, digest: bytes) -> TokenEntry | None:
         lookup, verified = self.running.lookup, await self.verified(text)
         if verified is None:
@@ -174,7 +181,7 @@ class Authority:
             asyncio.create_task(clean_for_ever(self._storage), name="gatewaykit-old-tokens"),
         ]
         stack.push_async_callback(ended, tasks)
-        return Running(secrets, keyring, lookup, Replays(), Pace())
+        return Running(secrets, keyring, lookup, Replays(), Pace(), Nonces(secrets))
 
 
 def digest_of(text: str) -> bytes:

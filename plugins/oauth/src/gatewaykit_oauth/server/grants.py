@@ -22,7 +22,7 @@ from ..keys.format import REFRESH
 from ..keys.model import Actor
 from ..keys.secrets import Secrets
 from ..tables import AccountRow
-from .model import REFRESH_TOKEN, Issued
+from .model import REFRESH_TOKEN, Client, Issued
 from .settings import OAuthSettings
 from .tables import AccessTokenRow, ClientRow, CodeRow, CutoffRow, DeviceRow, GrantRow, RefreshTokenRow
 
@@ -87,7 +87,9 @@ def issue(
     """Write down a new access token and, if the client may have one, a refresh token."""
     account = session.get(AccountRow, grant.account) if grant.account is not None else None
     issued = int(office.now.timestamp())
-    expires = issued + min(grant.access_seconds, life(client, office.settings))
+    owner = account or (session.get(AccountRow, client.owner) if client.owner is not None else None)
+    longest = owner.longest_access_seconds if owner is not None else None
+    expires = issued + min(grant.access_seconds, life(client, office.settings, longest))
     jti = new_id("")
     session.add(
         AccessTokenRow(
@@ -126,9 +128,12 @@ def add_refresh_token(session: Session, grant: GrantRow, office: Office) -> str:
     return secret.text
 
 
-def life(client: ClientRow, settings: OAuthSettings) -> int:
-    """For how many seconds the client's access tokens live: its own time, or the usual one."""
-    return min(client.access_seconds or settings.access_seconds, settings.longest_access_seconds)
+def life(client: ClientRow | Client, settings: OAuthSettings, longest: int | None = None) -> int:
+    """For how many seconds the client's access tokens live: its own time, or the usual one, and no longer than an
+    account may have them (``longest``) or anybody.
+    """
+    usual = min(client.access_seconds or settings.access_seconds, settings.longest_access_seconds)
+    return usual if longest is None else min(usual, longest)
 
 
 def usable(session: Session, grant: GrantRow, issued: datetime, now: datetime) -> ClientRow | None:

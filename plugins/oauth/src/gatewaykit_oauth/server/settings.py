@@ -67,6 +67,11 @@ class OAuthSettings(Section):
         ("/v1",), description="Paths that tokens can be restricted to (RFC 8707), beside the gateway as a whole."
     )
     scopes: dict[str, ScopeSettings] = Field({}, description="Scopes of your own, by name.")
+    dpop_nonce: bool = Field(
+        False,
+        description="Demand in each proof of possession (DPoP) a nonce of this server's, at most ten minutes old: a "
+        "proof cannot be made in advance then. Clients ask once more for it (RFC 9449, 8).",
+    )
     registration: bool = Field(
         False, description="Let anybody register clients (RFC 7591). They can do nothing without somebody's consent."
     )

@@ -20,11 +20,11 @@ from ..keys.model import Actor
 from ..once import spend
 from . import proofs
 from .access_tokens import identity, sign
-from .answering import document
+from .answering import document, with_headers
 from .authority import Authority
 from .client_auth import authenticated
 from .devices import redeem_device
-from .errors import InvalidProof, InvalidRequestError, InvalidScopeError, UnsupportedGrantType, invalid_grant
+from .errors import InvalidProof, InvalidRequestError, InvalidScopeError, UnsupportedGrantType, UseNonce, invalid_grant
 from .forms import Form, read_form
 from .grants import Office, Wanted, end_grant, issue, life, open_grant, usable
 from .model import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, DEVICE_CODE, REFRESH_TOKEN, Client, Issued
@@ -150,7 +150,11 @@ class TokenEndpoint:
                 raise InvalidProof()
             return None
         proof = proofs.check(given, request.method, f"{self._authority.issuer}/oauth/token")
-        if proof is None or not self._authority.running.replays.is_new(proof):
+        if proof is None:
+            raise InvalidProof()
+        if (nonce := self._authority.nonce_for(proof)) is not None:
+            raise with_headers(UseNonce(), dpop_nonce=nonce)
+        if not self._authority.running.replays.is_new(proof):
             raise InvalidProof()
         if not await self._authority.write(lambda session: spend(session, proof.digest, proof.expires)):
             raise InvalidProof()
