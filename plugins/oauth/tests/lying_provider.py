@@ -23,9 +23,9 @@ PERSON = {"sub": "person-1", "email": "boris@example.com", "email_verified": Tru
 class LyingProvider:
     """Everybody who comes is :data:`PERSON`. What a test sets is how the answers differ from good ones.
 
-    ``claims``, ``user`` (info) and ``metadata`` replace members (None leaves them out), ``back`` parameters of the redirect, ``tokens``
-    those of the token answer; ``sign_with`` is key, algorithm and header of ID tokens; ``broken`` is an answer of the
-    token endpoint, ``broken_metadata`` one of the metadata; ``delay`` are seconds before each answer.
+    ``claims``, ``user`` (info) and ``metadata`` replace members (None leaves them out), ``back`` parameters of the
+    redirect, ``tokens`` those of the token answer; ``sign_with`` is key, algorithm and header of ID tokens; ``broken``
+    is an answer of the token endpoint, ``broken_metadata`` one of the metadata; ``delay`` are seconds before answers.
     """
 
     def __init__(self) -> None:

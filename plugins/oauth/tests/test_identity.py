@@ -145,7 +145,7 @@ def test_a_gateway_signs_people_in_for_another(tmp_path: Path) -> None:
 
 
 def test_what_is_asked_of_a_provider(place: Place, browser: Callable[[], Browser]) -> None:
-    """State, nonce and PKCE by S256 go along, each new each time; nothing goes in the session's place before the end."""
+    """State, nonce and PKCE by S256 go along, each new each time; the audit log says through whom."""
     first, second = browser(), browser()
     assert comes(first).path == comes(second).path == "/admin/account"
     one, other = place.liar.asked[-2:]

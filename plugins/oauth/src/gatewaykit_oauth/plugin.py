@@ -78,8 +78,15 @@ def gateway_authenticators(gateway: GatewayContext) -> Iterable[Authenticator]:
 
 @hookimpl
 def gateway_lifespan(gateway: GatewayContext) -> Iterable[Lifespan]:
-    """Where keys cannot be used, a look whether there are some."""
-    return [] if gateway.storage is None or gateway in _made else [_without_keys(gateway.storage)]
+    """What is over is forgotten; where keys cannot be used, a look whether there are some."""
+    if gateway.storage is None:
+        return []
+    if gateway not in _made:
+        return [_without_keys(gateway.storage)]
+    from .retention import Retention
+
+    settings = gateway.settings
+    return [Retention(gateway.storage, settings.get(OAuthSettings), settings.get(AdminSettings)).lifespan()]
 
 
 @asynccontextmanager

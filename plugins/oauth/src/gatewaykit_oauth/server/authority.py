@@ -22,7 +22,6 @@ from ..keys.secrets import Secrets
 from ..settings import KeysSettings
 from .access_tokens import Verified, verify
 from .challenges import Challenges
-from .cleaning import clean_for_ever
 from .documents import Documents
 from .grants import Office
 from .keyring import Keyring
@@ -176,11 +175,8 @@ class Authority:
         await keyring.start()
         lookup = TokenLookup(self._storage, feed, self._keys)
         stack.push_async_callback(lookup.stop)
-        tasks = [
-            asyncio.create_task(keyring.run(), name="gatewaykit-signing-keys"),
-            asyncio.create_task(clean_for_ever(self._storage), name="gatewaykit-old-tokens"),
-        ]
-        stack.push_async_callback(ended, tasks)
+        looking = asyncio.create_task(keyring.run(), name="gatewaykit-signing-keys")
+        stack.push_async_callback(ended, [looking])
         return Running(secrets, keyring, lookup, Replays(), Pace(), Nonces(secrets))
 
 

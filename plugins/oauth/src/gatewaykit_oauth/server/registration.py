@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,9 +33,8 @@ from .client_auth import METHODS
 from .errors import InvalidClientMetadataError, InvalidRedirectURIError, OAuth2Error
 from .model import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, GRANT_TYPES, USUAL_SCOPES, Client, ClientSpec, NewClient
 from .redirects import MOST, is_safe
-from .tables import ClientRow, GrantRow
+from .tables import ClientRow
 
-UNUSED = timedelta(days=1)
 _LONGEST = 16 * 1024
 _AN_HOUR = 20
 _ACTOR = "registration"
@@ -81,7 +79,6 @@ class _Registration:
         def work(session: Session) -> NewClient:
             now = datetime.now(UTC)
             take_turn(session)
-            forget_unused(session, now)
             return clients.create(
                 session,
                 actor,
@@ -164,15 +161,6 @@ def read_metadata(body: bytes, authority: Authority) -> ClientSpec:
     except BadRequest:
         raise InvalidClientMetadataError("The client metadata is not valid.") from None
     return spec
-
-
-def forget_unused(session: Session, now: datetime) -> None:
-    """Delete registrations of which nothing came."""
-    used = select(GrantRow.client)
-    query = delete(ClientRow).where(
-        ClientRow.origin == "dynamic", ClientRow.created < now - UNUSED, ClientRow.id.not_in(used)
-    )
-    session.execute(query)
 
 
 def _method(client: Client) -> str:

@@ -59,6 +59,13 @@ class OAuthSettings(Section):
         description="For so long a refresh token that was just spent gives the same successor once more, for clients "
         "that lost the answer. After that its use ends the whole grant.",
     )
+    keep_days: int = Field(
+        90,
+        ge=0,
+        le=36_500,
+        description="Days that grants which have ended, and what was agreed to with them, are kept for people to look "
+        "at; 0 for ever.",
+    )
     code_seconds: Seconds = Field(60.0, le=600, description="Life of an authorization code.")
     device_seconds: Seconds = Field(600.0, le=1800, description="Life of a device code.")
     key_days: int = Field(90, ge=1, le=3650, description="Days after which the next signing key takes over.")
