@@ -239,7 +239,7 @@ def test_a_document_with_keys() -> None:
     assert client.confidential
     assert client.jwks == signer.jwks
     for wrong in ({}, {"jwks": {"keys": []}}, {"jwks": signer.jwks, "client_secret": "x"}):
-        with pytest.raises(ValueError, match="keys|secret"):
+        with pytest.raises(ValueError, match=r"keys|secret"):
             described_client(where, json.dumps({**document, **wrong}).encode())
 
 
