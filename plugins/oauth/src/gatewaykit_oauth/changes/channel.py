@@ -50,7 +50,7 @@ class Changes:
         if known is not None:
             yield known
             return
-        feed = Feed(self._storage, self._settings.poll_seconds)
+        feed = Feed(self._storage, self._settings.poll_seconds, self._settings.stale_seconds)
         await feed.start()
         async with AsyncExitStack() as stack:
             if self._redis is not None:

@@ -42,12 +42,14 @@ class Follower(Protocol):
 class Feed:
     """Keeps its ``followers`` true. ``cursor`` is the number of the newest change that they reflect; ``down`` says that
     the database did not answer last time; ``confirmed`` when, in monotonic time, it was asked the last time that it
-    did.
+    did. After ``stale_seconds`` without an answer what is remembered is not believed, and the log says so.
     """
 
-    def __init__(self, storage: Storage, poll_seconds: float) -> None:
+    def __init__(self, storage: Storage, poll_seconds: float, stale_seconds: float) -> None:
         self._storage = storage
         self._poll_seconds = poll_seconds
+        self._stale_seconds = stale_seconds
+        self._told = False
         self.followers: list[Follower] = []
         self._turn = asyncio.Lock()
         self._nudged = asyncio.Event()
@@ -84,10 +86,17 @@ class Feed:
                 if not self.down:
                     logger.error("changes of credentials cannot be read: %s", _named(error))
                 self.down = True
+                self._tell()
                 return
             if self.down:
                 logger.info("changes of credentials can be read again")
-            self.down = False
+            self.down = self._told = False
+
+    def _tell(self) -> None:
+        """Say once that from now on no credential is believed."""
+        if not self._told and time.monotonic() - self.confirmed > self._stale_seconds:
+            self._told = True
+            logger.error("nobody can confirm credentials for %g s: they get 503 now", self._stale_seconds)
 
     async def _step(self) -> bool:
         """Whether there may be more."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from gatewaykit.errors import BadRequest, PermissionDenied, Unavailable
 from gatewaykit.metrics import Reading
-from gatewaykit.metrics.names import CACHE, CACHE_ENTRIES, REVOCATION_LAG
+from gatewaykit.metrics.names import CACHE, CACHE_ENTRIES, REVOCATION_LAG, UNCONFIRMED
 from gatewaykit.protocols import Authenticator
 from gatewaykit.settings import DatabaseSettings
 from gatewaykit.types import Incoming, Principal
@@ -93,6 +93,7 @@ class ApiKeys(Authenticator):
             asked = min(lookup.feed.confirmed for lookup in lookups)
             yield Reading(REVOCATION_LAG, max(0.0, time.monotonic() - asked))
         yield Reading(CACHE_ENTRIES, sum(len(lookup.cache) for lookup in lookups), {CACHE: "keys"})
+        yield Reading(UNCONFIRMED, sum(lookup.unconfirmed for lookup in lookups), {CACHE: "keys"})
 
     @property
     def secrets(self) -> Secrets:

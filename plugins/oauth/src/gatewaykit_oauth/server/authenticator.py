@@ -8,9 +8,12 @@ further: providers are called with the gateway's own credentials.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
 from gatewaykit.errors import AuthFailed, BadRequest
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import CACHE, CACHE_ENTRIES, UNCONFIRMED
 from gatewaykit.protocols import Authenticator
 from gatewaykit.types import Incoming, Principal
 
@@ -67,6 +70,12 @@ class AccessTokens(Authenticator):
         given = "authorization" in incoming.headers or "x-api-key" in incoming.headers
         challenges = self._authority.challenges
         return challenges.invalid(incoming.path) if given else challenges.plain(incoming.path)
+
+    def readings(self) -> Iterator[Reading]:
+        """How many tokens are remembered, and how many could not be confirmed."""
+        lookups = self._authority.lookups
+        yield Reading(CACHE_ENTRIES, sum(len(lookup.cache) for lookup in lookups), {CACHE: "tokens"})
+        yield Reading(UNCONFIRMED, sum(lookup.unconfirmed for lookup in lookups), {CACHE: "tokens"})
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """That of the authorization server."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,6 +92,11 @@ class Authority:
         if found is None:
             raise Unavailable(retry_after=1.0, detail="authorization server: not running")
         return found
+
+    @property
+    def lookups(self) -> Sequence[TokenLookup]:
+        """Those of all event loops in which the gateway runs."""
+        return [running.lookup for running in tuple(self._here.values())]
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """What ``work`` returns."""
