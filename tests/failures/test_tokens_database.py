@@ -105,7 +105,7 @@ async def test_db_slow_new_token(world: Opener, postgres: PostgresServer, postgr
 
 async def test_db_slow_token_revocation(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """It waits for ``database.timeout``; what was refused has not happened."""
-    async with office(world, postgres_url, keys=SOON, database={"timeout": 0.4}) as here:
+    async with office(world, postgres_url, keys=SOON, database={"timeout": 2}) as here:
         token = await here.token()
         await here.ask(token)
         await asyncio.to_thread(postgres.freeze)
@@ -118,7 +118,7 @@ async def test_db_slow_token_revocation(world: Opener, postgres: PostgresServer,
 
 async def test_db_slow_token_issuing(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """It waits for ``database.timeout``."""
-    async with office(world, postgres_url, database={"timeout": 0.4}) as here:
+    async with office(world, postgres_url, database={"timeout": 2}) as here:
         await asyncio.to_thread(postgres.freeze)
         row.holds(await here.issue(), await here.issue())
         await asyncio.to_thread(postgres.thaw)
@@ -127,7 +127,7 @@ async def test_db_slow_token_issuing(world: Opener, postgres: PostgresServer, po
 
 async def test_db_slow_login(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """It waits for ``database.timeout``."""
-    async with office(world, postgres_url, database={"timeout": 0.4}) as here:
+    async with office(world, postgres_url, database={"timeout": 2}) as here:
         await asyncio.to_thread(postgres.freeze)
         row.holds(await here.sign_in())
         await asyncio.to_thread(postgres.thaw)

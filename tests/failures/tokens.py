@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,8 +34,7 @@ class Office:
 
     async def token(self) -> str:
         """A new token that nobody has used yet."""
-        answer = await self.issue()
-        assert answer.status_code == 200, answer.text
+        answer = await self.it.until_answered(200, self.issue)
         return str(answer.json()["access_token"])
 
     async def ask(self, token: str, times: int = 1) -> list[httpx.Response]:
@@ -58,8 +58,12 @@ class Office:
 
 @asynccontextmanager
 async def office(world: Opener, *where: str, **config: Any) -> AsyncIterator[Office]:
-    """A gateway that issues tokens; ``where`` are the URLs of database and Redis."""
-    async with world(*where, oauth={"issuer": ISSUER}, **config) as it:
+    """A gateway that issues tokens; ``where`` are the URLs of database and Redis.
+
+    It waits for the database for longer than the usual gateway of these tests: preparing takes what it takes.
+    """
+    given = {"oauth": {"issuer": ISSUER}, "database": {"timeout": 10}, **config}
+    async with world(*where, **given) as it:
         yield await _opened(it)
 
 
@@ -69,14 +73,15 @@ async def _opened(it: World) -> Office:
     from gatewaykit_oauth.signin.credentials import set_password
     from gatewaykit_oauth.signin.passwords import hashed
 
-    def add(session: Any) -> None:
-        put_account(session, Actor("cli"), Account(id="ann"))
-        session.flush()
-        set_password(session, Actor("cli"), "ann", hashed(PASSWORD), datetime.now(UTC))
+    def add() -> None:
+        digest = hashed(PASSWORD)
+        assert it.gateway.storage is not None
+        with it.gateway.storage.transaction() as session:
+            put_account(session, Actor("cli"), Account(id="ann"))
+            session.flush()
+            set_password(session, Actor("cli"), "ann", digest, datetime.now(UTC))
 
-    assert it.gateway.storage is not None
-    await it.gateway.storage.write(add)
+    await asyncio.to_thread(add)
     spec = {"name": "job", "confidential": True, "owner": "ann", "grants": ["client_credentials"]}
-    made = await it.http.post("/api/admin/clients", json=spec)
-    assert made.status_code == 201, made.text
+    made = await it.until_answered(201, lambda: it.http.post("/api/admin/clients", json=spec))
     return Office(it, made.json()["id"], made.json()["secret"])

@@ -31,11 +31,15 @@ class Changes:
         self._here: dict[asyncio.AbstractEventLoop, Feed] = {}
 
     async def changed(self) -> None:
-        """Something was committed: forget it here before this returns, and elsewhere as soon as may be."""
+        """Something was committed: forget it here before this returns, and elsewhere as soon as may be.
+
+        Where the database does not say any more what it was, everything is forgotten here.
+        """
         feed = self._here.get(asyncio.get_running_loop())
         if feed is None:
             raise Unavailable(retry_after=1.0, detail="the feed of changes: not running")
-        await feed.poll()
+        if not await feed.poll():
+            feed.doubt()
         if self._redis is not None:
             try:
                 await self._redis.publish(CHANNEL, b"")

@@ -54,6 +54,7 @@ class Feed:
         self._turn = asyncio.Lock()
         self._nudged = asyncio.Event()
         self.cursor = 0
+        self.doubts = 0
         self.down = False
         self.confirmed = time.monotonic()
 
@@ -76,8 +77,8 @@ class Feed:
             self._nudged.clear()
             await self.poll()
 
-    async def poll(self) -> None:
-        """Ask once; the changes that were committed before are reflected when this returns, if the database answers."""
+    async def poll(self) -> bool:
+        """Ask once; whether the changes that were committed before are reflected now: the database may not answer."""
         async with self._turn:
             try:
                 while await self._step():
@@ -87,10 +88,17 @@ class Feed:
                     logger.error("changes of credentials cannot be read: %s", _named(error))
                 self.down = True
                 self._tell()
-                return
+                return False
             if self.down:
                 logger.info("changes of credentials can be read again")
             self.down = self._told = False
+            return True
+
+    def doubt(self) -> None:
+        """Something has changed that cannot be read: nothing that is remembered, or just being read, is believed."""
+        self.doubts += 1
+        for follower in self.followers:
+            follower.clear()
 
     def _tell(self) -> None:
         """Say once that from now on no credential is believed."""

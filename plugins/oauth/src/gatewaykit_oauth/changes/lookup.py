@@ -93,9 +93,10 @@ class Lookup(Generic[EntryT]):
         """What ``read`` finds in the database, remembered if nothing has changed meanwhile."""
         tries = 0
         while True:
+            doubts = self.feed.doubts
             found = await self._storage.read(read)
             tries += 1
-            if found.seq >= self.feed.cursor:
+            if found.seq >= self.feed.cursor and doubts == self.feed.doubts:
                 if found.entry is None:
                     self.cache.put_unknown(digest)
                 else:
