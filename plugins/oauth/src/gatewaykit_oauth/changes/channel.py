@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -30,16 +30,16 @@ class Changes:
         self._redis = redis
         self._here: dict[asyncio.AbstractEventLoop, Feed] = {}
 
-    async def changed(self) -> None:
+    async def changed(self, subjects: Sequence[str] | None = None) -> None:
         """Something was committed: forget it here before this returns, and elsewhere as soon as may be.
 
-        Where the database does not say any more what it was, everything is forgotten here.
+        ``subjects`` are what it was, should the database not tell any more; everything, if nobody knows.
         """
         feed = self._here.get(asyncio.get_running_loop())
         if feed is None:
             raise Unavailable(retry_after=1.0, detail="the feed of changes: not running")
         if not await feed.poll():
-            feed.doubt()
+            feed.doubt(subjects)
         if self._redis is not None:
             try:
                 await self._redis.publish(CHANNEL, b"")

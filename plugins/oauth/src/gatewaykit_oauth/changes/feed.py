@@ -94,11 +94,16 @@ class Feed:
             self.down = self._told = False
             return True
 
-    def doubt(self) -> None:
-        """Something has changed that cannot be read: nothing that is remembered, or just being read, is believed."""
+    def doubt(self, subjects: Sequence[str] | None) -> None:
+        """These have changed, and that cannot be read: what is remembered of them, or being read just now, is not
+        believed. Without ``subjects`` that holds of everything.
+        """
         self.doubts += 1
         for follower in self.followers:
-            follower.clear()
+            if subjects is None:
+                follower.clear()
+            for subject in subjects or ():
+                follower.evict(subject)
 
     def _tell(self) -> None:
         """Say once that from now on no credential is believed."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -100,9 +100,9 @@ class ApiKeys(Authenticator):
         """What makes and digests secrets here. Raises :class:`~gatewaykit.errors.Unavailable` unless it is running."""
         return self._running()[0].secrets
 
-    async def changed(self) -> None:
+    async def changed(self, subjects: Sequence[str] | None = None) -> None:
         """Something was committed: forget it here before this returns, and elsewhere as soon as may be."""
-        await self._changes.changed()
+        await self._changes.changed(subjects)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

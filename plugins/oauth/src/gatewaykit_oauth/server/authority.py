@@ -17,6 +17,7 @@ from gatewaykit.errors import AuthFailed, Unavailable
 from ..changes.channel import Changes
 from ..changes.feed import Feed, ended
 from ..changes.lookup import Lookup
+from ..keys.audit import with_subjects
 from ..keys.peppers import load_secrets
 from ..keys.secrets import Secrets
 from ..settings import KeysSettings
@@ -108,8 +109,8 @@ class Authority:
 
     async def change(self, work: Callable[[Session], T]) -> T:
         """What ``work`` returns, when it is committed, this process knows of it and others are told."""
-        result = await self._storage.write(work)
-        await self._changes.changed()
+        result, subjects = await self._storage.write(with_subjects(work))
+        await self._changes.changed(subjects)
         return result
 
     async def office(self) -> tuple[Signer, Office]:
