@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session as Database
 from starlette.requests import Request
@@ -18,7 +19,6 @@ from gatewaykit.guarding import incoming_of
 from ..identity import people
 from ..identity.attempts import SECONDS, Attempt, new_attempt, sealed, unsealed
 from ..identity.failures import BegunElsewhere, NotAllowed, SignInFailed
-from ..identity.provider import IdentityProvider
 from ..keys.audit import log
 from ..once import spend
 from ..signin import sessions
@@ -29,6 +29,9 @@ from .languages import language
 from .rendering import render
 from .safety import IDENTITY, SESSION, cookie, drop_cookie, safe_next, set_cookie
 from .site import SIGN_IN, Site, go_next, redirect, signed_in, site_of
+
+if TYPE_CHECKING:
+    from ..identity.provider import IdentityProvider
 
 _MOST, _SECONDS = 30, 60.0
 logger = logging.getLogger(__name__)
