@@ -14,6 +14,8 @@ import httptools
 
 from gatewaykit.errors import ProviderBadAnswer, ProviderError, ProviderUnavailable
 
+from .translation import tls_failure
+
 MAX_HEAD_BYTES = 64 * 1024
 _READ_AHEAD = 128 * 1024
 _BROKEN_OFF = "The model provider broke off its answer."
@@ -128,7 +130,7 @@ class Connection(asyncio.Protocol):
         answer = self._answer = Answer(self)
         self._fields, self._field_bytes, self._barren, self._kept_alive = [], 0, 0, False
         if self._transport is None:
-            raise _lost()
+            raise _lost(False)
         self._transport.writelines((head, body) if body else (head,))
         await answer.head()
         return answer
@@ -177,7 +179,7 @@ class Connection(asyncio.Protocol):
         if (answer := self._answer) is not None:
             if error is None and _ends_with_connection(answer):
                 answer.ended = True
-            answer.breaks(_lost() if not answer.status else ProviderUnavailable(_BROKEN_OFF, detail="disconnected"))
+            answer.breaks(_lost(answer.status != 0, error))
             answer.tell()
 
     def _give_up(self, reason: str) -> None:
@@ -232,5 +234,9 @@ def _ends_with_connection(answer: Answer) -> bool:
     return not answer.headers.keys() & {"content-length", "transfer-encoding"}
 
 
-def _lost() -> ProviderUnavailable:
-    return ProviderUnavailable(detail="the upstream closed the connection")
+def _lost(begun: bool, cause: Exception | None = None) -> ProviderUnavailable:
+    """The error of an answer whose connection was lost, before or after it had begun."""
+    detail = (cause and tls_failure(cause)) or "the upstream closed the connection"
+    error = ProviderUnavailable(_BROKEN_OFF if begun else None, detail=detail)
+    error.__cause__ = cause
+    return error

@@ -37,13 +37,13 @@ def _translation(error: BaseException) -> ProviderError | None:
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():
             return ProviderError(detail=name)
         case httpx.TransportError() | OSError():
-            return ProviderUnavailable(detail=_tls(error) or name)
+            return ProviderUnavailable(detail=tls_failure(error) or name)
         case httpx.HTTPError() | ValueError():
             return ProviderBadAnswer(detail=name)
     return None
 
 
-def _tls(error: BaseException) -> str | None:
+def tls_failure(error: BaseException) -> str | None:
     """What to log when the encryption is what failed."""
     cause: BaseException | None = error
     while cause is not None:
