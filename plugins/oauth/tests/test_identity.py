@@ -395,3 +395,14 @@ def test_settings_that_would_be_open(tmp_path: Path, wrong: dict[str, Any]) -> N
     given = {"label": "X", "issuer": "https://accounts.example.com", "client_id": "x", **wrong}
     with pytest.raises(ConfigError):
         seeded_gateway(tmp_path, oauth={"identity_providers": {"x": given}})
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [({"admin": {"enabled": False}}, "admin.enabled"), ({"database": {}, "keys": {}}, "needs a database")],
+)
+def test_without_pages_there_is_no_way_in(tmp_path: Path, sections: dict[str, Any], said: str) -> None:
+    """A provider that nobody could sign in with is a fault of the configuration, not ignored."""
+    given = {"label": "X", "issuer": "https://accounts.example.com", "client_id": "x"}
+    with pytest.raises(ConfigError, match=said):
+        seeded_gateway(tmp_path, oauth={"identity_providers": {"x": given}}, **sections)

@@ -58,9 +58,10 @@ def gateway_authenticators(gateway: GatewayContext) -> Iterable[Authenticator]:
 
     keys, database = gateway.settings.get(KeysSettings), gateway.settings.get(DatabaseSettings)
     oauth = gateway.settings.get(OAuthSettings)
+    if oauth.identity_providers and not gateway.settings.get(AdminSettings).enabled:
+        raise ConfigError([ConfigFault("needs the pages: admin.enabled", "oauth.identity_providers")])
     if not check_peppers(keys, database) or gateway.storage is None:
-        if oauth.issuer is not None:
-            raise ConfigError([ConfigFault("needs a database, and keys.pepper where that is Postgres", "oauth.issuer")])
+        _refuse_without_database(oauth)
         return []
     from .changes.channel import Changes
     from .keys.authenticator import ApiKeys
@@ -74,6 +75,14 @@ def gateway_authenticators(gateway: GatewayContext) -> Iterable[Authenticator]:
 
     _authorities[gateway] = Authority(gateway.storage, oauth, keys, database, changes)
     return [_made[gateway], AccessTokens(_authorities[gateway])]
+
+
+def _refuse_without_database(oauth: OAuthSettings) -> None:
+    for name in ("issuer", "identity_providers"):
+        if getattr(oauth, name):
+            raise ConfigError(
+                [ConfigFault("needs a database, and keys.pepper where that is Postgres", f"oauth.{name}")]
+            )
 
 
 @hookimpl

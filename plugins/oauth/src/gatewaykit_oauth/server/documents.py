@@ -91,7 +91,7 @@ class Documents:
             if (keys := keys_address(body)) is not None:
                 async with asyncio.timeout(SECONDS):
                     found = with_keys(found, msgspec.json.decode((await self._fetch(keys))[0]))
-        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
+        except (OSError, ValueError, EOFError, RecursionError, asyncio.LimitOverrunError) as error:
             logger.info("the client document %s cannot be used: %s", client_id, type(error).__name__)
             return None
         finally:
