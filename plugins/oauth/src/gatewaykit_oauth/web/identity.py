@@ -33,7 +33,9 @@ from .site import SIGN_IN, Site, go_next, redirect, signed_in, site_of
 if TYPE_CHECKING:
     from ..identity.provider import IdentityProvider
 
-_MOST, _SECONDS = 30, 60.0
+MOST, _SECONDS = 120, 60.0
+"""How often in so many seconds one address, behind which there may be many people, makes us ask a provider."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -158,4 +160,4 @@ def _redirect_uri(request: Request, provider: IdentityProvider) -> str:
 
 def _slow_down(request: Request, site: Site) -> None:
     """Each of these may make the gateway ask a stranger something."""
-    site.pace.take(f"identity {origin(incoming_of(request).client)}", _MOST, _SECONDS)
+    site.pace.take(f"identity {origin(incoming_of(request).client)}", MOST, _SECONDS)
