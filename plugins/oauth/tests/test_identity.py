@@ -34,7 +34,7 @@ from .web.browser import PASSWORD, Browser, Page
 from .web.seeding import add_people, seeded_gateway
 
 WITH = "/admin/sign-in/with"
-LIAR = {"label": "Liar & Sons", "client_id": CLIENT, "client_secret": SECRET, "timeout": 2}
+LIAR = {"label": "Liar & Sons", "client_id": CLIENT, "client_secret": SECRET, "timeout": 20}
 
 
 @dataclass
