@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,7 +21,8 @@ from gatewaykit.errors import ConfigError
 from gatewaykit.testing import running
 from gatewaykit.testing.gateways import bound
 from gatewaykit_oauth.accounts import put_account
-from gatewaykit_oauth.identity import people
+from gatewaykit_oauth.identity import people, provider
+from gatewaykit_oauth.identity.failures import ProviderAway
 from gatewaykit_oauth.keys.model import Account
 from gatewaykit_oauth.server.pace import Pace
 from gatewaykit_oauth.signin import links
@@ -409,3 +411,35 @@ def test_without_pages_there_is_no_way_in(tmp_path: Path, sections: dict[str, An
     given = {"label": "X", "issuer": "https://accounts.example.com", "client_id": "x"}
     with pytest.raises(ConfigError, match=said):
         seeded_gateway(tmp_path, oauth={"identity_providers": {"x": given}}, **sections)
+
+
+async def test_nobody_waits_for_a_provider_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many who come while it is away wait once, together; an older document serves at once meanwhile, and the provider
+    is asked again after a while."""
+    asked: list[str] = []
+    away = [False]
+
+    class Wire:
+        async def document(self, url: str) -> dict[str, Any]:
+            asked.append(url)
+            await asyncio.sleep(0.01)
+            if away[0]:
+                raise ProviderAway("no answer")
+            return {"number": len(asked)}
+
+    now = [1000.0]
+    monkeypatch.setattr(provider, "monotonic", lambda: now[0])
+    kept: Any = provider.Kept(Wire())  # type: ignore[arg-type]
+    away[0] = True
+    answers = await asyncio.gather(*(kept.get("x") for _ in range(5)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ProviderAway] * 5
+    away[0] = False
+    now[0] += 1
+    assert await kept.get("x") == {"number": len(asked)}
+    before = len(asked)
+    away[0], now[0] = True, now[0] + provider.KEPT + 1
+    assert [await kept.get("x") for _ in range(5)] == [{"number": before}] * 5
+    assert len(asked) == before + 1
+    now[0] += provider.OLDEST
+    with pytest.raises(ProviderAway):
+        await kept.get("x")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 import jwt
@@ -42,25 +42,38 @@ class Kept:
         self._wire = wire
         self._found: dict[str, Any] | None = None
         self._since = 0.0
+        self._failed = -_AGAIN
         self._turn = asyncio.Lock()
 
     async def get(self, url: str, *, older_than: float = KEPT) -> dict[str, Any]:
         """The document, read anew if it is older than that, in seconds.
 
         Raises :class:`~.failures.ProviderAway` and :class:`~.failures.ProviderWrong`; an older one serves meanwhile.
+        Those who wait while somebody finds the provider away do not try again, one after the other.
         """
+        came = monotonic()
         async with self._turn:
-            age = time.monotonic() - self._since
+            age = monotonic() - self._since
             if self._found is not None and age < older_than:
                 return self._found
+            serves = self._found is not None and age < OLDEST
             try:
-                self._found = await self._wire.document(url)
+                if self._failed > (came - _AGAIN if serves else came):
+                    raise ProviderAway("it was away just now")
+                self._found = await self._document(url)
             except ProviderAway:
-                if self._found is None or age > OLDEST:
+                if self._found is None or not serves:
                     raise
                 return self._found
-            self._since = time.monotonic()
+            self._since = monotonic()
             return self._found
+
+    async def _document(self, url: str) -> dict[str, Any]:
+        try:
+            return await self._wire.document(url)
+        except ProviderAway:
+            self._failed = monotonic()
+            raise
 
     def forget(self) -> None:
         """It was not what it should be."""
