@@ -302,6 +302,14 @@ REVOCATION_LAG = Metric(
     merge="max",
 )
 
+UNCONFIRMED = Metric(
+    "gatewaykit.credentials.unconfirmed",
+    "counter",
+    "{request}",
+    "Requests refused with 503 because nobody could say whether their key (keys) or token (tokens) is still good.",
+    (CACHE,),
+)
+
 # The gateway itself
 
 HOOK_CALLS = Metric("gatewaykit.hook.calls", "counter", "{call}", "Calls of the plugins' hooks.", (OBJECT, HOOK))
