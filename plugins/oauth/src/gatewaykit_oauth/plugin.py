@@ -78,8 +78,12 @@ def gateway_authenticators(gateway: GatewayContext) -> Iterable[Authenticator]:
 
 @hookimpl
 def gateway_lifespan(gateway: GatewayContext) -> Iterable[Lifespan]:
-    """Where keys cannot be used, a look whether there are some."""
-    return [] if gateway.storage is None or gateway in _made else [_without_keys(gateway.storage)]
+    """Where keys cannot be used, a look whether there are some; where there are pages, samples of what goes on."""
+    if gateway.storage is None:
+        return []
+    if gateway not in _made:
+        return [_without_keys(gateway.storage)]
+    return [_sampling(gateway)] if gateway.settings.get(AdminSettings).enabled else []
 
 
 @asynccontextmanager
@@ -88,6 +92,19 @@ async def _without_keys(storage: Storage) -> AsyncIterator[None]:
 
     await asyncio.to_thread(refuse_lost_keys, storage)
     yield
+
+
+@asynccontextmanager
+async def _sampling(gateway: GatewayContext) -> AsyncIterator[None]:
+    from .web.live.watching import watching
+    from .web.site import Site
+
+    site = Site.of(gateway)
+    if site is None:
+        yield
+        return
+    async with watching(gateway.tally, site.samples):
+        yield
 
 
 @hookimpl

@@ -75,6 +75,22 @@ class Language:
                 return f"{value / size:.3g}".replace(".", self.decimal) + unit
         return self.number(value)
 
+    def seconds(self, value: float) -> str:
+        """A length of time: three digits, and the unit that suits it."""
+        if value < 1:
+            return self.gettext("%(n)s ms") % {"n": f"{value * 1000:.3g}".replace(".", self.decimal)}
+        if value < 100:
+            return self.gettext("%(n)s s") % {"n": f"{value:.3g}".replace(".", self.decimal)}
+        return self.gettext("%(n)s min") % {"n": self.number(round(value / 60))}
+
+    def size(self, value: float) -> str:
+        """Bytes, in mebibytes."""
+        return self.gettext("%(n)s MiB") % {"n": self.number(round(value / 2**20))}
+
+    def share(self, value: float) -> str:
+        """A part of 1, in hundredths."""
+        return f"{value * 100:.3g}".replace(".", self.decimal) + ("\u00a0%" if self.code == "ru" else "%")
+
     def money(self, micros: int, currency: str) -> str:
         """An amount in micro-units: two decimals, or as many as it takes to show what is smaller than that."""
         whole, rest = divmod(abs(micros), 10**6)
