@@ -101,6 +101,11 @@ class Language:
         sign = "−" if micros < 0 else ""
         return f"{sign}{self.number(whole)}{self.decimal}{decimals}\u00a0{SYMBOLS.get(currency, currency)}"
 
+    def about(self, amount: float, currency: str) -> str:
+        """An amount in units of the currency, to two digits where it is less than one."""
+        micros = round(amount * 10**6)
+        return self.money(micros if micros >= 10**6 else round(micros, 2 - len(str(micros))), currency)
+
     def date(self, moment: datetime) -> str:
         """A day, in UTC."""
         moment = moment.astimezone(UTC)

@@ -156,6 +156,6 @@ def _environment(code: str) -> Environment:
         extensions=["jinja2.ext.i18n"],
     )
     environment.install_gettext_translations(chosen.catalogue, newstyle=True)  # type: ignore[attr-defined]
-    for name in ("number", "money", "date", "moment", "ago", "short", "seconds", "size", "share"):
+    for name in ("number", "money", "date", "moment", "ago", "short", "seconds", "size", "share", "about"):
         environment.filters[name] = getattr(chosen, name)
     return environment
