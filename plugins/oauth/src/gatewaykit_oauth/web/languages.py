@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
 
-from ..words import N_, NN_
+from ..words import N_, NN_, Filled
 
 DOMAIN = "gatewaykit_oauth"
 LANGUAGES = {"en": "English", "ru": "Русский"}
@@ -61,6 +61,13 @@ class Language:
     def plural(self, one: str, many: str, number: int) -> str:
         """The form for this number, with ``%(n)s`` replaced by it."""
         return self.catalogue.ngettext(one, many, number) % {"n": self.number(number)}
+
+    def filled(self, words: Filled) -> str:
+        """What a service says of this and that, with its numbers as this language writes them."""
+        given = {name: self.number(value) if isinstance(value, int) else value for name, value in words.given.items()}
+        if words.many is None:
+            return self.gettext(words.text) % given
+        return self.catalogue.ngettext(words.text, words.many, words.number) % given
 
     def number(self, value: int) -> str:
         """With marks between thousands; those of four digits have none in Russian."""

@@ -17,6 +17,7 @@ from gatewaykit.errors import ClientGone, GatewayError, InternalError, NotFound,
 from gatewaykit.guarding import incoming_of
 from gatewaykit.protocols import GatewayContext
 
+from ..faults import Fault, Refusal
 from ..keys.api_base import Desk
 from ..keys.model import Actor
 from ..settings import AdminSettings
@@ -247,11 +248,13 @@ def _back(request: Request) -> str:
 
 def said(request: Request, error: GatewayError) -> str:
     """The message of an error, in the language of the browser."""
-    chosen = language(site_of(request).language_of(request))
-    if chosen.knows(error.message):
-        return chosen.gettext(error.message)
+    chosen, message = language(site_of(request).language_of(request)), error.message
     if isinstance(error, PermissionDenied) and error.param:
         return chosen.gettext(_TOO_MUCH)
+    if isinstance(error, Fault | Refusal):
+        return chosen.filled(error.words)
+    if chosen.knows(message):
+        return chosen.gettext(message)
     return chosen.gettext(_GENERAL.get(error.status, _GENERAL[500]))
 
 
