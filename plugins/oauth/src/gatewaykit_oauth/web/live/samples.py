@@ -126,9 +126,10 @@ class Samples:
         last, _ = self._place(now)
         found = []
         for age in range(LENGTH - 1, -1, -1):
-            begins = (last - age) % LENGTH * (WIDTH + 2)
+            number = last - age
+            begins = number % LENGTH * (WIDTH + 2)
             row = self._memory[begins : begins + WIDTH + 2].tolist()
-            if row[0] == row[-1] == last - age:
+            if number > 0 and row[0] == row[-1] == number:
                 found.append((age, Sample.unpacked(row[1:-1])))
         return found
 
