@@ -94,13 +94,24 @@ def faults(page: Any) -> list[str]:
     return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in results.response["violations"]]
 
 
+def cut_off(page: Any) -> list[str]:
+    """Tables of which a part can only be scrolled to."""
+    return list(
+        page.evaluate(
+            """() => [...document.querySelectorAll(".table")].filter(one => one.scrollWidth > one.clientWidth + 1)
+            .map(one => `cut off at ${innerWidth}: ${one.innerText.slice(0, 60)}`)"""
+        )
+    )
+
+
 def seen(page: Any, name: str) -> list[str]:
     """The same, and whether the page is wider than a narrow window; a picture of both."""
-    found = faults(page)
+    found = faults(page) + cut_off(page)
     keep(page, name)
     page.set_viewport_size({"width": 320, "height": 700})
     if page.evaluate("document.documentElement.scrollWidth") > 320:
         found.append("wider than 320 pixels")
+    found += cut_off(page)
     keep(page, f"{name}-narrow")
     page.set_viewport_size({"width": 1280, "height": 900})
     return found
