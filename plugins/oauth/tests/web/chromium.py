@@ -98,7 +98,7 @@ def cut_off(page: Any) -> list[str]:
     """Tables of which a part can only be scrolled to, and cells with text that stands out of them."""
     return list(
         page.evaluate(
-            """() => [...document.querySelectorAll(".table, .reflow td > *, .reflow th > *, .figure dd")].filter(one => one.scrollWidth > one.clientWidth + 1)
+            """() => [...document.querySelectorAll(".table, :is(.reflow td, .reflow th) > :not(.unseen), .figure dd")].filter(one => one.scrollWidth > one.clientWidth + 1)
             .map(one => `cut off at ${innerWidth}: ${one.innerText.slice(0, 60)}`)"""
         )
     )
