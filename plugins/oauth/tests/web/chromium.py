@@ -96,10 +96,12 @@ def faults(page: Any) -> list[str]:
 
 def cut_off(page: Any) -> list[str]:
     """Tables of which a part can only be scrolled to, and cells with text that stands out of them."""
+    cells = ".table, :is(.reflow td, .reflow th) > :not(.unseen), .figure dd"
     return list(
         page.evaluate(
-            """() => [...document.querySelectorAll(".table, :is(.reflow td, .reflow th) > :not(.unseen), .figure dd")].filter(one => one.scrollWidth > one.clientWidth + 1)
-            .map(one => `cut off at ${innerWidth}: ${one.innerText.slice(0, 60)}`)"""
+            """cells => [...document.querySelectorAll(cells)].filter(one => one.scrollWidth > one.clientWidth + 1)
+            .map(one => `cut off at ${innerWidth}: ${one.innerText.slice(0, 60)}`)""",
+            cells,
         )
     )
 
