@@ -95,11 +95,14 @@ def faults(page: Any) -> list[str]:
 
 
 def cut_off(page: Any) -> list[str]:
-    """Tables of which a part can only be scrolled to, and cells with text that stands out of them."""
-    cells = ".table, :is(.reflow td, .reflow th) > :not(.unseen), .figure dd"
+    """Tables of which a part can only be scrolled to, and cells with text that stands out of them. A region that the
+    keyboard can scroll says so by its ``tabindex``.
+    """
+    cells = ".table:not([tabindex]), :is(.reflow td, .reflow th) > :not(.unseen, svg), .figure dd"
     return list(
         page.evaluate(
-            """cells => [...document.querySelectorAll(cells)].filter(one => one.scrollWidth > one.clientWidth + 1)
+            """cells => [...document.querySelectorAll(cells)]
+            .filter(one => one.checkVisibility() && one.scrollWidth > one.clientWidth + 1)
             .map(one => `cut off at ${innerWidth}: ${one.innerText.slice(0, 60)}`)""",
             cells,
         )
