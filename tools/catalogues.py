@@ -21,8 +21,8 @@ LOCALES = PACKAGE / "web/locale"
 DOMAIN = "gatewaykit_oauth"
 METHODS = [("**.py", "python"), ("**.html", "jinja2")]
 ERRORS = ("AuthFailed", "BadRequest", "NotFound", "PermissionDenied", "RateLimited")
-PLURALS = {"NN_": (1, 2), "ngettext": (1, 2), "pgettext": ((1, "c"), 2)}
-KEYWORDS = dict.fromkeys(("_", "N_", "gettext", *ERRORS)) | PLURALS
+PLURALS = {"NN_": (1, 2), "counted": (1, 2), "ngettext": (1, 2), "pgettext": ((1, "c"), 2)}
+KEYWORDS = dict.fromkeys(("_", "N_", "filled", "gettext", *ERRORS)) | PLURALS
 _ALWAYS = datetime(2026, 1, 1, tzinfo=UTC)
 OPTIONS = {"**.html": {"trimmed": "true", "silent": "false", "extensions": "jinja2.ext.i18n"}}
 

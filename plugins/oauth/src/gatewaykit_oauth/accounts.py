@@ -11,11 +11,13 @@ from sqlalchemy.orm import Session
 from gatewaykit.errors import NotFound, PermissionDenied
 from gatewaykit.types import ADMIN
 
+from .faults import Refusal
 from .keys.audit import record, take_turn
 from .keys.checks import check_account
 from .keys.model import Account, Actor, KeyLimits, Page
 from .keys.rows import columns, described
 from .tables import AccountRow
+from .words import filled
 
 
 def put_account(session: Session, actor: Actor, account: Account, *, now: datetime | None = None) -> Account:
@@ -71,7 +73,7 @@ def _require_admin(actor: Actor, account_id: str) -> None:
     if actor.principal is None:
         return
     if ADMIN not in actor.principal.scopes:
-        raise PermissionDenied(f"This needs the scope {ADMIN!r}, which this key does not have.")
+        raise Refusal(filled("This needs the scope '%(scope)s', which this key does not have.", scope=ADMIN))
     if actor.principal.owner == account_id:
         raise PermissionDenied("A key cannot change the account that owns it.")
 

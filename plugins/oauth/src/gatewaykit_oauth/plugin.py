@@ -87,7 +87,7 @@ def _refuse_without_database(oauth: OAuthSettings) -> None:
 
 @hookimpl
 def gateway_lifespan(gateway: GatewayContext) -> Iterable[Lifespan]:
-    """What is over is forgotten; where keys cannot be used, a look whether there are some."""
+    """What is over is forgotten; without usable keys, a look whether there are some; where there are pages, samples."""
     if gateway.storage is None:
         return []
     if gateway not in _made:
@@ -95,7 +95,8 @@ def gateway_lifespan(gateway: GatewayContext) -> Iterable[Lifespan]:
     from .retention import Retention
 
     settings = gateway.settings
-    return [Retention(gateway.storage, settings.get(OAuthSettings), settings.get(AdminSettings)).lifespan()]
+    forgetting = Retention(gateway.storage, settings.get(OAuthSettings), settings.get(AdminSettings)).lifespan()
+    return [forgetting, _sampling(gateway)] if settings.get(AdminSettings).enabled else [forgetting]
 
 
 @asynccontextmanager
@@ -104,6 +105,19 @@ async def _without_keys(storage: Storage) -> AsyncIterator[None]:
 
     await asyncio.to_thread(refuse_lost_keys, storage)
     yield
+
+
+@asynccontextmanager
+async def _sampling(gateway: GatewayContext) -> AsyncIterator[None]:
+    from .web.live.watching import watching
+    from .web.site import Site
+
+    site = Site.of(gateway)
+    if site is None:
+        yield
+        return
+    async with watching(gateway.tally, site.samples):
+        yield
 
 
 @hookimpl

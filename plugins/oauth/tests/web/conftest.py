@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from gatewaykit import Gateway
 from gatewaykit.testing import running
+from gatewaykit.testing.gateways import bound
 
 from .browser import Browser
+from .chromium import launched
 from .seeding import add_keys, add_people, add_usage, seeded_gateway
 
 
@@ -26,8 +29,10 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    gateway = seeded_gateway(tmp_path_factory.mktemp("pages"))
-    with running(gateway) as address:
+    listener = bound()
+    host, port = listener.getsockname()
+    gateway = seeded_gateway(tmp_path_factory.mktemp("pages"), oauth={"issuer": f"http://{host}:{port}"})
+    with running(gateway, listener) as address:
         assert gateway.storage is not None
         with gateway.storage.transaction() as session:
             add_people(session)
@@ -49,3 +54,10 @@ def browse(place: Place) -> Iterator[Callable[..., Browser]]:
             return browser
 
         yield opened
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium, driven by Playwright."""
+    with launched() as browser:
+        yield browser

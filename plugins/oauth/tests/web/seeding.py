@@ -24,6 +24,7 @@ from .browser import PASSWORD
 
 PEPPER = "canary-pepper-7c1e0f2b9a4d6853c0ff"
 CLI = Actor("cli")
+SECRETS = Secrets(PEPPER)
 PROVIDERS = plugin_of(providers=[FakeProvider(name="gigachat", models=["GigaChat-2", "GigaChat-2-Max", "Embeddings"])])
 
 
@@ -52,7 +53,7 @@ def add_people(session: Session) -> None:
 
 def add_keys(session: Session) -> dict[str, str]:
     """Keys of all kinds; their ids by name."""
-    now, secrets = datetime.now(UTC), Secrets(PEPPER)
+    now, secrets = datetime.now(UTC), SECRETS
     specs = [
         KeySpec(
             name="Site search",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,17 @@ def test_the_wheel_has_all_that_pages_need(tmp_path: Path) -> None:
     }
     assert len(wanted) > 30
     assert wanted <= names
+
+
+def test_what_is_vendored_is_what_the_note_says() -> None:
+    """The version that the file has, and its bytes; its licence lies beside it."""
+    folder = ROOT / "plugins/oauth/src/gatewaykit_oauth/web/static"
+    note, script = (folder / "VENDORED.md").read_text(), (folder / "htmx.min.js").read_bytes()
+    version = re.search(rb'version:"([^"]+)"', script)
+    assert version is not None
+    assert f"htmx](https://htmx.org) {version[1].decode()}," in note
+    assert f"`{sha256(script).hexdigest()}`" in note
+    assert "Zero-Clause BSD" in (folder / "htmx.LICENSE.txt").read_text()
 
 
 def test_nothing_of_the_pages_is_imported_before_the_first_one() -> None:

@@ -1,46 +1,36 @@
-"""The pages in a real browser: a person's way through them in each language, and what two engines find wrong with them.
-
-Pictures of every page are kept in the folder that ``TESTS_ARTEFACTS`` names, where it is set.
-"""
+"""The pages in a real browser: what two engines find wrong, the keyboard alone, and what scripts do better."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
-from importlib.util import find_spec
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pyotp import TOTP
 
-from gatewaykit.testing import running
-from gatewaykit_oauth.web.languages import language
+from gatewaykit_oauth.server import clients
+from gatewaykit_oauth.server.model import DEVICE_CODE, ClientSpec, NewClient
+from gatewaykit_oauth.server.settings import OAuthSettings
+from gatewaykit_oauth.signin import links
+from gatewaykit_oauth.signin.credentials import remove_factor
 
+from ..oauth_world import VERIFIER, challenge_of
 from .browser import PASSWORD
+from .chromium import missing, seen, signed_in
 from .conftest import Place
-from .seeding import seeded_gateway
+from .seeding import CLI, SECRETS
 
-HOW = "install Chromium (Debian: chromium) and pip's playwright and axe-playwright-python"
 HOW_NODE = "install Node 20 or newer (Debian: nodejs, npm), then: npm ci --prefix plugins/oauth/tests/node"
 NODE = Path(__file__).resolve().parents[1] / "node"
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 PAGES = {
     "overview": "/admin/",
+    "live": "/admin/live?every=0",
     "keys": "/admin/keys",
     "key-new": "/admin/keys/new",
     "key": "/admin/keys/{key}",
@@ -55,149 +45,98 @@ PAGES = {
     "providers": "/admin/providers",
     "account": "/admin/account",
     "factor": "/admin/account/factor",
+    "grants": "/admin/grants",
+    "device": "/oauth/device",
     "confirm": "/admin/confirm",
     "nothing": "/admin/no-such-page",
 }
 
 
-def missing(tool: str, how: str) -> None:
-    """Skip, unless ``TESTS_REQUIRE`` names the tool."""
-    if tool in os.environ.get("TESTS_REQUIRE", "").split(","):
-        pytest.fail(how)
-    pytest.skip(how)
+Special = Iterator[tuple[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """Debian's Chromium, driven by Playwright."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None or find_spec("playwright") is None or find_spec("axe_playwright_python") is None:
-        missing("chromium", HOW)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
-        yield browser
-        browser.close()
+def registered(place: Place, **spec: Any) -> NewClient:
+    """A program that may ask people for access."""
+    with place.gateway.storage.transaction() as session:  # type: ignore[union-attr]
+        settings = place.gateway.settings.get(OAuthSettings)
+        return clients.create(session, CLI, ClientSpec(**spec), secrets=SECRETS, settings=settings)
 
 
-def keep(page: Any, name: str) -> None:
-    """A picture, where somebody wants it."""
-    if folder := os.environ.get("TESTS_ARTEFACTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+def special(page: Any, place: Place) -> Special:
+    """Pages that have no address of their own, each on the way on which somebody meets it; ``page`` is an admin's."""
+    address = place.address
+    page.goto(f"{address}/admin/keys/new")
+    page.fill("#name", "x")
+    page.fill("#rpm", "many")
+    page.locator("main button[type=submit]").click()
+    yield "key-faulty", page
+    page.fill("#rpm", "")
+    page.locator("main button[type=submit]").click()
+    page.locator("#secret").wait_for()
+    yield "key-secret", page
+    page.goto(f"{address}/admin/users/boris")
+    page.locator("form[action$='/link'] button").click()
+    page.locator("#link").wait_for()
+    yield "user-link", page
+    asked = {"response_type": "code", "scope": "inference usage", "code_challenge": challenge_of(VERIFIER)}
+    program = registered(place, name="Notebook", redirect_uris=("http://127.0.0.1/cb",), access_seconds=31_536_000)
+    where = {"client_id": program.client.id, "redirect_uri": "http://127.0.0.1:9/cb", "code_challenge_method": "S256"}
+    page.goto(f"{address}/oauth/authorize?{httpx.QueryParams({**asked, **where})}")
+    yield "consent", page
+    device = registered(place, name="Terminal", grants=(DEVICE_CODE,))
+    codes = httpx.post(f"{address}/oauth/device", data={"client_id": device.client.id}, trust_env=False).json()
+    page.goto(codes["verification_uri_complete"])
+    yield "device-consent", page
+    page.locator("button[value=allow]").click()
+    yield "device-done", page
+    yield from of_somebody_new(page.context.browser, page, place)
 
 
-def watched(context: Any, address: str) -> tuple[Any, list[str]]:
-    """A page, and all that a browser complains of: refusals by policy, faults of scripts, requests to elsewhere."""
-    page, complaints = context.new_page(), list[str]()
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "request",
-        lambda request: None if request.url.startswith((address, "data:")) else complaints.append(request.url),
-    )
-
-    def said(message: Any) -> None:
-        if message.type in {"error", "warning"} and "status of" not in message.text:
-            complaints.append(message.text)
-
-    page.on("console", said)
-    return page, complaints
-
-
-def signed_in(context: Any, address: str, name: str = "anna") -> tuple[Any, list[str]]:
-    """A page of somebody who is signed in."""
-    page, complaints = watched(context, address)
-    page.goto(f"{address}/admin/sign-in")
-    page.fill("#name", name)
+def of_somebody_new(browser: Any, admin: Any, place: Place) -> Special:
+    """From the first link over a second factor to a sign-in with it; Boris is as before in the end."""
+    storage: Any = place.gateway.storage
+    shape = {"locale": admin.evaluate("document.documentElement.lang"), "viewport": admin.viewport_size}
+    dark = admin.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    context = browser.new_context(**shape, color_scheme="dark" if dark else "light")
+    page = context.new_page()
+    with storage.transaction() as session:
+        token = links._made(session, None, datetime.now(UTC))
+    page.goto(f"{place.address}/admin/setup/{token}")
+    yield "setup", page
+    page, _ = signed_in(context, place.address, "boris")
+    page.goto(f"{place.address}/admin/account/factor")
+    page.fill("#code", TOTP(page.locator("#factor-secret").inner_text().replace(" ", "")).now())
+    page.locator("main button[type=submit]").click()
+    page.locator("#codes").wait_for()
+    yield "recovery", page
+    page.goto(f"{place.address}/admin/account")
+    yield "account-with-factor", page
+    context.clear_cookies()
+    page.goto(f"{place.address}/admin/sign-in")
+    yield "sign-in", page
+    page.fill("#name", "boris")
     page.fill("#password", PASSWORD)
     page.press("#password", "Enter")
-    page.wait_for_url(f"{address}/admin/")
-    return page, complaints
-
-
-@pytest.mark.parametrize("code", ["en", "ru"])
-def test_a_person_s_way(chromium: Any, tmp_path: Path, code: str) -> None:
-    """From the first link to a key that works, with the copy button, and to one that does not any more."""
-    from playwright.sync_api import Error
-
-    say = language(code).gettext
-    gateway = seeded_gateway(tmp_path)
-    with running(gateway) as address:
-        context = chromium.new_context(locale=code, permissions=["clipboard-read", "clipboard-write"])
-        page, complaints = watched(context, address)
-        page.goto(dict(gateway.greetings(address))["set up"])
-        page.get_by_label(say("Name"), exact=True).fill("first")
-        page.get_by_label(say("Password"), exact=True).fill(PASSWORD)
-        page.get_by_label(say("The password again")).fill(PASSWORD)
-        keep(page, f"setup-{code}")
-        page.get_by_role("button", name=say("Save and sign in")).click()
-        page.wait_for_url(f"{address}/admin/")
-        page.get_by_role("button", name=say("Sign out")).click()
-        page.wait_for_url("**/sign-in**")
-        page.fill("#name", "first")
-        page.fill("#password", PASSWORD)
-        page.locator("main button[type=submit]").click()
-        page.wait_for_url(f"{address}/admin/")
-        page.get_by_role("link", name=say("New key")).first.click()
-        page.get_by_label(say("Name"), exact=True).fill("Reader")
-        page.get_by_role("button", name=say("Make the key")).click()
-        secret = page.locator("#secret").inner_text()
-        page.locator(".secret").get_by_role("button").click()
-        page.locator("#announcement", has_text=say("Copied")).wait_for(state="attached")
-        assert page.evaluate("navigator.clipboard.readText()") == secret
-        keep(page, f"key-secret-{code}")
-        curl = page.locator("#snippet-1").inner_text()
-        answer = subprocess.run(
-            ["bash", "-c", curl.replace("curl ", "curl -s ", 1)], capture_output=True, text=True, timeout=30
-        )
-        assert json.loads(answer.stdout)["choices"][0]["message"]["content"] == "Hello!"
-        page.get_by_role("link", name=say("I have saved it")).click()
-        assert secret not in page.content()
-        with suppress(Error):  # the browser has not kept the answer, and asks whether to send the form again
-            page.go_back()
-            assert secret not in page.content()
-        page.close()
-        page, more = watched(context, address)
-        page.goto(f"{address}/admin/keys?text=Reader")
-        page.get_by_role("link", name="Reader").click()
-        page.get_by_role("link", name=say("Revoke")).click()
-        page.get_by_label(say("Type the name of the key to confirm")).fill("Reader")
-        page.get_by_role("button", name=say("Revoke for good")).click()
-        page.get_by_text(say("The key is revoked.")).wait_for()
-        keep(page, f"key-revoked-{code}")
-        headers = {"authorization": f"Bearer {secret}"}
-        assert httpx.get(f"{address}/v1/models", headers=headers, trust_env=False).status_code == 401
-        context.close()
-    assert complaints + more == []
+    page.wait_for_url("**/admin/code**")
+    yield "code", page
+    with storage.transaction() as session:
+        remove_factor(session, CLI, "boris", datetime.now(UTC))
+    context.close()
 
 
 @pytest.mark.parametrize(("code", "theme"), [("en", "light"), ("ru", "dark")])
 def test_axe_finds_nothing(chromium: Any, place: Place, code: str, theme: str) -> None:
     """On any page, at WCAG 2.2 AA and by best practice; no page is wider than 320 pixels; nothing from elsewhere."""
-    from axe_playwright_python.sync_playwright import Axe
-
     found: dict[str, list[str]] = {}
     context = chromium.new_context(locale=code, color_scheme=theme, viewport={"width": 1280, "height": 900})
     page, complaints = signed_in(context, place.address)
     for name, path in PAGES.items():
         page.goto(place.address + path.format(key=place.keys["Notebook"]))
-        results = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}})
-        faults = [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in results.response["violations"]]
-        keep(page, f"{name}-{code}-{theme}")
-        page.set_viewport_size({"width": 320, "height": 700})
-        if page.evaluate("document.documentElement.scrollWidth") > 320:
-            faults.append("wider than 320 pixels")
-        keep(page, f"{name}-{code}-{theme}-narrow")
-        page.set_viewport_size({"width": 1280, "height": 900})
-        if faults:
-            found[name] = faults
-    page.get_by_role("button", name=re.compile("Sign out|Выйти")).click()
-    page.wait_for_url("**/sign-in**")
-    results = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}})
-    assert [one["id"] for one in results.response["violations"]] == []
+        found[name] = seen(page, f"{name}-{code}-{theme}")
+    for name, met in special(page, place):
+        found[name] = seen(met, f"{name}-{code}-{theme}")
     context.close()
-    assert found == {}
+    assert {name: wrong for name, wrong in found.items() if wrong} == {}
     assert complaints == []
 
 
@@ -210,12 +149,16 @@ def test_html_validate_finds_nothing(chromium: Any, place: Place, tmp_path: Path
     for name, path in PAGES.items():
         answer = page.request.get(place.address + path.format(key=place.keys["Notebook"]))
         (tmp_path / f"{name}.html").write_text(answer.text())
+    for name, met in special(page, place):
+        (tmp_path / f"{name}.html").write_text(f"<!DOCTYPE html>{met.evaluate('document.documentElement.outerHTML')}")
     context.close()
     config = {
         "extends": ["html-validate:standard", "html-validate:a11y"],
         "rules": {
             "no-trailing-whitespace": "off",
             "void-style": "off",
+            "attribute-boolean-style": "off",
+            "attribute-empty-style": "off",
             "long-title": "off",
             "no-inline-style": "error",
         },
@@ -269,3 +212,65 @@ def test_the_list_follows_what_is_typed(chromium: Any, place: Place) -> None:
     assert "Site search" in page.locator("#results").inner_text()
     context.close()
     assert complaints == []
+
+
+def test_the_keyboard_alone_makes_and_revokes_a_key(chromium: Any, place: Place) -> None:
+    """In a narrow window, without scripts: from the list through both forms and back, by Tab, Space and Enter."""
+    context = chromium.new_context(locale="en", java_script_enabled=False, viewport={"width": 320, "height": 640})
+    page, complaints = signed_in(context, place.address)
+
+    def press_on(selector: str, key: str = "Enter") -> None:
+        wanted = page.locator(selector).first
+        for _ in range(80):
+            page.keyboard.press("Tab")
+            if page.locator(f"{selector}:focus").count():
+                assert wanted.bounding_box()["height"] >= 24
+                page.keyboard.press(key)
+                return
+        raise AssertionError(f"Tab does not reach {selector}")
+
+    page.goto(f"{place.address}/admin/keys")
+    press_on("main a[href$='/keys/new']")
+    page.wait_for_url("**/keys/new")
+    press_on("#name", "K")
+    page.keyboard.type("eyboard")
+    press_on("main form.narrow button[type=submit]")
+    assert page.locator("#secret").inner_text().startswith("gk_")
+    press_on("main .actions a.is-main")
+    press_on("main .actions a.is-bad")
+    press_on("#name", "K")
+    page.keyboard.type("eyboard")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**done=revoked")
+    context.close()
+    assert complaints == []
+
+
+def test_the_live_page_renews_itself_while_somebody_looks(chromium: Any, place: Place) -> None:
+    """Every few seconds; not in a tab that is hidden, at once when it is shown again; and it says when it is old."""
+    context = chromium.new_context(locale="en")
+    page, complaints = signed_in(context, place.address)
+    page.clock.install()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "hx-request" in request.headers else None)
+    page.goto(f"{place.address}/admin/live")
+    page.locator("#again").focus()
+    with page.expect_response("**/admin/live?every=5"):
+        page.clock.run_for(5100)
+    page.wait_for_function("document.activeElement.id === 'again'")
+    assert len(asked) == 1
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    page.clock.run_for(30_000)
+    assert len(asked) == 1
+    page.evaluate("delete document.hidden")
+    with page.expect_response("**/admin/live?every=5"):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    assert not page.locator("#stale").is_visible()
+    assert complaints == []
+    context.set_offline(True)
+    page.clock.run_for(5100)
+    page.locator("#stale").wait_for(state="visible")
+    context.set_offline(False)
+    page.clock.run_for(5100)
+    page.locator("#stale").wait_for(state="hidden")
+    context.close()

@@ -16,6 +16,7 @@ from .conftest import Place
 Browse = Callable[..., Browser]
 EVERYBODY = ("/admin/", "/admin/keys", "/admin/keys/new", "/admin/usage", "/admin/account", "/admin/account/factor")
 ADMINS = (
+    "/admin/live",
     "/admin/users",
     "/admin/users/new",
     "/admin/users/boris",
@@ -281,7 +282,7 @@ def test_pages_that_are_not_there(browse: Browse) -> None:
 
 
 def test_the_page_of_providers_tells_how_models_do(browse: Browse, place: Place) -> None:
-    """A model that was asked is there with its circuit, its calls and its failures."""
+    """A model that was asked is there with its circuit, its attempts, its times and its failures."""
     browser = browse("anna")
     _, secret = made(browser, name="Asking")
     asked = httpx.post(
@@ -292,4 +293,4 @@ def test_the_page_of_providers_tells_how_models_do(browse: Browse, place: Place)
     )
     assert asked.status_code == 200
     page = browser.get("/admin/providers")
-    assert re.search(r"GigaChat-2 in use 0 [1-9]\d* 0 \d+\.\d\d s –", page.words), page.words
+    assert re.search(r"GigaChat-2 in use 0 [1-9]\d* [\d.]+ m?s [\d.]+ m?s 0 ", page.words), page.words

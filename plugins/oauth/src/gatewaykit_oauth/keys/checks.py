@@ -12,7 +12,8 @@ import msgspec
 from gatewaykit.errors import BadRequest
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE
 
-from ..words import N_
+from ..faults import Fault
+from ..words import N_, NN_, counted, filled
 from .model import Account, KeyLimits, KeySpec
 
 SCOPES = (INFERENCE, USAGE, KEYS, ADMIN)
@@ -26,13 +27,32 @@ LONGEST_GRACE = timedelta(days=30)
 SHORTEST_ACCESS, LONGEST_ACCESS = 60, 31_536_000
 ACCESS_LIFE = N_("Access tokens live between a minute and a year.")
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+NO_NETWORK = N_("A network is an address, or the first address and a length, as 192.0.2.0/24 or 2001:db8::/32.")
+_HOW_MANY = {
+    "models": NN_(
+        "There must be %(n)s model; '*' stands for all.", "There must be 1 to %(n)s models; '*' stands for all."
+    ),
+    "routes": NN_(
+        "There must be %(n)s route; '*' stands for all.", "There must be 1 to %(n)s routes; '*' stands for all."
+    ),
+}
+_HOW_LONG = {
+    "models": NN_(
+        "The models are of %(n)s printable character, with at most %(stars)s '*'.",
+        "The models are of 1 to %(n)s printable characters, with at most %(stars)s '*'.",
+    ),
+    "routes": NN_(
+        "The routes are of %(n)s printable character, with at most %(stars)s '*'.",
+        "The routes are of 1 to %(n)s printable characters, with at most %(stars)s '*'.",
+    ),
+}
 _account_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}").fullmatch
 _idempotency_key = re.compile(r"[!-~]{1,255}").fullmatch
 
 
 def checked(spec: KeySpec, now: datetime) -> KeySpec:
     """``spec`` with networks in their usual form and without repetitions."""
-    _check_text(spec.name, "name", LONGEST_NAME)
+    _check_name(spec.name)
     _check_note(spec.note)
     if spec.owner is not None:
         check_account_id(spec.owner, "owner")
@@ -56,7 +76,7 @@ def check_account(account: Account) -> None:
     """Raise for the first fault."""
     check_account_id(account.id, "id")
     if account.name:
-        _check_text(account.name, "name", LONGEST_NAME)
+        _check_name(account.name)
     if account.kind not in ("user", "service"):
         raise BadRequest("An account is of kind 'user' or 'service'.", param="kind")
     if account.role not in ("member", "admin"):
@@ -73,7 +93,8 @@ def check_account(account: Account) -> None:
 def check_account_id(account_id: str, field: str) -> None:
     """An account's id is part of names of limits and stands in logs."""
     if account_id.startswith(RESERVED):
-        raise BadRequest(f"An account's id cannot begin with {RESERVED}: clients are called so.", param=field)
+        message = filled("An account's id cannot begin with %(begin)s: clients are called so.", begin=RESERVED)
+        raise Fault(message, param=field)
     if not _account_id(account_id):
         raise BadRequest("An account's id is 1 to 64 letters, digits and any of . _ @ + -.", param=field)
 
@@ -90,40 +111,50 @@ def check_grace(grace: timedelta) -> None:
         raise BadRequest("The old secret can stay valid for 0 seconds to 30 days.", param="grace")
 
 
-def _check_text(text: str, field: str, longest: int) -> None:
-    if not 0 < len(text.strip()) <= len(text) <= longest or not text.isprintable():
-        raise BadRequest(f"The {field} must be 1 to {longest} printable characters.", param=field)
+def _check_name(name: str) -> None:
+    if not 0 < len(name.strip()) <= len(name) <= LONGEST_NAME or not name.isprintable():
+        message = counted(
+            "The name must be %(n)s printable character.",
+            "The name must be 1 to %(n)s printable characters.",
+            LONGEST_NAME,
+        )
+        raise Fault(message, param="name")
 
 
 def _check_note(note: str) -> None:
     if len(note) > LONGEST_NOTE or not note.replace("\n", "").replace("\t", "").isprintable():
-        raise BadRequest(f"The note must be at most {LONGEST_NOTE} printable characters.", param="note")
+        message = counted(
+            "The note must be at most %(n)s printable character.",
+            "The note must be at most %(n)s printable characters.",
+            LONGEST_NOTE,
+        )
+        raise Fault(message, param="note")
 
 
 def _check_scopes(scopes: Sequence[str]) -> None:
     if not scopes or not set(scopes) <= set(SCOPES):
-        raise BadRequest(f"A key has one or more of the scopes {', '.join(SCOPES)}.", param="scopes")
+        message = filled("A key has one or more of the scopes %(scopes)s.", scopes=", ".join(SCOPES))
+        raise Fault(message, param="scopes")
 
 
 def _check_globs(globs: Sequence[str], field: str) -> None:
     if not 0 < len(globs) <= MOST_ENTRIES:
-        raise BadRequest(f"There must be 1 to {MOST_ENTRIES} {field}; '*' stands for all.", param=field)
+        raise Fault(counted(*_HOW_MANY[field], MOST_ENTRIES), param=field)
     for glob in globs:
         if not 0 < len(glob) <= LONGEST_GLOB or not glob.isprintable() or glob.count("*") > MOST_STARS:
-            message = f"The {field} are of 1 to {LONGEST_GLOB} printable characters, with at most {MOST_STARS} '*'."
-            raise BadRequest(message, param=field)
+            raise Fault(counted(*_HOW_LONG[field], LONGEST_GLOB, stars=MOST_STARS), param=field)
         if "[" in glob:
             raise BadRequest("Only '*' and '?' stand for other characters; '[' cannot be used.", param=field)
 
 
 def _networks(networks: Sequence[str]) -> tuple[str, ...]:
     if len(networks) > MOST_ENTRIES:
-        raise BadRequest(f"There can be at most {MOST_ENTRIES} networks.", param="networks")
+        message = counted("There can be at most %(n)s network.", "There can be at most %(n)s networks.", MOST_ENTRIES)
+        raise Fault(message, param="networks")
     try:
         return tuple(dict.fromkeys(str(ipaddress.ip_network(network)) for network in networks))
     except ValueError:
-        message = "A network is an address, or the first address and a length, as 192.0.2.0/24 or 2001:db8::/32."
-        raise BadRequest(message, param="networks") from None
+        raise BadRequest(NO_NETWORK, param="networks") from None
 
 
 def _check_moment(moment: datetime, now: datetime) -> None:

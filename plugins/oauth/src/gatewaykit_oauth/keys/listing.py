@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 
 from gatewaykit.errors import BadRequest
 
+from ..faults import Fault
 from ..tables import KeyRow, SecretRow
+from ..words import counted, filled
 from .model import ApiKey, Page, Sort, Status
 from .rows import as_keys
 
@@ -47,9 +49,10 @@ def find(
     """
     now = now or datetime.now(UTC)
     if sort.removeprefix("-") not in _SORTS:
-        raise BadRequest(f"Keys can be ordered by {', '.join(_SORTS)}, each also with '-' before it.", param="sort")
+        message = filled("Keys can be ordered by %(orders)s, each also with '-' before it.", orders=", ".join(_SORTS))
+        raise Fault(message, param="sort")
     if not 1 <= limit <= MOST_ITEMS:
-        raise BadRequest(f"A list has 1 to {MOST_ITEMS} items.", param="limit")
+        raise Fault(counted("A list has %(n)s item.", "A list has 1 to %(n)s items.", MOST_ITEMS), param="limit")
     query = _filtered(select(KeyRow), owner, status, text, now)
     rows = list(session.scalars(_ordered(query, sort, after).limit(limit + 1)))
     shown = rows[:limit]

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gatewaykit.errors import PermissionDenied
 from gatewaykit.limits import Limit
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, Principal
 
+from ..faults import Refusal
+from ..words import filled
 from .checks import SCOPES
 from .globs import covers
 from .model import Actor, KeySpec
@@ -38,7 +39,7 @@ def manages(actor: Actor, owner: str | None) -> bool:
 def require_managing(holder: Holder) -> None:
     """Raise unless the holder may manage keys at all."""
     if not holder.principal.scopes & {KEYS, ADMIN}:
-        raise PermissionDenied(f"This needs the scope {KEYS!r}, which this key does not have.")
+        raise Refusal(filled("This needs the scope '%(scope)s', which this key does not have.", scope=KEYS))
 
 
 def require_covered(holder: Holder, spec: KeySpec, shared: Sequence[Limit]) -> None:
@@ -59,7 +60,8 @@ def require_covered(holder: Holder, spec: KeySpec, shared: Sequence[Limit]) -> N
     }
     for field, is_refused in refused.items():
         if is_refused:
-            raise PermissionDenied(f"A key cannot allow more than the one that makes it: {field}.", param=field)
+            message = filled("A key cannot allow more than the one that makes it: %(field)s.", field=field)
+            raise Refusal(message, param=field)
 
 
 def _scopes(principal: Principal) -> set[str]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
 
-from ..words import N_, NN_
+from ..words import N_, NN_, Filled
 
 DOMAIN = "gatewaykit_oauth"
 LANGUAGES = {"en": "English", "ru": "Русский"}
@@ -62,6 +62,13 @@ class Language:
         """The form for this number, with ``%(n)s`` replaced by it."""
         return self.catalogue.ngettext(one, many, number) % {"n": self.number(number)}
 
+    def filled(self, words: Filled) -> str:
+        """What a service says of this and that, with its numbers as this language writes them."""
+        given = {name: self.number(value) if isinstance(value, int) else value for name, value in words.given.items()}
+        if words.many is None:
+            return self.gettext(words.text) % given
+        return self.catalogue.ngettext(words.text, words.many, words.number) % given
+
     def number(self, value: int) -> str:
         """With marks between thousands; those of four digits have none in Russian."""
         if self.code == "ru" and abs(value) < 10_000:
@@ -75,6 +82,22 @@ class Language:
                 return f"{value / size:.3g}".replace(".", self.decimal) + unit
         return self.number(value)
 
+    def seconds(self, value: float) -> str:
+        """A length of time: three digits, and the unit that suits it."""
+        if value < 1:
+            return self.gettext("%(n)s ms") % {"n": f"{value * 1000:.3g}".replace(".", self.decimal)}
+        if value < 100:
+            return self.gettext("%(n)s s") % {"n": f"{value:.3g}".replace(".", self.decimal)}
+        return self.gettext("%(n)s min") % {"n": self.number(round(value / 60))}
+
+    def size(self, value: float) -> str:
+        """Bytes, in mebibytes."""
+        return self.gettext("%(n)s MiB") % {"n": self.number(round(value / 2**20))}
+
+    def share(self, value: float) -> str:
+        """A part of 1, in hundredths."""
+        return f"{value * 100:.3g}".replace(".", self.decimal) + ("\u00a0%" if self.code == "ru" else "%")
+
     def money(self, micros: int, currency: str) -> str:
         """An amount in micro-units: two decimals, or as many as it takes to show what is smaller than that."""
         whole, rest = divmod(abs(micros), 10**6)
@@ -84,6 +107,11 @@ class Language:
             whole, decimals = whole + 1, "00"
         sign = "−" if micros < 0 else ""
         return f"{sign}{self.number(whole)}{self.decimal}{decimals}\u00a0{SYMBOLS.get(currency, currency)}"
+
+    def about(self, amount: float, currency: str) -> str:
+        """An amount in units of the currency, to two digits where it is less than one."""
+        micros = round(amount * 10**6)
+        return self.money(micros if micros >= 10**6 else round(micros, 2 - len(str(micros))), currency)
 
     def date(self, moment: datetime) -> str:
         """A day, in UTC."""

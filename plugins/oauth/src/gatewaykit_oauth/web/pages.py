@@ -11,6 +11,7 @@ from gatewaykit.errors import NotFound
 from . import account, audit_log, key_changes, key_lists, providers, usage, users
 from .entering import entering_routes
 from .identity import identity_routes
+from .live.page import show_live
 from .site import OpenPage, Site, redirect, sign_in_first, signed_in
 from .static import PREFIX, static_file
 
@@ -23,6 +24,7 @@ def page_routes(site: Site) -> list[Route]:
         *entering_routes(site),
         *identity_routes(site),
         _read("/", site.page(usage.show_overview)),
+        _read("/live", site.page(show_live, admin=True, polled=True)),
         _read("/usage", site.page(usage.show_usage)),
         _read("/providers", site.page(providers.show_providers, admin=True)),
         _read("/audit", site.page(audit_log.show_audit, admin=True)),

@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatewaykit.protocols import GatewayContext
-
 from ..signin.sessions import Session
+from .live.standing import Target, targets
+from .live.sums import Sums
 from .rendering import render
 from .site import site_of
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """How a model of a provider does, as the process that answers the page has seen it.
-
-    ``seconds`` is what an answer, or its first word in a stream, is expected to take now.
-    """
-
-    model: str
-    circuit: str
-    in_flight: int
-    calls: int
-    failures: int
-    seconds: float | None
-    last_error: str | None
-
-
 async def show_providers(request: Request, session: Session) -> Response:
-    """All of them."""
+    """All of them, each with those of its models that were asked or that the configuration names."""
     site = site_of(request)
-    return render(request, "providers.html", offers=await site.models.offers(), seen=seen(site.desk.gateway))
-
-
-def seen(gateway: GatewayContext) -> Mapping[str, list[Seen]]:
-    """The models that have been asked, or that the configuration names, by provider."""
-    now, found = time.monotonic(), dict[str, list[Seen]]()
-    for state in sorted(gateway.targets.all(), key=lambda state: str(state.target)):
-        seconds = max(state.first_event.expected(now), state.whole.expected(now)) if state.calls else None
-        found.setdefault(state.target.provider, []).append(
-            Seen(
-                state.target.model,
-                state.circuit,
-                state.in_flight,
-                state.calls,
-                state.failures,
-                seconds,
-                state.last_error,
-            )
-        )
-    return found
+    found = targets(Sums(await site.desk.gateway.tally.read()))
+    offers = await site.models.offers()
+    by_provider: Mapping[str, Sequence[Target]] = {
+        offer.provider: [target for target in found if target.provider == offer.provider] for offer in offers
+    }
+    return render(request, "providers.html", offers=offers, targets=by_provider)

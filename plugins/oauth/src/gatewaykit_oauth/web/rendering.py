@@ -77,6 +77,7 @@ class Frame(Protocol):
 
 NAVIGATION = (
     Entry("/admin/", N_("Overview"), "overview"),
+    Entry("/admin/live", N_("Live"), "pulse", for_admins=True),
     Entry("/admin/keys", N_("API keys"), "key"),
     Entry("/admin/usage", N_("Usage"), "chart"),
     Entry("/admin/users", N_("Users"), "users", for_admins=True),
@@ -175,6 +176,6 @@ def _environment(code: str) -> Environment:
         extensions=["jinja2.ext.i18n"],
     )
     environment.install_gettext_translations(chosen.catalogue, newstyle=True)  # type: ignore[attr-defined]
-    for name in ("number", "money", "date", "moment", "ago", "short"):
+    for name in ("number", "money", "date", "moment", "ago", "short", "seconds", "size", "share", "about"):
         environment.filters[name] = getattr(chosen, name)
     return environment

@@ -18,6 +18,7 @@ from gatewaykit.errors import ClientGone, GatewayError, InternalError, NotFound,
 from gatewaykit.guarding import incoming_of
 from gatewaykit.protocols import GatewayContext
 
+from ..faults import Fault, Refusal
 from ..keys.api_base import Desk
 from ..keys.model import Actor
 from ..server.pace import Pace
@@ -29,6 +30,7 @@ from ..signin.sessions import Lives, Session
 from ..words import N_
 from .forms import believed_form
 from .languages import LANGUAGES, language, preferred
+from .live.samples import Samples
 from .models import Models
 from .rendering import SESSION, SITE, THEMES, Entry, prepare, render
 from .safety import (
@@ -51,6 +53,7 @@ Page = Callable[[Request, Session], Awaitable[Response]]
 SIGN_IN = "/admin/sign-in"
 _sites: WeakKeyDictionary[GatewayContext, Site]
 _READING = {"GET", "HEAD"}
+_POLLED = "gatewaykit_oauth.polled"
 logger = logging.getLogger(__name__)
 
 
@@ -68,6 +71,7 @@ class Site:
         self.identity_providers = identity_providers(desk.gateway.settings.get(OAuthSettings))
         self.pace = Pace()
         self.entries: list[Entry] = []
+        self.samples = Samples()
         self._prepared = False
         _sites[desk.gateway] = self
 
@@ -108,14 +112,16 @@ class Site:
 
         return answered
 
-    def page(self, endpoint: Page, *, admin: bool = False, fresh: bool = False) -> OpenPage:
+    def page(self, endpoint: Page, *, admin: bool = False, fresh: bool = False, polled: bool = False) -> OpenPage:
         """A Starlette endpoint for those who are signed in; others sign in first, and then come back.
 
         ``admin``: for admins only; to others the page does not exist. ``fresh``: the password must have been given
-        lately, and is asked for again where it was not.
+        lately, and is asked for again where it was not. ``polled``: the page's script asks again and again, which is
+        no sign that somebody is there: the session ends as if it did not.
         """
 
         async def inner(request: Request) -> Response:
+            request.scope[_POLLED] = polled and request.headers.get("hx-request") == "true"
             session = await signed_in(request)
             if session is None:
                 return sign_in_first(request)
@@ -181,6 +187,11 @@ def site_of(request: Request) -> Site:
     return site
 
 
+def is_polled(request: Request) -> bool:
+    """Whether a script asks, by itself."""
+    return bool(request.scope.get(_POLLED))
+
+
 async def signed_in(request: Request) -> Session | None:
     """Who is signed in at this browser. For endpoints of :meth:`Site.page` and :meth:`Site.open_page`."""
     if SESSION in request.scope:
@@ -193,7 +204,7 @@ async def signed_in(request: Request) -> Session | None:
         session = await site.desk.read(lambda database: sessions.find(database, token, site.lives, now))
     if session is not None and session.pending:
         session = None
-    elif session is not None and sessions.is_due(session, now):
+    elif session is not None and not is_polled(request) and sessions.is_due(session, now):
         known, client = session, incoming_of(request).client
         await site.desk.note(lambda database: sessions.touch(database, known, client, now))
     request.scope[SESSION] = session
@@ -254,11 +265,13 @@ def _back(request: Request) -> str:
 
 def said(request: Request, error: GatewayError) -> str:
     """The message of an error, in the language of the browser."""
-    chosen = language(site_of(request).language_of(request))
-    if chosen.knows(error.message):
-        return chosen.gettext(error.message)
+    chosen, message = language(site_of(request).language_of(request)), error.message
     if isinstance(error, PermissionDenied) and error.param:
         return chosen.gettext(_TOO_MUCH)
+    if isinstance(error, Fault | Refusal):
+        return chosen.filled(error.words)
+    if chosen.knows(message):
+        return chosen.gettext(message)
     return chosen.gettext(_GENERAL.get(error.status, _GENERAL[500]))
 
 

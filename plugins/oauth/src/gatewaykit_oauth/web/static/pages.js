@@ -50,6 +50,20 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// Numbers that renew themselves rest while nobody looks at them, and say when they are old.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (document.hidden && event.target.matches("[data-polls]")) event.preventDefault();
+});
+document.addEventListener("visibilitychange", () => {
+  const polling = document.querySelector("[data-polls]");
+  if (polling && !document.hidden) htmx.trigger(polling, "seen");
+});
+for (const [name, stale] of [["htmx:afterSwap", false], ["htmx:sendError", true], ["htmx:responseError", true]]) {
+  document.addEventListener(name, (event) => {
+    if (event.target.matches("[data-polls]")) document.getElementById("stale").hidden = !stale;
+  });
+}
+
 // A form is sent once, however often its button is pressed.
 document.addEventListener("submit", (event) => {
   const form = event.target;
