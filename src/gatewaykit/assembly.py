@@ -275,12 +275,22 @@ def _parts(
                 for item in authenticators
                 if _overrides(item, Authenticator, "challenge")
             ),
+            tuple(
+                isolate_async(item, item.look_up, timeouts.hook, costs)
+                for item in authenticators
+                if _overrides(item, Authenticator, "look_up")
+            ),
         ),
         limiters=tuple(isolate_limiter(item, timeouts.hook, costs) for item in limiters),
         standings=tuple(
             isolate_async(item, item.standings, timeouts.hook, costs)
             for item in limiters
             if _overrides(item, Limiter, "standings")
+        ),
+        forecasts=tuple(
+            isolate_async(item, item.foretell, timeouts.hook, costs)
+            for item in limiters
+            if _overrides(item, Limiter, "foretell")
         ),
         routes=tuple(isolate(item, item.route, lambda call: (), costs) for item in routers),
         catalogues=tuple(isolate_async(item, item.models, timeouts.hook, costs) for item in routers),

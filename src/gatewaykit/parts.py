@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gatewaykit.admission import Door
-from gatewaykit.limits import Standing
+from gatewaykit.limits import Forecast, Standing
 from gatewaykit.protocols import Dialect, Permit, Proceed
 from gatewaykit.relay import OnEvent, OnReply
 from gatewaykit.types import Call, CallRecord, Model, Principal, Target
@@ -33,6 +33,7 @@ class Parts:
     door: Door
     limiters: tuple[Callable[[Call], Awaitable[Permit | None]], ...]
     standings: tuple[Callable[[Principal], Awaitable[Sequence[Standing] | None]], ...]
+    forecasts: tuple[Callable[[Call], Awaitable[Sequence[Forecast] | None]], ...]
     routes: tuple[Callable[[Call], Sequence[Target]], ...]
     catalogues: tuple[Callable[[Call], Awaitable[Sequence[Model] | None]], ...]
     on_request: tuple[Callable[[Call], None], ...]

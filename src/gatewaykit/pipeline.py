@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from gatewaykit.admission import denied, matches, require
+from gatewaykit.admission import matches, require, require_model
 from gatewaykit.errors import (
     BodyTooLarge,
     ClientGone,
@@ -120,9 +120,7 @@ class Pipeline:
         """Find targets. Only a model that this principal may use is looked for."""
         if isinstance(call.request, ModelsRequest):
             return
-        if not matches(call.principal.models, call.request.model):
-            message = f"This key has no access to the model {call.request.model!r}."
-            raise denied(call.principal, message, param="model")
+        require_model(call.principal, call.request.model)
         for route in self._parts.routes:
             call.targets = tuple(route(call))
             if call.targets:

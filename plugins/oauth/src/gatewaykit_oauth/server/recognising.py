@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from gatewaykit.limits import Limit
+from gatewaykit.protocols import Known
 from gatewaykit.types import Principal
 
 from ..changes.feed import newest_change
@@ -84,6 +85,18 @@ def recognise_token(
             account=grant.account,
         ),
     )
+
+
+def look_up_grant(session: Session, id: str, scopes: Scopes, challenge: str, now: datetime) -> Known | None:  # noqa: A002
+    """The grant of this id: whom its tokens stand for, if they have all scopes that it gives."""
+    grant = session.get(GrantRow, id)
+    client = session.get(ClientRow, grant.client) if grant is not None else None
+    if grant is None or client is None:
+        return None
+    owner = grant.account if grant.account is not None else client.owner
+    account = session.get(AccountRow, owner) if owner is not None else None
+    bars = "" if usable(session, grant, now, now) is not None else "ended"
+    return Known(_principal(grant, client.name, account, grant.scopes, scopes, challenge), bars)
 
 
 def _fetch(session: Session, jti: str) -> None:
