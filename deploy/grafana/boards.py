@@ -104,6 +104,8 @@ PROVIDERS = Board(
                   (rate(m.RETRIES, f"{P}, gen_ai_response_model", CALLS_OF), "{{gen_ai_provider_name}}/{{gen_ai_response_model}}")),
             graph("Hedges", "reqps", "Second targets that were begun beside a silent first one, and those that were quicker.",
                   (rate(m.HEDGES, "gatewaykit_result"), "{{gatewaykit_result}}")),
+            graph("Copies for mirrors", "reqps", "Answered, failed, or left out because too many were on their way.",
+                  (rate(m.MIRRORED, f"{P}, gen_ai_response_model, gatewaykit_result", CALLS_OF), "{{gen_ai_provider_name}}/{{gen_ai_response_model}} {{gatewaykit_result}}")),
             graph("Attempts under way", "short", "Streams until their end.",
                   (now(m.ATTEMPTS_ACTIVE, f"{P}, gen_ai_response_model", where=CALLS_OF), "{{gen_ai_provider_name}}/{{gen_ai_response_model}}")),
             graph("Breakers", "short", "0 closed, 0.5 trying, 1 open.",

@@ -60,7 +60,7 @@ class Gateway:
         self.redis = find_redis(self._registry, self.settings)
         self.targets = make_targets(self.settings)
         self._assembly = assemble(self._registry, self.settings, self, self._providers, self._routers)
-        self._pipeline = Pipeline(self._assembly.parts)
+        self._pipeline = Pipeline(self._assembly.parts, self._assembly.awake())
         self._live = Live(self.settings.get(ServerSettings).tls_certfile)
 
     @property
@@ -154,6 +154,7 @@ class Gateway:
         :class:`~gatewaykit.errors.ConfigError` with every fault; then nothing has changed.
         """
         self.settings, reloaded = reload(self._registry, self._sources, self.settings, self._assembly)
+        self._pipeline.on_request = self._assembly.awake()
         for section in reloaded.wait:
             logger.warning("[%s] has changed, and is in force after a restart", section)
         logger.info("read the configuration again; changed: %s", ", ".join(reloaded.in_force) or "nothing")

@@ -28,7 +28,9 @@ class TimeLimits:
 
 @dataclass(frozen=True)
 class Parts:
-    """Every hook of the request's way, in order. ``around`` is the prebuilt chain of all around-calls."""
+    """Every hook of the request's way, in order, but for ``on_request``, of which some may be idle. ``around`` is the
+    prebuilt chain of all around-calls.
+    """
 
     door: Door
     limiters: tuple[Callable[[Call], Awaitable[Permit | None]], ...]
@@ -36,7 +38,6 @@ class Parts:
     forecasts: tuple[Callable[[Call], Awaitable[Sequence[Forecast] | None]], ...]
     routes: tuple[Callable[[Call], Sequence[Target]], ...]
     catalogues: tuple[Callable[[Call], Awaitable[Sequence[Model] | None]], ...]
-    on_request: tuple[Callable[[Call], None], ...]
     on_event: OnEvent | None
     on_reply: tuple[OnReply, ...]
     around: Callable[[Proceed], Proceed]

@@ -12,6 +12,9 @@ its kind. All of them may declare, as class or instance attributes:
     the object were not there.
 ``deadline``
     seconds that an asynchronous hook may wait; the setting ``timeouts.hook`` is the default.
+``idle``
+    true while the object has nothing to do: a transform's ``on_request`` is left out then, and costs nothing. It is
+    looked at when the gateway is put together and after each reload.
 ``lifespan``
     a method that returns an asynchronous context manager, entered when the gateway starts and left when it stops.
 ``readings``

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from gatewaykit import ConfigError, ContentBlocked, ContextTooLong, Gateway, ProviderUnavailable, ProviderUnpaid
+from gatewaykit import (
+    ConfigError,
+    ContentBlocked,
+    ContextTooLong,
+    Gateway,
+    ProviderUnavailable,
+    ProviderUnpaid,
+    Target,
+)
+from gatewaykit.metrics.names import MIRRORED, RESULT
 from gatewaykit.testing import KEY, FakeProvider, gateway_client, make_gateway, plugin_of, until
 
 URL = "/v1/chat/completions"
@@ -169,6 +178,30 @@ async def test_a_share_of_nothing_is_no_copy(scripted: Any, ask: Any) -> None:
             await client.post(URL, json={**ask, "model": "busy"})
         await until(lambda: len(copy.calls) == MOST_COPIES)
         gate.set()
+
+
+async def test_the_first_mirror_may_come_with_a_reload(scripted: Any, ask: Any, tmp_path: Path) -> None:
+    """Until then requests do not meet it at all; and what became of its copies is told to operators and in the metrics."""
+    copy = scripted("two", None, ProviderUnavailable())
+    router = {"models": {"smart": to("one/m")}, "file": str(tmp_path / "routes.json")}
+    gateway = gateway_of([scripted("one"), copy], router)
+    async with gateway_client(gateway) as client:
+        assert gateway._pipeline.on_request == ()
+        assert (await client.get("/api/admin/providers", headers=AS_OPERATOR)).json()["mirrors"] == []
+        mirrored = to("one/m", mirror={"to": "two/copy"})
+        await client.put(MANAGED + "smart", json=mirrored, headers=AS_OPERATOR)
+        for _ in range(2):
+            assert await target_of(client, ask) == "one/m"
+        counts = gateway.routers["models"].copies[Target("two", "copy")]
+        await until(lambda: (counts.answered, counts.failed) == (1, 1))
+        shown = (await client.get("/api/admin/providers", headers=AS_OPERATOR)).json()["mirrors"]
+        assert shown == [{"target": "two/copy", "answered": 1, "failed": 1, "left_out": 0}]
+        measured = {
+            reading.labels[RESULT]: reading.value for reading in gateway.readings() if reading.metric is MIRRORED
+        }
+        assert measured == {"answered": 1, "failed": 1, "left_out": 0}
+        await client.delete(MANAGED + "smart", headers=AS_OPERATOR)
+        assert gateway._pipeline.on_request == ()
 
 
 # Faults

@@ -188,6 +188,12 @@ HEDGES = Metric(
     "gatewaykit.hedges", "counter", "{attempt}",
     "Second targets that were begun beside a silent first one, and those of them that were quicker.", (RESULT,),
 )  # fmt: skip
+MIRRORED = Metric(
+    "gatewaykit.mirror.copies", "counter", "{call}",
+    "Copies of calls for a mirror, by what became of them: answered, failed, or left out because too many were on "
+    "their way.",
+    (PROVIDER, ANSWERED, RESULT),
+)  # fmt: skip
 ATTEMPTS_ACTIVE = Metric(
     "gatewaykit.attempts.active", "updown", "{attempt}", "Attempts that are going on, streams until their end.",
     (PROVIDER, ANSWERED),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
@@ -96,8 +97,11 @@ class Admin:
             name: {"balance": round(budget.balance, 1), "taken": budget.taken, "refused": budget.refused}
             for name, budget in (("retries", targets.budget), ("hedging", targets.hedging))
         }
+        mirrors = [{"target": str(target), **asdict(copies)} for target, copies in self._router.copies.items()]
         data = [{"provider": name, "targets": lines} for name, lines in known.items()]
-        return answer({"object": "providers", "data": data, "attempts": attempts, "budgets": budgets})
+        return answer(
+            {"object": "providers", "data": data, "attempts": attempts, "budgets": budgets, "mirrors": mirrors}
+        )
 
     async def explain(self, request: Request, principal: Principal) -> Response:
         """``POST /api/admin/routes/explain``: where a request would go, and why; nobody is called."""

@@ -69,6 +69,11 @@ class Table:
     entries: Mapping[str, Entry]
     rules: tuple[Rule, ...] = ()
 
+    @property
+    def mirrored(self) -> frozenset[Target]:
+        """Those that get copies."""
+        return frozenset(entry.mirror.target for entry in self.entries.values() if entry.mirror is not None)
+
 
 def make_table(settings: RouterSettings, providers: Iterable[str], targets: Targets, book: PriceBook) -> Table:
     """The table of ``settings``. Raises :class:`~gatewaykit.errors.ConfigError` when it names what is not there."""
