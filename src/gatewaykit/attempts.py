@@ -132,7 +132,7 @@ class Attempts:
         probe = state.breaker is not None and state.breaker.begin(began)
         state.in_flight += 1
         state.calls += 1
-        deadline = Deadline(target.first_event or self._first_event)
+        deadline = Deadline(self._patience(target, call.request.stream))
         try:
             provider = self._providers[target.provider]
             for hook in self._on_attempt:
@@ -230,6 +230,13 @@ class Attempts:
                     course.failed(target, again)
                     raise
         raise AssertionError("stamina returns or raises")
+
+    def _patience(self, target: Target, stream: bool) -> float:
+        """Seconds until ``target`` must have begun to answer; one that answers in one piece is through by then."""
+        first, whole = target.first_event or self._first_event, target.whole_call
+        if whole is None:
+            return first
+        return min(first, whole) if stream else whole
 
     def _allows(self, call: Call, error: GatewayError) -> bool:
         """Whether one more try is left to this call, and to all together; without, clients are told not to try."""

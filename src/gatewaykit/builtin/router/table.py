@@ -115,6 +115,8 @@ def _target(row: TargetTable, stops: frozenset[str], hedge: Hedge | None) -> Tar
     return replace(
         place(row.to),
         first_event=row.first_event,
+        between_events=row.between_events,
+        whole_call=row.whole_call,
         parameters=row.parameters,
         context=row.context,
         stops=stops,
