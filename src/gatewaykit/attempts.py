@@ -29,7 +29,7 @@ from gatewaykit.errors import (
 from gatewaykit.folding import fold
 from gatewaykit.hedging import CANCELLED, Hedging
 from gatewaykit.protocols import Provider
-from gatewaykit.retries import RETRY_COUNT, RetryRules
+from gatewaykit.retries import RETRY_COUNT, RetryRules, stamina
 from gatewaykit.stepping import closing
 from gatewaykit.targets import Targets, TargetState
 from gatewaykit.types import EMPTY, Attempt, Call, EmbeddingsRequest, Event, ModelsRequest, Reply, Target
@@ -202,8 +202,6 @@ class Attempts:
         error, call = course.verdict(_now()), course.call
         if not self._rules.attempts or not course.may_pass:
             raise error
-        import stamina
-
         known: GatewayError | None = error
         asked = 0
 
@@ -216,7 +214,8 @@ class Attempts:
             self._targets.retries += 1
             return seconds
 
-        async for attempt in stamina.retry_context(on=pause, attempts=self._rules.attempts + 1, timeout=None):
+        tries = (await stamina()).retry_context(on=pause, attempts=self._rules.attempts + 1, timeout=None)
+        async for attempt in tries:
             with attempt:
                 if known is not None:
                     failure, known = known, None

@@ -6,9 +6,8 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias, TypeVar
 
-import stamina
-
 from gatewaykit.errors import GatewayError, ProviderUnavailable
+from gatewaykit.retries import stamina
 
 from .errors import Refused
 from .tls import explained
@@ -60,7 +59,7 @@ class Retries:
                 return False
             return may_retry(_public(error)) and seconds
 
-        async for attempt in stamina.retry_context(on=wait, attempts=self._most + 1, timeout=None):
+        async for attempt in (await stamina()).retry_context(on=wait, attempts=self._most + 1, timeout=None):
             with attempt:
                 if known is not None:
                     failure, known = known, None
