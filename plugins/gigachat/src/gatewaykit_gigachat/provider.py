@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from gatewaykit.errors import BadRequest, GatewayError, ProviderBadAnswer, ProviderTimeout
+from gatewaykit.errors import BadRequest, GatewayError, NotFound, ProviderBadAnswer, ProviderTimeout
 from gatewaykit.http import HttpStream
 from gatewaykit.limiting import Backend
 from gatewaykit.metrics import Reading
@@ -20,7 +20,7 @@ from gatewaykit.protocols import Provider
 from gatewaykit.types import Batch, Call, ChatRequest, ContentPart, Event, Model, Reply, Target, Vector
 
 from .api import authorization_header, json_object
-from .attachments import Attachments
+from .attachments import Attachments, named_files
 from .connection import Connection, naming_secret, retries_of, trust
 from .convert import AnswerReader, Translation, translate
 from .credentials import authorized
@@ -200,20 +200,31 @@ class GigaChat(Provider):
 
     async def _run(self, call: Call, target: Target, send: Send[T], *, streamed: bool) -> T:
         """What ``send`` gets at one of the credentials, with retries."""
-        text = self._translated(call, target, NO_FILES, streamed) if _is_text(call.chat) else None
+        if _is_text(call.chat):
+            text = self._translated(call, target, NO_FILES, streamed)
+            return await self._placed(call, target, lambda lease: self._send(call, target, text, send, lease))
+        named, owner, files = named_files(call.chat), client_id(call.principal.tenant), self._pool().files
+        several = len(self._members) > 1
+        only = await files.of_all(named, owner) if named and several else None
+        try:
+            return await self._placed(
+                call, target, lambda lease: self._with_files(call, target, send, lease, streamed), only
+            )
+        except NotFound:
+            files.forget(named, owner)
+            raise
 
-        async def use(lease: Lease) -> T:
-            if text is not None:
-                return await self._send(call, target, text, send, lease)
-            return await self._with_files(call, target, send, lease, streamed)
-
-        return await self._placed(call, target, use)
-
-    async def _placed(self, call: Call, target: Target, use: Callable[[Lease], Awaitable[T]]) -> T:
-        """What ``use`` makes of a place at one of the credentials, with retries."""
+    async def _placed(
+        self,
+        call: Call,
+        target: Target,
+        use: Callable[[Lease], Awaitable[T]],
+        only: frozenset[str] | None = None,
+    ) -> T:
+        """What ``use`` makes of a place at one of the credentials, or at one of ``only`` these, with retries."""
         pool = self._pool()
         key = call.principal.id
-        ask = Ask(key, target.model, self._weights.get(key, 1.0))
+        ask = Ask(key, target.model, self._weights.get(key, 1.0), only)
 
         async def once() -> T:
             ask.tried.clear()

@@ -23,6 +23,7 @@ from gatewaykit.metrics.names import QUEUE_WAIT
 
 from ..errors import Refused
 from .member import Member
+from .owners import FileOwners
 from .queue import FairQueue, Full
 from .seats import Ask, Lease, PoolBusy, Waiter
 from .slots import LocalSlots, Slots
@@ -48,7 +49,7 @@ class QueueBounds:
 
 
 class Pool:
-    """Places at ``members``, counted by ``slots`` beyond this process."""
+    """Places at ``members``, counted by ``slots`` beyond this process. ``files`` knows whose they are."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Pool:
         times: WatchTimes | None = None,
     ) -> None:
         self.members = tuple(members)
+        self.files = FileOwners(self.members)
         self._bounds = bounds or QueueBounds()
         self._slots = slots or LocalSlots()
         self._queue: FairQueue[Waiter] = FairQueue(self._bounds.longest, self._bounds.longest_line)
@@ -131,13 +133,19 @@ class Pool:
             with suppress(asyncio.CancelledError):
                 await self._serving
         await self._watcher.aclose()
+        await self.files.aclose()
         await self._slots.aclose()
 
     # choosing
 
+    def _eligible(self, ask: Ask) -> Sequence[Member]:
+        """Those that can serve a call at all, well or badly."""
+        only = ask.only
+        return self.members if only is None else [member for member in self.members if member.name in only]
+
     def _candidates(self, ask: Ask) -> Sequence[Member]:
         """Where a call may go: where it is well placed; if nowhere, where it was not yet; or else anywhere."""
-        members = self.members
+        members = self._eligible(ask)
         if len(members) == 1:
             return members
         untried = [member for member in members if member.name not in ask.tried]
@@ -177,7 +185,8 @@ class Pool:
         its_own = member.failed(ask.model, error)
         self._watcher.look_after(member)
         ask.tried.add(member.name)
-        return its_own and any(other.name not in ask.tried and other.is_of_use(ask.model) for other in self.members)
+        others = (other for other in self._eligible(ask) if other.name not in ask.tried)
+        return its_own and any(other.is_of_use(ask.model) for other in others)
 
     # giving and taking back
 
