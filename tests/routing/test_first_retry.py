@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-PROGRAM = '''
+PROGRAM = """
 import asyncio, json, sys, threading
 from gatewaykit import Finished, Provider, ProviderUnavailable, TextDelta
 from gatewaykit.testing import gateway_client, make_gateway, plugin_of
@@ -43,7 +43,7 @@ async def main():
 
 sys.meta_path.insert(0, Watch())
 asyncio.run(main())
-'''
+"""
 
 
 def test_it_is_imported_by_the_first_retry_and_off_the_loop() -> None:
