@@ -6,8 +6,8 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias, TypeVar
 
+from gatewaykit.attempts.retries import stamina
 from gatewaykit.errors import GatewayError, ProviderUnavailable
-from gatewaykit.retries import stamina
 
 from .errors import Refused
 from .tls import explained

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gatewaykit.attempts.targets import Targets, TargetState
 from gatewaykit.builtin.router.conditions import prompt_tokens
 from gatewaykit.builtin.router.router import ModelRouter
 from gatewaykit.builtin.router.table import CODES, Entry
@@ -14,7 +15,6 @@ from gatewaykit.errors import GatewayError, ProviderUnavailable, QuotaExhausted,
 from gatewaykit.limits import Forecast
 from gatewaykit.pricing import PriceBook, money_text
 from gatewaykit.protocols import Known
-from gatewaykit.targets import Targets, TargetState
 from gatewaykit.types import Call, Target
 
 Document = dict[str, Any]
