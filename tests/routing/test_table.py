@@ -181,7 +181,7 @@ async def test_a_share_of_nothing_is_no_copy(scripted: Any, ask: Any) -> None:
 
 
 async def test_the_first_mirror_may_come_with_a_reload(scripted: Any, ask: Any, tmp_path: Path) -> None:
-    """Until then requests do not meet it at all; and what became of its copies is told to operators and in the metrics."""
+    """Until then requests do not meet it at all; what became of its copies is told to operators and in the metrics."""
     copy = scripted("two", None, ProviderUnavailable())
     router = {"models": {"smart": to("one/m")}, "file": str(tmp_path / "routes.json")}
     gateway = gateway_of([scripted("one"), copy], router)

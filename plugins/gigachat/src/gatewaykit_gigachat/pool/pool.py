@@ -1,8 +1,10 @@
 """The pool: gives each call a place at the freest credential, and lets calls wait in a fair queue while there is none.
 
 It belongs to one event loop. While nobody waits a place costs a glance at each credential. Where several processes
-share the credentials, those that have calls waiting look for free places at random moments, so that none is always
-first.
+share the credentials, each has a queue of its own, and those that have calls waiting look for free places at random
+moments, the more often the more keys wait in them. A place goes to whoever looks first after it became free; looks are
+Poisson processes, so each process gets a share in proportion to the weight of its waiting keys, with nothing shared
+beyond the places themselves.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ T = TypeVar("T")
 Use = Callable[[Lease], Awaitable[T]]
 _GRACE = 0.25
 """Seconds until the service has surely noticed that nobody reads an answer any more, and its place is free there."""
-_LOOK = (0.02, 0.08)
+_LOOK = 0.05
+"""Mean seconds between two looks for free places in a process where one key of weight 1 waits."""
+
+_QUICKEST_LOOK = 0.005
 _FIRST_GUESS = 1.0
 logger = logging.getLogger(__name__)
 
@@ -282,7 +287,12 @@ class Pool:
                         self._pass_on(lease)
             except GatewayError as error:
                 logger.warning("gigachat: places cannot be counted: %s", error)
-            await asyncio.sleep(random.uniform(*_LOOK))
+            await asyncio.sleep(self._pause())
+
+    def _pause(self) -> float:
+        """Seconds until the next look."""
+        mean = max(_QUICKEST_LOOK, _LOOK / max(1.0, self._queue.weight))
+        return min(random.expovariate(1 / mean), 4 * mean)
 
     def _wanted(self, member: Member) -> bool:
         """Whether ``member`` seems to have room, and somebody waits for it."""
