@@ -278,7 +278,8 @@ class Pool:
                 waiter.place.set_result(self._granted(chosen, ""))
 
     async def _serve(self) -> None:
-        """Look for places at random moments while anybody waits."""
+        """Look for places at random moments while anybody waits, whatever a look itself takes."""
+        at = time.monotonic()
         while self._queue:
             try:
                 await self._slots.look(self.members)
@@ -287,10 +288,12 @@ class Pool:
                         self._pass_on(lease)
             except GatewayError as error:
                 logger.warning("gigachat: places cannot be counted: %s", error)
-            await asyncio.sleep(self._pause())
+            now = time.monotonic()
+            at = max(at, now - _LOOK) + self._pause()
+            await asyncio.sleep(max(0.0, at - now))
 
     def _pause(self) -> float:
-        """Seconds until the next look."""
+        """Seconds from one look to the next."""
         mean = max(_QUICKEST_LOOK, _LOOK / max(1.0, self._queue.weight))
         return min(random.expovariate(1 / mean), 4 * mean)
 
