@@ -66,6 +66,9 @@ budget = 1000
 rpm = 1
 [router.aliases]
 either = ["broken/gpt-sandbox", "openai/gpt-small"]
+[router.models.mirrored]
+targets = [{{ to = "openai/gpt-small" }}]
+mirror = {{ to = "broken/gpt-sandbox" }}
 [prices]
 currency = "RUB"
 [[prices.models]]

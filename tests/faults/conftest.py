@@ -81,7 +81,8 @@ async def world_of(sandbox: RunningSandbox, **config: Any) -> AsyncIterator[Worl
             },
         }
         gateway = make_gateway(plugin_of(observers=[records]), **{**known, **config})
-        limits = httpx.Limits(max_connections=200, keepalive_expiry=1)
+        # No connection is used twice: on a starved machine a server may close one in the moment of its next use.
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=0)
         headers = {"Authorization": f"Bearer {KEY}"}
         async with (
             serve(gateway) as url,

@@ -132,7 +132,8 @@ class Attempts:
         probe = state.breaker is not None and state.breaker.begin(began)
         state.in_flight += 1
         state.calls += 1
-        deadline = Deadline(self._patience(target, call.request.stream))
+        first = target.first_event or self._first_event
+        deadline = Deadline(first if target.whole_call is None else _patience(target, first, call.request.stream))
         try:
             provider = self._providers[target.provider]
             for hook in self._on_attempt:
@@ -230,13 +231,6 @@ class Attempts:
                     raise
         raise AssertionError("stamina returns or raises")
 
-    def _patience(self, target: Target, stream: bool) -> float:
-        """Seconds until ``target`` must have begun to answer; one that answers in one piece is through by then."""
-        first, whole = target.first_event or self._first_event, target.whole_call
-        if whole is None:
-            return first
-        return min(first, whole) if stream else whole
-
     def _allows(self, call: Call, error: GatewayError) -> bool:
         """Whether one more try is left to this call, and to all together; without, clients are told not to try."""
         if call.retried >= self._rules.attempts:
@@ -272,6 +266,12 @@ def blamed(cause: Exception, target: Target) -> GatewayError:
 def counts_as_failure(error: GatewayError) -> bool:
     """Whether ``error`` says that the target is not well: one that is at its limit, or does not serve this, is well."""
     return isinstance(error, ProviderError) and not isinstance(error, ProviderBusy | ProviderDenied)
+
+
+def _patience(target: Target, first: float, stream: bool) -> float:
+    """Seconds until ``target`` must have begun to answer; an answer in one piece is complete by then."""
+    whole = target.whole_call or first
+    return min(first, whole) if stream else whole
 
 
 def _judged(cause: BaseException, target: Target, deadline: Deadline) -> BaseException:

@@ -153,7 +153,8 @@ class GigaChat(Provider):
 
     def readings(self) -> Iterator[Reading]:
         """The same for the metrics."""
-        yield from readings(self.name, self.snapshot(), [pool.waits for pool in tuple(self._pools.values())])
+        pools = tuple(self._pools.values())
+        yield from readings(self.name, self.snapshot(), [p.waits for p in pools], [p.positions for p in pools])
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

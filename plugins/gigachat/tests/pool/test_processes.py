@@ -1,4 +1,4 @@
-"""Several processes before the same credentials: each has a queue of its own, and keys get their shares all the same."""
+"""Several processes before the same credentials: each has its own queue, and keys get their shares all the same."""
 
 from __future__ import annotations
 

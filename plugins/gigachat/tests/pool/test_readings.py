@@ -35,6 +35,7 @@ async def test_state_token_and_places_of_each_credential_are_measured() -> None:
     assert all(time.time() < float(line.split()[-1]) < time.time() + 3600 for line in ends)
     assert 'gatewaykit_queue_length{gen_ai_provider_name="gigachat"} 0.0' in good
     assert 'gatewaykit_queue_wait_seconds_count{gen_ai_provider_name="gigachat"}' in good
+    assert 'gatewaykit_queue_position_count{gen_ai_provider_name="gigachat"}' in good
     refused = 'gatewaykit_credential="b2b",gatewaykit_state="refused",gen_ai_provider_name="gigachat"'
     assert f"gatewaykit_credential_state{{{refused}}} 1.0" in bad
     assert not [text for text in (good, bad) for scope in (PERS, B2B) if sandbox.key(scope) in text]

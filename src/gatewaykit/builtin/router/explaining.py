@@ -59,7 +59,7 @@ def told(state: TargetState, now: float) -> Document:
     return {
         "target": str(state.target),
         "circuit": state.circuit,
-        "opens_in": None if state.admits(now) or breaker is None else round(breaker.wait(now), 3),
+        "opens_in": None if state.admits(now) else round(state.opens_in(now), 3),
         "window": {"calls": calls, "failed": failed, "slow": slow},
         "resting": round(state.resting(now), 3),
         "in_flight": state.in_flight,
@@ -150,7 +150,7 @@ def _dropped(target: Target, state: TargetState, order: Sequence[Target], call: 
     if target not in order:
         return f"its window of {target.context} tokens is too short"
     if not state.admits(now):
-        return f"its circuit is open for {state.breaker.wait(now) if state.breaker else 0:.1f} s"
+        return f"its circuit is open for {state.opens_in(now):.1f} s"
     return None
 
 

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from gatewaykit.errors import GatewayError, ProviderBadAnswer, ProviderTimeout
 from gatewaykit.metrics import Distribution
-from gatewaykit.metrics.names import QUEUE_WAIT
+from gatewaykit.metrics.names import QUEUE_POSITION, QUEUE_WAIT
 
 from ..errors import Refused
 from .member import Member
@@ -54,7 +54,9 @@ class QueueBounds:
 
 
 class Pool:
-    """Places at ``members``, counted by ``slots`` beyond this process. ``files`` knows whose they are."""
+    """Places at ``members``, counted by ``slots`` beyond this process. ``files`` knows whose they are; ``waits`` (in
+    seconds) and ``positions`` are those of the calls that had to wait.
+    """
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class Pool:
         self._leaving: dict[Lease, asyncio.TimerHandle] = {}
         self._usual_seconds = _FIRST_GUESS
         self._waited, self._wait_seconds = 0, 0.0
-        self.waits = Distribution(QUEUE_WAIT.bounds)
+        self.waits, self.positions = Distribution(QUEUE_WAIT.bounds), Distribution(QUEUE_POSITION.bounds)
         self._refused_full, self._refused_late, self._left = 0, 0, 0
 
     async def run(self, ask: Ask, use: Use[T]) -> T:
@@ -229,6 +231,7 @@ class Pool:
         if waiter.place.done():
             return waiter.place.result()
         ask.position = position
+        self.positions.record(position)
         try:
             async with asyncio.timeout(self._bounds.max_wait):
                 return await waiter.place

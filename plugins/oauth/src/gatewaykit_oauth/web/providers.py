@@ -20,11 +20,13 @@ from .site import site_of
 class Seen:
     """How a model of a provider does, as the process that answers the page has seen it.
 
-    ``seconds`` is what an answer, or its first word in a stream, is expected to take now.
+    ``seconds`` is what an answer, or its first word in a stream, is expected to take now; ``opens_in`` seconds are left
+    until it is tried again, where it is left alone.
     """
 
     model: str
     circuit: str
+    opens_in: float
     in_flight: int
     calls: int
     failures: int
@@ -47,6 +49,7 @@ def seen(gateway: GatewayContext) -> Mapping[str, list[Seen]]:
             Seen(
                 state.target.model,
                 state.circuit,
+                state.opens_in(now),
                 state.in_flight,
                 state.calls,
                 state.failures,
