@@ -1,8 +1,8 @@
 """How fair the GigaChat pool is between keys that come to different processes: two gateways, one Redis, one sandbox.
 
-``.venv/bin/python bench/fairness.py``; about half a minute on a quiet machine. Five keys come to one process and one to the
-other, or three to each; every key always has calls waiting for the 1 + 10 places. Shown are the calls of the key that
-got most by those of the one that got least, and what the sandbox had to refuse, which has to be nothing.
+``.venv/bin/python bench/fairness.py``; about half a minute on a quiet machine. Five keys come to one process and one to
+the other, or three to each; every key always has calls waiting for the 1 + 10 places. Shown are the calls of the key
+that got most by those of the one that got least, and what the sandbox had to refuse, which has to be nothing.
 """
 
 from __future__ import annotations
