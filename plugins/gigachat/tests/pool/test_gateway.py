@@ -19,6 +19,8 @@ KEYS = {f"k{number}": f"gk_test_{number:020d}" for number in range(10)}
 CALLERS = 200
 CALLS = 250
 TAKES_A_WHILE = "say 3 words [[fault: delay=0.25]]"
+TAKES_LONGER = "say 3 words [[fault: delay=0.7]]"
+"""So long that places are scarce on a busy machine, too."""
 
 
 @pytest.fixture
@@ -175,7 +177,7 @@ async def test_weights_give_larger_shares(sandbox: RunningSandbox) -> None:
 
         async def caller(key: str) -> None:
             while sum(done.values()) < 80:
-                await ask(client, key, text=TAKES_A_WHILE)
+                await ask(client, key, text=TAKES_LONGER)
                 if sum(done.values()) < 80:
                     done[key] += 1
 
