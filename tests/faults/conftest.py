@@ -81,8 +81,7 @@ async def world_of(sandbox: RunningSandbox, **config: Any) -> AsyncIterator[Worl
             },
         }
         gateway = make_gateway(plugin_of(observers=[records]), **{**known, **config})
-        # No connection is used twice: on a starved machine a server may close one in the moment of its next use.
-        limits = httpx.Limits(max_connections=200, max_keepalive_connections=0)
+        limits = httpx.Limits(max_connections=200, keepalive_expiry=1)
         headers = {"Authorization": f"Bearer {KEY}"}
         async with (
             serve(gateway) as url,
