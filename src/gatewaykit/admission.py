@@ -7,23 +7,26 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from gatewaykit.errors import AuthFailed, PermissionDenied
+from gatewaykit.protocols import Known
 from gatewaykit.types import ADMIN, INFERENCE, Incoming, Principal
 
 Authenticate = Callable[[Incoming], Awaitable[Principal | None]]
 Judged = Callable[[Incoming, Principal | None], None]
 Challenge = Callable[[Incoming], str | None]
+LookUp = Callable[[str], Awaitable[Known | None]]
 _HEADER = "www-authenticate"
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """All authenticators, in order, those of them who want to hear what came of it, and those who tell refused clients
-    how to do better.
+    """All authenticators, in order, those of them who want to hear what came of it, those who tell refused clients
+    how to do better, and those who know people by their ids.
     """
 
     authenticators: tuple[Authenticate, ...]
     judged: tuple[Judged, ...] = ()
     challenges: tuple[Challenge, ...] = ()
+    look_ups: tuple[LookUp, ...] = ()
 
     async def admit(self, incoming: Incoming) -> Principal:
         """The principal of the first authenticator that knows one. Raises :class:`~gatewaykit.errors.AuthFailed`."""
@@ -37,6 +40,13 @@ class Door:
         for judged in self.judged:
             judged(incoming, principal)
         return principal
+
+    async def look_up(self, id: str) -> Known | None:  # noqa: A002 - the word for it everywhere
+        """Who has this id, as the first authenticator that knows it tells."""
+        for look_up in self.look_ups:
+            if (known := await look_up(id)) is not None:
+                return known
+        return None
 
     def _challenge(self, incoming: Incoming, error: AuthFailed) -> None:
         if not any(name.lower() == _HEADER for name, _ in error.headers):
@@ -61,6 +71,12 @@ def require(principal: Principal, scope: str, path: str) -> None:
         raise denied(principal, f"This needs the scope {scope!r}, which this key does not have.", scope=scope)
     if not matches(principal.routes, path):
         raise denied(principal, f"This key may not call {path}.")
+
+
+def require_model(principal: Principal, model: str) -> None:
+    """Raise :class:`~gatewaykit.errors.PermissionDenied` unless the principal may ask for ``model``."""
+    if not matches(principal.models, model):
+        raise denied(principal, f"This key has no access to the model {model!r}.", param="model")
 
 
 def denied(

@@ -15,15 +15,15 @@ from gatewaykit.assembly import Sources, assemble, find_redis, find_storage, mak
 from gatewaykit.current import REQUEST
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
-from gatewaykit.limits import Standing
+from gatewaykit.limits import Forecast, Standing
 from gatewaykit.live import Live
 from gatewaykit.metrics import Reading
 from gatewaykit.pipeline import Pipeline
-from gatewaykit.protocols import Dialect, Lifespan, Provider, Reloaded, Router
+from gatewaykit.protocols import Dialect, Known, Lifespan, Provider, Reloaded, Router
 from gatewaykit.registry import PluginInfo
 from gatewaykit.settings import ServerSettings
 from gatewaykit.tallying import SharedTally
-from gatewaykit.types import Incoming, Principal
+from gatewaykit.types import Call, Incoming, Principal
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Gateway:
         self.redis = find_redis(self._registry, self.settings)
         self.targets = make_targets(self.settings)
         self._assembly = assemble(self._registry, self.settings, self, self._providers, self._routers)
-        self._pipeline = Pipeline(self._assembly.parts)
+        self._pipeline = Pipeline(self._assembly.parts, self._assembly.awake())
         self._live = Live(self.settings.get(ServerSettings).tls_certfile)
 
     @property
@@ -105,6 +105,14 @@ class Gateway:
         """How the principal's own limits stand, as the limiters tell."""
         return [standing for ask in self._assembly.parts.standings for standing in await ask(principal) or ()]
 
+    async def look_up(self, id: str) -> Known | None:  # noqa: A002 - the word for it everywhere
+        """Who has this id, as the first authenticator that knows it tells."""
+        return await self._assembly.parts.door.look_up(id)
+
+    async def foretell(self, call: Call) -> Sequence[Forecast]:
+        """What the limiters would say to ``call``, without counting it."""
+        return [forecast for ask in self._assembly.parts.forecasts for forecast in await ask(call) or ()]
+
     def greetings(self, address: str) -> list[tuple[str, str]]:
         """What plugins tell people of a gateway that accepts requests at ``address``. Blocks."""
         return [told for _, told in self._registry.collect("gateway_greetings", gateway=self, address=address)]
@@ -146,6 +154,7 @@ class Gateway:
         :class:`~gatewaykit.errors.ConfigError` with every fault; then nothing has changed.
         """
         self.settings, reloaded = reload(self._registry, self._sources, self.settings, self._assembly)
+        self._pipeline.on_request = self._assembly.awake()
         for section in reloaded.wait:
             logger.warning("[%s] has changed, and is in force after a restart", section)
         logger.info("read the configuration again; changed: %s", ", ".join(reloaded.in_force) or "nothing")

@@ -53,6 +53,7 @@ from gatewaykit.settings import (
     TimeoutSettings,
     read_settings,
 )
+from gatewaykit.types import Call
 
 if TYPE_CHECKING:
     from gatewaykit.redislink import RedisLink
@@ -149,7 +150,7 @@ class Assembly:
 
     ``lifespans`` are those of the objects, ``reloadable`` the objects that heed new settings; what ``gateway_lifespan``
     returns is collected at each start. ``readings`` are those of everything that has some, by the name of whose they
-    are; ``knows`` the routers' answers to which models they know.
+    are; ``knows`` the routers' answers to which models they know. ``on_request`` are the transforms' hooks by owner.
     """
 
     parts: Parts
@@ -160,7 +161,12 @@ class Assembly:
     reloadable: tuple[Any, ...]
     readings: tuple[tuple[str, Callable[[], Iterable[Reading]]], ...]
     knows: tuple[Callable[[str], bool], ...]
+    on_request: tuple[tuple[Named, Callable[[Call], None]], ...]
     guarded: bool
+
+    def awake(self) -> tuple[Callable[[Call], None], ...]:
+        """The ``on_request`` hooks of those that have something to do now."""
+        return tuple(hook for owner, hook in self.on_request if not getattr(owner, "idle", False))
 
 
 _KINDS = ("observers", "dialects", "authenticators", "limiters", "routers", "transforms", "around_calls", "readings")
@@ -209,6 +215,7 @@ def assemble(
     observers = ObserverQueue([item for item in objects["observers"] if _overrides(item, Observer, "record")])
     readings.append(("observers", observers.readings))
     parts = _parts(objects, providers, gateway.targets, observers, settings, costs)
+    on_request = _owned(objects["transforms"], Transform, "on_request", lambda call: None, costs)
     routed = tuple(
         harmless(item, item.routed, costs) for item in objects["observers"] if _overrides(item, Observer, "routed")
     )
@@ -221,6 +228,7 @@ def assemble(
         reloadable=tuple(reloadable),
         readings=tuple(readings),
         knows=tuple(item.knows for item in objects["routers"] if _overrides(item, Router, "knows")),
+        on_request=on_request,
         guarded=any(getattr(item, "identifies", True) for item in objects["authenticators"]),
     )
 
@@ -275,6 +283,11 @@ def _parts(
                 for item in authenticators
                 if _overrides(item, Authenticator, "challenge")
             ),
+            tuple(
+                isolate_async(item, item.look_up, timeouts.hook, costs)
+                for item in authenticators
+                if _overrides(item, Authenticator, "look_up")
+            ),
         ),
         limiters=tuple(isolate_limiter(item, timeouts.hook, costs) for item in limiters),
         standings=tuple(
@@ -282,9 +295,13 @@ def _parts(
             for item in limiters
             if _overrides(item, Limiter, "standings")
         ),
+        forecasts=tuple(
+            isolate_async(item, item.foretell, timeouts.hook, costs)
+            for item in limiters
+            if _overrides(item, Limiter, "foretell")
+        ),
         routes=tuple(isolate(item, item.route, lambda call: (), costs) for item in routers),
         catalogues=tuple(isolate_async(item, item.models, timeouts.hook, costs) for item in routers),
-        on_request=_hooks(transforms, Transform, "on_request", lambda call: None, costs),
         on_event=fused(_hooks(transforms, Transform, "on_event", lambda call, event: event, costs)),
         on_reply=_hooks(transforms, Transform, "on_reply", lambda call, reply: reply, costs),
         around=_chain(objects["around_calls"]),
@@ -359,8 +376,16 @@ def _shared_routes(dialects: Sequence[Dialect]) -> Iterator[ConfigFault]:
 
 def _hooks(items: Sequence[Named], protocol: type, method: str, otherwise: Any, costs: Costs) -> tuple[Any, ...]:
     """``method`` of those items that have one of their own: an inherited one would be called for nothing."""
+    return tuple(hook for _, hook in _owned(items, protocol, method, otherwise, costs))
+
+
+def _owned(
+    items: Sequence[Named], protocol: type, method: str, otherwise: Any, costs: Costs
+) -> tuple[tuple[Named, Any], ...]:
     return tuple(
-        isolate(item, getattr(item, method), otherwise, costs) for item in items if _overrides(item, protocol, method)
+        (item, isolate(item, getattr(item, method), otherwise, costs))
+        for item in items
+        if _overrides(item, protocol, method)
     )
 
 

@@ -86,6 +86,19 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a limit would say to a call that is not made: how it stands, and the ``charge`` that is to fit beside."""
+
+    standing: Standing
+    charge: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the call would be let in, as far as this limit goes."""
+        return self.standing.used + self.charge <= self.standing.limit.amount
+
+
+@dataclass(frozen=True, slots=True)
 class Slicing:
     """Which slices of a limit count at some moment: numbers ``oldest`` to ``current``, of ``seconds`` each.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gatewaykit.admission import Door
-from gatewaykit.limits import Standing
+from gatewaykit.limits import Forecast, Standing
 from gatewaykit.protocols import Dialect, Permit, Proceed
 from gatewaykit.relay import OnEvent, OnReply
 from gatewaykit.types import Call, CallRecord, Model, Principal, Target
@@ -28,14 +28,16 @@ class TimeLimits:
 
 @dataclass(frozen=True)
 class Parts:
-    """Every hook of the request's way, in order. ``around`` is the prebuilt chain of all around-calls."""
+    """Every hook of the request's way, in order, but for ``on_request``, of which some may be idle. ``around`` is the
+    prebuilt chain of all around-calls.
+    """
 
     door: Door
     limiters: tuple[Callable[[Call], Awaitable[Permit | None]], ...]
     standings: tuple[Callable[[Principal], Awaitable[Sequence[Standing] | None]], ...]
+    forecasts: tuple[Callable[[Call], Awaitable[Sequence[Forecast] | None]], ...]
     routes: tuple[Callable[[Call], Sequence[Target]], ...]
     catalogues: tuple[Callable[[Call], Awaitable[Sequence[Model] | None]], ...]
-    on_request: tuple[Callable[[Call], None], ...]
     on_event: OnEvent | None
     on_reply: tuple[OnReply, ...]
     around: Callable[[Proceed], Proceed]

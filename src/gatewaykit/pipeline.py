@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from gatewaykit.admission import denied, matches, require
+from gatewaykit.admission import matches, require, require_model
 from gatewaykit.errors import (
     BodyTooLarge,
     ClientGone,
@@ -37,9 +37,13 @@ _CLOSE = ("connection", "close")  # the rest of the body is not read
 
 
 class Pipeline:
-    """Serves the requests of all dialects; built once, with everything it needs."""
+    """Serves the requests of all dialects; built once, with everything it needs.
 
-    def __init__(self, parts: Parts) -> None:
+    ``on_request`` are the hooks of those transforms that have something to do; a reload may replace them.
+    """
+
+    def __init__(self, parts: Parts, on_request: Sequence[Callable[[Call], None]] = ()) -> None:
+        self.on_request = on_request
         self._parts = parts
         self._proceed = parts.around(self._innermost)
         self._direct = self._proceed == self._innermost and parts.on_event is None
@@ -111,7 +115,7 @@ class Pipeline:
 
     def _transform(self, call: Call) -> None:
         decoded = call.request
-        for hook in self._parts.on_request:
+        for hook in self.on_request:
             hook(call)
         wants_events = self._parts.on_event is not None or (self._parts.on_reply and not call.request.stream)
         call.raw_dialect = None if wants_events or call.request is not decoded else call.dialect
@@ -120,9 +124,7 @@ class Pipeline:
         """Find targets. Only a model that this principal may use is looked for."""
         if isinstance(call.request, ModelsRequest):
             return
-        if not matches(call.principal.models, call.request.model):
-            message = f"This key has no access to the model {call.request.model!r}."
-            raise denied(call.principal, message, param="model")
+        require_model(call.principal, call.request.model)
         for route in self._parts.routes:
             call.targets = tuple(route(call))
             if call.targets:

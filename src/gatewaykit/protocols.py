@@ -12,6 +12,9 @@ its kind. All of them may declare, as class or instance attributes:
     the object were not there.
 ``deadline``
     seconds that an asynchronous hook may wait; the setting ``timeouts.hook`` is the default.
+``idle``
+    true while the object has nothing to do: a transform's ``on_request`` is left out then, and costs nothing. It is
+    looked at when the gateway is put together and after each reload.
 ``lifespan``
     a method that returns an asynchronous context manager, entered when the gateway starts and left when it stops.
 ``readings``
@@ -31,7 +34,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from gatewaykit.errors import GatewayError, ModelNotFound
-from gatewaykit.limits import Standing
+from gatewaykit.limits import Forecast, Standing
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.totals import Report, Totals
 from gatewaykit.types import (
@@ -114,6 +117,16 @@ class Provider(Named, Protocol):
         return
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Somebody who is known by an id: the principal that a call would come from now, and in a word what ``bars`` such
+    calls (``disabled``, ``expired``, ``revoked``), empty where nothing does.
+    """
+
+    principal: Principal
+    bars: str = ""
+
+
 class Authenticator(Named, Protocol):
     """Says who calls. Authenticators are asked in order until one knows.
 
@@ -136,6 +149,14 @@ class Authenticator(Named, Protocol):
     def challenge(self, incoming: Incoming) -> str | None:
         """What a ``WWW-Authenticate`` of a 401 says (RFC 9110, 11.6.1), whoever refused the request. Override it to
         tell where credentials of this kind come from.
+        """
+        return None
+
+    async def look_up(self, id: str) -> Known | None:  # noqa: A002 - the word for it everywhere
+        """Who has this :attr:`~gatewaykit.types.Principal.id`, or begins with it, where that is one only; for operators
+        who ask what somebody may do. ``None`` for ids of another kind. Nobody comes in by it.
+
+        Raises :class:`~gatewaykit.errors.BadRequest` for the beginning of several.
         """
         return None
 
@@ -174,6 +195,13 @@ class Limiter(Named, Protocol):
 
     async def standings(self, principal: Principal) -> Sequence[Standing]:
         """How the limits stand of which ``principal`` may know: those of its key and its account."""
+        return ()
+
+    async def foretell(self, call: Call) -> Sequence[Forecast]:
+        """What :meth:`acquire` would decide on, limit by limit, without counting anything; for operators.
+
+        Raises what :meth:`acquire` raises for another reason than a limit.
+        """
         return ()
 
 
@@ -393,6 +421,14 @@ class GatewayContext(Protocol):
 
     async def standings(self, principal: Principal) -> Sequence[Standing]:
         """How the principal's own limits stand, as its limiters tell."""
+        ...
+
+    async def look_up(self, id: str) -> Known | None:  # noqa: A002 - the word for it everywhere
+        """Who has this id, as the first authenticator that knows it tells; see :meth:`Authenticator.look_up`."""
+        ...
+
+    async def foretell(self, call: Call) -> Sequence[Forecast]:
+        """What the limiters would say to ``call``, without counting it; see :meth:`Limiter.foretell`."""
         ...
 
     @property

@@ -247,13 +247,20 @@ class StreamRelay:
         watch, gathered = self._watch, self._gathered
         if not self._responder.started:
             await self._responder.start(200, self._headers())
-            watch.flow()
+            watch.flow(*self._limits())
         watch.touch()
         if gathered:
             data = gathered[0] if len(gathered) == 1 else b"".join(gathered)
             gathered.clear()
             watch.last_sent = watch.last_event
             await self._responder.write(data)
+
+    def _limits(self) -> tuple[float | None, float | None]:
+        """The answering target's own limits: for pauses, and of what is left for the rest of its answer."""
+        if not self._call.attempts:
+            return None, None
+        target, seconds = self._call.attempts[-1].target, self._call.attempts[-1].seconds
+        return target.between_events, None if target.whole_call is None else target.whole_call - seconds
 
     async def _end(self) -> None:
         await self._responder.end(b"".join(self._gathered))

@@ -25,7 +25,7 @@ KINDS: Mapping[str, type] = {
 }
 """The hooks whose objects have names, and the protocol of each."""
 
-_OPTIONAL = {"challenge", "flush", "judged", "knows", "routed", "seal", "standings"}
+_OPTIONAL = {"challenge", "flush", "foretell", "judged", "knows", "look_up", "routed", "seal", "standings"}
 
 
 def misshapen(hook: str, item: Any) -> str | None:

@@ -69,9 +69,16 @@ class Watch:
         if self._task.uncancel() <= self._cancelling and error is not None:
             raise self._reason from None
 
-    def flow(self) -> None:
-        """The first event has come: from now on pauses are limited and filled."""
+    def flow(self, between: float | None = None, rest: float | None = None) -> None:
+        """The first event has come: from now on pauses are limited and filled.
+
+        ``between`` replaces the limit of pauses. What comes now may take ``rest`` seconds, if not less is left anyway.
+        """
         self._flowing = True
+        if between is not None:
+            self._between = between
+        if rest is not None:
+            self._whole = min(self._whole, self._loop.time() - self._began + rest)
         self.last_event = self.last_sent = self._loop.time()
         self._timer.cancel()
         # Not at once: a task that cancels itself would not hear of it before its next wait.

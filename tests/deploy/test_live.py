@@ -65,6 +65,9 @@ rpm = 1
 [router.aliases]
 either = ["broken/gpt-sandbox", "openai/gpt-small"]
 remembered = ["openai/gpt-small"]
+[router.models.mirrored]
+targets = [{{ to = "openai/gpt-small" }}]
+mirror = {{ to = "broken/gpt-sandbox" }}
 [prices]
 currency = "RUB"
 [[prices.models]]

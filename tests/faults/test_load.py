@@ -1,6 +1,7 @@
 """Many calls while a fifth of them meets a fault, and a provider that dies and comes back under load.
 
-``TESTS_FAULT_REQUESTS`` says how many calls; without it there are enough to show a share of one per cent.
+``TESTS_FAULT_REQUESTS`` says how many calls; without it there are enough to show a share of one per cent. What came of
+them is printed: ``pytest -rP``.
 """
 
 from __future__ import annotations
@@ -80,7 +81,13 @@ async def test_a_fifth_of_faults_hardly_reaches_a_client(tmp_path: Path) -> None
     assert statuses[200] > 0.99 * REQUESTS, statuses
     with sqlite3.connect(ledger) as connection:
         recorded = [row[0] for row in connection.execute("SELECT request_id FROM call_records")]
+        outcomes = dict(connection.execute("SELECT outcome, count(*) FROM call_records GROUP BY outcome"))
     connection.close()
+    print(
+        f"{REQUESTS} calls, {sandbox.stats.faults} faults met, statuses {dict(statuses)}, records {outcomes}, "
+        f"{len(set(recorded))} of {len(set(ids))} ids recorded, at most {sandbox.stats.peak_parallel} calls at a time "
+        f"at the provider, {sandbox.stats.refused_parallel} of them refused"
+    )
     assert sorted(recorded) == sorted(ids)
 
 

@@ -57,7 +57,7 @@ async def test_targets_are_measured() -> None:
         later = await scrape(client)
     target = Target("fake", "m")
     labels = {"gen_ai_provider_name": target.provider, "gen_ai_response_model": target.model}
-    for metric in (names.BREAKER, names.BREAKER_OPENED, names.ATTEMPTS_ACTIVE):
+    for metric in (names.BREAKER, names.BREAKER_OPENED, names.BREAKER_COOLDOWN, names.ATTEMPTS_ACTIVE):
         assert seen[metric.prometheus] == {frozenset(labels.items()): 0.0} == later[metric.prometheus]
 
 

@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from gatewaykit import ConfigError, ContentBlocked, ContextTooLong, Gateway, ProviderUnavailable, ProviderUnpaid
-from gatewaykit.testing import KEY, gateway_client, make_gateway, plugin_of, until
+from gatewaykit import (
+    ConfigError,
+    ContentBlocked,
+    ContextTooLong,
+    Gateway,
+    ProviderUnavailable,
+    ProviderUnpaid,
+    Target,
+)
+from gatewaykit.metrics.names import MIRRORED, RESULT
+from gatewaykit.testing import KEY, FakeProvider, gateway_client, make_gateway, plugin_of, until
 
 URL = "/v1/chat/completions"
 OPERATOR = "gk_operator_0123456789abcdef"
@@ -171,6 +180,30 @@ async def test_a_share_of_nothing_is_no_copy(scripted: Any, ask: Any) -> None:
         gate.set()
 
 
+async def test_the_first_mirror_may_come_with_a_reload(scripted: Any, ask: Any, tmp_path: Path) -> None:
+    """Until then requests do not meet it at all; what became of its copies is told to operators and in the metrics."""
+    copy = scripted("two", None, ProviderUnavailable())
+    router = {"models": {"smart": to("one/m")}, "file": str(tmp_path / "routes.json")}
+    gateway = gateway_of([scripted("one"), copy], router)
+    async with gateway_client(gateway) as client:
+        assert gateway._pipeline.on_request == ()
+        assert (await client.get("/api/admin/providers", headers=AS_OPERATOR)).json()["mirrors"] == []
+        mirrored = to("one/m", mirror={"to": "two/copy"})
+        await client.put(MANAGED + "smart", json=mirrored, headers=AS_OPERATOR)
+        for _ in range(2):
+            assert await target_of(client, ask) == "one/m"
+        counts = gateway.routers["models"].copies[Target("two", "copy")]
+        await until(lambda: (counts.answered, counts.failed) == (1, 1))
+        shown = (await client.get("/api/admin/providers", headers=AS_OPERATOR)).json()["mirrors"]
+        assert shown == [{"target": "two/copy", "answered": 1, "failed": 1, "left_out": 0}]
+        measured = {
+            reading.labels[RESULT]: reading.value for reading in gateway.readings() if reading.metric is MIRRORED
+        }
+        assert measured == {"answered": 1, "failed": 1, "left_out": 0}
+        await client.delete(MANAGED + "smart", headers=AS_OPERATOR)
+        assert gateway._pipeline.on_request == ()
+
+
 # Faults
 
 
@@ -235,6 +268,41 @@ async def test_explain_says_why(scripted: Any, ask: Any) -> None:
     assert dropped["one/m"].startswith("its circuit is open for ")
     assert dropped["two/m"] == "its window of 50 tokens is too short"
     assert dropped["one/mild"] == "asked only after content_blocked"
+
+
+RICH = {"keys": {"test": KEY, "operator": OPERATOR}, "models": {"test": ["sm*"]}, "scopes": KEYS["scopes"]}
+DEAR = {"currency": "USD", "models": [{"model": "m", "input": 1, "output": 100}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "refused"),
+    [
+        ({"key": "static:test"}, None),
+        ({"key": "static:operator", "model": "nothing"}, (404, "model_not_found")),
+        ({"key": "static:test", "model": "other"}, (403, "permission_denied")),
+        ({"key": "static:test", "max_tokens": 1_000_000}, (429, "insufficient_quota")),
+        ({"key": "static:test", "prompt_tokens": 2_000_000, "max_tokens": 1}, (429, "rate_limit_exceeded")),
+        ({"key": "somebody"}, None),
+        ({}, None),
+    ],
+)
+async def test_explain_tells_who_would_be_let_in(asked: Any, refused: Any) -> None:
+    """Rights first, then the model, then limits and budgets, as the gateway asks; and nothing of it is counted."""
+    router = {"models": {"smart": to("fake/m"), "other": to("fake/m")}}
+    limits = {"each_key": {"tpm": 2_000_000, "budget": "10"}, "all": {"rpm": 5}}
+    providers = [FakeProvider(models=["m"]), FakeProvider(name="other", models=["m"])]
+    gateway = make_gateway(plugin_of(providers=providers), router=router, static_keys=RICH, limits=limits, prices=DEAR)
+    async with gateway_client(gateway) as client:
+        for _ in range(8):
+            given = {"model": "smart", **asked}
+            answer = await client.post("/api/admin/routes/explain", json=given, headers=AS_OPERATOR)
+    told = answer.json()
+    found = told["refused"] and (told["refused"]["status"], told["refused"]["code"])
+    assert found == refused
+    assert told["key"] == (asked.get("key") and {**told["key"], "known": asked["key"] != "somebody"})
+    names = [(line["of"], line["limit"]) for line in told["limits"]]
+    assert names == ([("key", "tpm"), ("key", "budget")] if "key" in asked else []) + [("all", "rpm")]
+    assert told["limits"][-1]["remaining"] == 5
 
 
 async def test_providers_are_shown(scripted: Any, ask: Any) -> None:

@@ -99,7 +99,7 @@ class Course:
         return target, state
 
     def _note_open(self, state: TargetState, now: float) -> None:
-        wait = state.breaker.wait(now) if state.breaker is not None else 0.0
+        wait = state.opens_in(now)
         self._opens_in = wait if self._opens_in is None else min(self._opens_in, wait)
 
 

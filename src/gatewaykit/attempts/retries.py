@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 
 SPAN = 10.0
 """Seconds in which the reserve of a budget comes back."""
@@ -13,6 +16,24 @@ SPAN = 10.0
 _DEEPEST = 10
 RETRY_COUNT = "x-stainless-retry-count"
 """The header in which the official SDKs tell how often they have tried this request before."""
+
+
+_stamina: ModuleType | None = None
+
+
+async def stamina() -> ModuleType:
+    """The library, which is imported by the first retry of the process, in a thread: with the hooks that it has for
+    others' logs and metrics it takes tens of milliseconds, in which the event loop would serve nobody.
+    """
+    global _stamina
+    if _stamina is None:
+        _stamina = await asyncio.to_thread(_import)
+    return _stamina
+
+
+def _import() -> ModuleType:
+    import_module("stamina.instrumentation").get_on_retry_hooks()
+    return import_module("stamina")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +93,4 @@ class RetryBudget:
         return True
 
 
-__all__ = ["RETRY_COUNT", "RetryBudget", "RetryRules"]
+__all__ = ["RETRY_COUNT", "RetryBudget", "RetryRules", "stamina"]

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeAlias, cast
 from gatewaykit.attempts.course import Course
 from gatewaykit.attempts.deadline import Deadline
 from gatewaykit.attempts.hedging import CANCELLED, Hedging
-from gatewaykit.attempts.retries import RETRY_COUNT, RetryRules
+from gatewaykit.attempts.retries import RETRY_COUNT, RetryRules, stamina
 from gatewaykit.attempts.targets import Targets, TargetState
 from gatewaykit.errors import (
     GatewayError,
@@ -132,7 +132,8 @@ class Attempts:
         probe = state.breaker is not None and state.breaker.begin(began)
         state.in_flight += 1
         state.calls += 1
-        deadline = Deadline(target.first_event or self._first_event)
+        first = target.first_event or self._first_event
+        deadline = Deadline(first if target.whole_call is None else _patience(target, first, call.request.stream))
         try:
             provider = self._providers[target.provider]
             for hook in self._on_attempt:
@@ -202,8 +203,6 @@ class Attempts:
         error, call = course.verdict(_now()), course.call
         if not self._rules.attempts or not course.may_pass:
             raise error
-        import stamina
-
         known: GatewayError | None = error
         asked = 0
 
@@ -216,7 +215,8 @@ class Attempts:
             self._targets.retries += 1
             return seconds
 
-        async for attempt in stamina.retry_context(on=pause, attempts=self._rules.attempts + 1, timeout=None):
+        tries = (await stamina()).retry_context(on=pause, attempts=self._rules.attempts + 1, timeout=None)
+        async for attempt in tries:
             with attempt:
                 if known is not None:
                     failure, known = known, None
@@ -266,6 +266,12 @@ def blamed(cause: Exception, target: Target) -> GatewayError:
 def counts_as_failure(error: GatewayError) -> bool:
     """Whether ``error`` says that the target is not well: one that is at its limit, or does not serve this, is well."""
     return isinstance(error, ProviderError) and not isinstance(error, ProviderBusy | ProviderDenied)
+
+
+def _patience(target: Target, first: float, stream: bool) -> float:
+    """Seconds until ``target`` must have begun to answer; an answer in one piece is complete by then."""
+    whole = target.whole_call or first
+    return min(first, whole) if stream else whole
 
 
 def _judged(cause: BaseException, target: Target, deadline: Deadline) -> BaseException:

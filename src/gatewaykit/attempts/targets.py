@@ -7,13 +7,23 @@ processes: each learns by its own calls.
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
 from gatewaykit.attempts.breaker import Breaker, BreakerRules
 from gatewaykit.attempts.retries import RetryBudget
 from gatewaykit.metrics import Reading
-from gatewaykit.metrics.names import ANSWERED, ATTEMPTS_ACTIVE, BREAKER, BREAKER_OPENED, HEDGES, PROVIDER, RESULT
+from gatewaykit.metrics.names import (
+    ANSWERED,
+    ATTEMPTS_ACTIVE,
+    BREAKER,
+    BREAKER_COOLDOWN,
+    BREAKER_OPENED,
+    HEDGES,
+    PROVIDER,
+    RESULT,
+)
 from gatewaykit.types import Target
 
 MOST_TARGETS = 4096
@@ -111,6 +121,10 @@ class TargetState:
         """Whether its circuit lets a call through."""
         return self.breaker is None or self.breaker.admits(now)
 
+    def opens_in(self, now: float) -> float:
+        """Seconds until its circuit lets a call through; 0 if it does."""
+        return 0.0 if self.breaker is None else self.breaker.wait(now)
+
     def rest(self, seconds: float, now: float) -> None:
         """It asked to be left alone for so long: meanwhile others go before it."""
         self._rests_until = max(self._rests_until, now + min(seconds, _LONGEST_REST))
@@ -166,6 +180,7 @@ class Targets:
 
     def readings(self, knows: Callable[[str], bool]) -> Iterator[Reading]:
         """How the targets stand; of those that no configuration names, only models that somebody ``knows``."""
+        now = time.monotonic()
         for state in self.all():
             target = state.target
             if not (state.kept or knows(target.model)):
@@ -174,6 +189,7 @@ class Targets:
             yield Reading(ATTEMPTS_ACTIVE, state.in_flight, labels)
             yield Reading(BREAKER, _CIRCUITS[state.circuit], labels)
             yield Reading(BREAKER_OPENED, 0 if state.breaker is None else state.breaker.opened, labels)
+            yield Reading(BREAKER_COOLDOWN, state.opens_in(now), labels)
         yield Reading(HEDGES, self.hedges, {RESULT: "begun"})
         yield Reading(HEDGES, self.overtaken, {RESULT: "quicker"})
 

@@ -16,13 +16,14 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from gatewaykit.hookspecs import hookimpl
-from gatewaykit.protocols import Authenticator, GatewayContext
+from gatewaykit.protocols import Authenticator, GatewayContext, Known
 from gatewaykit.settings import Section, ServerSettings
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE, Incoming, Principal
 
 MIN_LENGTH = 20
 SCOPES = (INFERENCE, USAGE, KEYS, ADMIN)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_ANYBODY = Principal(id="anonymous", name="anonymous")
 
 
 class StaticKeysSettings(Section):
@@ -101,6 +102,11 @@ class StaticKeys(Authenticator):
             return None
         return found[1]
 
+    async def look_up(self, id: str) -> Known | None:  # noqa: A002 - the word for it everywhere
+        """``static:NAME``."""
+        found = (principal for _, principal in self._principals.values() if principal.id == id)
+        return next((Known(principal) for principal in found), None)
+
 
 class Anonymous(Authenticator):
     """Lets everybody in, last of all, when the operator said so."""
@@ -110,7 +116,11 @@ class Anonymous(Authenticator):
 
     async def authenticate(self, incoming: Incoming) -> Principal | None:
         """The anonymous principal; not for those who sent a key that nobody knows."""
-        return None if given_key(incoming.headers) else Principal(id="anonymous", name="anonymous")
+        return None if given_key(incoming.headers) else _ANYBODY
+
+    async def look_up(self, id: str) -> Known | None:  # noqa: A002 - the word for it everywhere
+        """``anonymous``."""
+        return Known(_ANYBODY) if id == _ANYBODY.id else None
 
 
 def _digest(key: str) -> bytes:

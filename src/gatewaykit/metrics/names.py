@@ -57,6 +57,7 @@ FIRST = (
 )
 PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 10.0, 60.0, 300.0)
 TOKENS = tuple(float(4**n) for n in range(14))
+PLACES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 BRIEF = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 60.0, 300.0)
 """For what should take no time."""
 
@@ -184,12 +185,22 @@ BREAKER = Metric(
 BREAKER_OPENED = Metric(
     "gatewaykit.breaker.opened", "counter", "{time}", "How often a target's breaker opened.", (PROVIDER, ANSWERED)
 )
+BREAKER_COOLDOWN = Metric(
+    "gatewaykit.breaker.cooldown", "gauge", "s", "Time until a target that its breaker leaves alone is tried again.",
+    (PROVIDER, ANSWERED), merge="max",
+)  # fmt: skip
 RETRIES = Metric(
     "gatewaykit.retries", "counter", "{attempt}", "Attempts repeated at the same target.", (PROVIDER, ANSWERED)
 )
 HEDGES = Metric(
     "gatewaykit.hedges", "counter", "{attempt}",
     "Second targets that were begun beside a silent first one, and those of them that were quicker.", (RESULT,),
+)  # fmt: skip
+MIRRORED = Metric(
+    "gatewaykit.mirror.copies", "counter", "{call}",
+    "Copies of calls for a mirror, by what became of them: answered, failed, or left out because too many were on "
+    "their way.",
+    (PROVIDER, ANSWERED, RESULT),
 )  # fmt: skip
 ATTEMPTS_ACTIVE = Metric(
     "gatewaykit.attempts.active", "updown", "{attempt}", "Attempts that are going on, streams until their end.",
@@ -227,6 +238,10 @@ QUEUE_LENGTH = Metric("gatewaykit.queue.length", "updown", "{call}", "Calls that
 QUEUE_WAIT = Metric(
     "gatewaykit.queue.wait", "histogram", "s", "Time that calls waited for a credential.", (PROVIDER,), BRIEF
 )
+QUEUE_POSITION = Metric(
+    "gatewaykit.queue.position", "histogram", "{call}", "Place in the queue at which calls began to wait.", (PROVIDER,),
+    PLACES,
+)  # fmt: skip
 QUEUE_REFUSED = Metric(
     "gatewaykit.queue.refused", "counter", "{call}", "Calls that found no place in the queue or waited too long.",
     (PROVIDER, REASON),

@@ -78,8 +78,9 @@ class Target:
     """One place that can answer: a model, by its name at the provider of that name.
 
     All else says how it is asked, and makes it no other place: targets are equal where provider and model are.
-    ``first_event`` is the time limit in seconds until its first event, instead of ``timeouts.first_event``;
-    ``parameters`` are sent where the client said nothing of them; ``context`` is the length of its window in tokens.
+    ``first_event`` and ``between_events`` are its time limits in seconds, instead of those of ``timeouts``;
+    ``whole_call`` is that of its whole answer, from when it is asked. ``parameters`` are sent where the client said
+    nothing of them; ``context`` is the length of its window in tokens.
     It is asked only ``after`` an error with one of these codes, if there are any; and after one of those it ``stops``
     at, only targets are asked that wait for it. ``hedge`` starts the next target beside it.
     """
@@ -87,6 +88,8 @@ class Target:
     provider: str
     model: str
     first_event: float | None = field(default=None, compare=False)
+    between_events: float | None = field(default=None, compare=False)
+    whole_call: float | None = field(default=None, compare=False)
     parameters: Mapping[str, Any] = field(default_factory=lambda: EMPTY, compare=False)
     context: int | None = field(default=None, compare=False)
     after: frozenset[str] = field(default=frozenset(), compare=False)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from gatewaykit.errors import BadRequest, GatewayError
-from gatewaykit.types import AudioPart, Call, ContentPart, FilePart, ImagePart, TextPart
+from gatewaykit.types import AudioPart, Call, ChatRequest, ContentPart, FilePart, ImagePart, TextPart
 from gatewaykit_gigachat.media import File, Modality, audio_file, decoded, image_file, named_file, too_large
 from gatewaykit_gigachat.safe_fetch import FetchOptions, SafeFetcher
 
@@ -33,6 +33,10 @@ class FileStore(Protocol):
 
     async def upload(self, data: bytes, filename: str, mime: str, client_id: str) -> str:
         """The id of the new file, which only ``client_id`` may use. Raises :class:`~gatewaykit.errors.GatewayError`."""
+        ...
+
+    async def has(self, file_id: str, client_id: str) -> bool:
+        """Whether the account has a file. Raises :class:`~gatewaykit.errors.GatewayError` where it cannot tell."""
         ...
 
     async def delete(self, file_id: str, client_id: str) -> None:
@@ -115,6 +119,10 @@ class Attachments:
             raise
         self._leases.setdefault((id(call), client_id), _Lease(call)).uploads.extend(held)
         return ids | {part: part.file_id for part in where if isinstance(part, FilePart) and part.file_id}
+
+    async def has(self, file_id: str, client_id: str) -> bool:
+        """Whether a file that a client names is the account's."""
+        return await self._store.has(file_id, client_id)
 
     async def finished(self, call: Call, client_id: str) -> None:
         """The call needs its files no longer. Calling it again, or without files, does nothing."""
@@ -267,6 +275,17 @@ def _attached(call: Call) -> Iterator[tuple[ContentPart, str]]:
                     yield part, f"messages[{index}].content[{number}]"
 
 
+def named_files(chat: ChatRequest) -> frozenset[str]:
+    """The ids of files that the client uploaded itself."""
+    return frozenset(
+        part.file_id
+        for message in chat.messages
+        if not isinstance(message.content, str) and message.role in _ROLES
+        for part in message.content
+        if isinstance(part, FilePart) and part.file_id is not None
+    )
+
+
 def _is_known(part: ContentPart) -> bool:
     return isinstance(part, FilePart) and part.file_id is not None
 
@@ -295,4 +314,4 @@ async def _all(work: Iterator[Coroutine[Any, Any, Any]]) -> list[Any]:
     return [task.result() for task in tasks]
 
 
-__all__ = ["AttachmentOptions", "Attachments", "FileStore"]
+__all__ = ["AttachmentOptions", "Attachments", "FileStore", "named_files"]

@@ -13,6 +13,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 _DELETIONS_AT_ONCE = 4
+_LOOK_SECONDS = 10.0
 
 
 class GigaChatFiles:
@@ -44,6 +45,20 @@ class GigaChatFiles:
         if not isinstance(file_id, str) or not _ID.fullmatch(file_id):
             raise ProviderBadAnswer(detail="an uploaded file got no id")
         return file_id
+
+    async def has(self, file_id: str, client_id: str) -> bool:
+        """Whether the account has this file. Asking costs nothing.
+
+        Raises :class:`~gatewaykit.errors.PermissionDenied` for a file of another ``client_id``, and other
+        :class:`~gatewaykit.errors.GatewayError` where that cannot be known.
+        """
+        if not _ID.fullmatch(file_id):
+            raise BadRequest("This is not the id of a file.", param="messages")
+        try:
+            await self._api.ask("GET", f"/files/{file_id}", headers={"X-Client-ID": client_id}, limit=_LOOK_SECONDS)
+        except (NotFound, ModelNotFound):
+            return False
+        return True
 
     async def delete(self, file_id: str, client_id: str) -> None:
         """Delete a file; one that is gone already is no error. Raises :class:`~gatewaykit.errors.GatewayError`."""

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from gatewaykit.errors import BadRequest, GatewayError, ProviderBadAnswer
+from gatewaykit.errors import BadRequest, GatewayError, NotFound, ProviderBadAnswer
 from gatewaykit.http import HttpStream
 from gatewaykit.limiting import Backend
 from gatewaykit.metrics import Reading
@@ -20,7 +20,7 @@ from gatewaykit.protocols import Provider
 from gatewaykit.types import Batch, Call, ChatRequest, ContentPart, Event, Model, Reply, Target, Vector
 
 from .api import authorization_header, json_object
-from .attachments import Attachments
+from .attachments import Attachments, named_files
 from .connection import Connection, naming_secret, retries_of, trust
 from .convert import AnswerReader, Translation, translate
 from .credentials import authorized
@@ -157,7 +157,8 @@ class GigaChat(Provider):
 
     def readings(self) -> Iterator[Reading]:
         """The same for the metrics."""
-        yield from readings(self.name, self.snapshot(), [pool.waits for pool in tuple(self._pools.values())])
+        pools = tuple(self._pools.values())
+        yield from readings(self.name, self.snapshot(), [p.waits for p in pools], [p.positions for p in pools])
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -207,13 +208,26 @@ class GigaChat(Provider):
         if _is_text(call.chat):
             text = self._translated(call, target, NO_FILES, streamed)
             return await self._placed(call, target, partial(self._send, call, target, text, send))
-        return await self._placed(call, target, partial(self._with_files, call, target, send, streamed))
+        named, owner, files = named_files(call.chat), client_id(call.principal.tenant), self._pool().files
+        several = len(self._members) > 1
+        only = await files.of_all(named, owner) if named and several else None
+        try:
+            return await self._placed(call, target, partial(self._with_files, call, target, send, streamed), only)
+        except NotFound:
+            files.forget(named, owner)
+            raise
 
-    async def _placed(self, call: Call, target: Target, use: Callable[[Lease], Awaitable[T]]) -> T:
-        """What ``use`` makes of a place at one of the credentials, with retries."""
+    async def _placed(
+        self,
+        call: Call,
+        target: Target,
+        use: Callable[[Lease], Awaitable[T]],
+        only: frozenset[str] | None = None,
+    ) -> T:
+        """What ``use`` makes of a place at one of the credentials, or at one of ``only`` these, with retries."""
         pool = self._pool()
         key = call.principal.id
-        ask = Ask(key, target.model, self._weights.get(key, 1.0))
+        ask = Ask(key, target.model, self._weights.get(key, 1.0), only)
         try:
             return await self._retries.run(partial(pool.run, ask, use), call.may_retry)
         finally:

@@ -6,8 +6,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias, TypeVar
 
-import stamina
-
+from gatewaykit.attempts.retries import stamina
 from gatewaykit.errors import GatewayError, ProviderUnavailable
 
 from .errors import Refused
@@ -60,7 +59,7 @@ class Retries:
                 return False
             return may_retry(_public(error)) and seconds
 
-        async for attempt in stamina.retry_context(on=wait, attempts=self._most + 1, timeout=None):
+        async for attempt in (await stamina()).retry_context(on=wait, attempts=self._most + 1, timeout=None):
             with attempt:
                 if known is not None:
                     failure, known = known, None

@@ -48,6 +48,7 @@ async def test_state_token_and_places_of_each_credential_are_measured() -> None:
     assert failures % "pers" + "0.0" in bad
     assert failures % "b2b" + "0.0" in good
     assert failures % "b2b" + "0.0" not in bad
+    assert 'gatewaykit_queue_position_count{gen_ai_provider_name="gigachat"}' in good
     refused = 'gatewaykit_credential="b2b",gatewaykit_state="refused",gen_ai_provider_name="gigachat"'
     assert f"gatewaykit_credential_state{{{refused}}} 1.0" in bad
     assert not [text for text in (good, bad) for scope in (PERS, B2B) if sandbox.key(scope) in text]

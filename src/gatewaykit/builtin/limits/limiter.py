@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -13,7 +14,7 @@ from gatewaykit.builtin.limits.plans import Estimator, Plan, Plans
 from gatewaykit.builtin.limits.refusals import refusal
 from gatewaykit.errors import GatewayError, Unavailable
 from gatewaykit.limiting import Backend, Charge, Decision
-from gatewaykit.limits import Limit, Standing
+from gatewaykit.limits import Forecast, Limit, Standing, period
 from gatewaykit.metrics import Reading
 from gatewaykit.protocols import Limiter, Permit
 from gatewaykit.types import Call, Principal, Usage
@@ -66,7 +67,14 @@ class Limits(Limiter):
 
     async def standings(self, principal: Principal) -> Sequence[Standing]:
         """How the limits of the principal's key and account stand."""
-        return await self._backend.standings(self._plans.own(principal))
+        return await self._stand(self._plans.own(principal))
+
+    async def foretell(self, call: Call) -> Sequence[Forecast]:
+        """Every limit that the call would be under. Raises :class:`~gatewaykit.errors.PriceUnknown`."""
+        plan = self._plans.plan(call.principal, call.request)
+        charges = self._estimator.charges(call, plan)
+        standings = await self._stand(plan.limits)
+        return [Forecast(standing, charge.amount) for standing, charge in zip(standings, charges, strict=True)]
 
     def readings(self) -> Iterator[Reading]:
         """Whom it refused, how full budgets are, and how the store of the limits is."""
@@ -89,6 +97,17 @@ class Limits(Limiter):
         """Settle, once: after that the hold is nobody's."""
         if self._live.pop(hold, None) is not None:
             await self._backend.settle(hold, self._estimator.settled(call, plan, usage))
+
+    async def _stand(self, limits: Sequence[Limit]) -> Sequence[Standing]:
+        """How limits stand. A budget of which the backend knows nothing yet stands as the books say."""
+        return [await self._seeded(standing) for standing in await self._backend.standings(limits)]
+
+    async def _seeded(self, standing: Standing) -> Standing:
+        limit = standing.limit
+        if standing.used or not isinstance(limit.span, str) or not (used := await self._spent(limit)):
+            return standing
+        now = time.time()
+        return Standing(limit, used, period(limit.span, now)[1] - now)
 
     async def _begun(self, hold: str, charges: Sequence[Charge], decision: Decision) -> Decision:
         """The decision after budgets that the backend does not know yet have begun with what the books say."""

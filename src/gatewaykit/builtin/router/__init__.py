@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from starlette.routing import BaseRoute, Route
 
+from gatewaykit.builtin.router.mirror import Mirrors
 from gatewaykit.builtin.router.router import ModelRouter
 from gatewaykit.builtin.router.settings import RouterSettings
 from gatewaykit.guarding import guarded
@@ -26,6 +28,8 @@ from gatewaykit.types import ADMIN
 if TYPE_CHECKING:
     import click
 
+_made: WeakKeyDictionary[GatewayContext, ModelRouter] = WeakKeyDictionary()
+
 
 @hookimpl
 def gateway_settings() -> Iterable[type[Section]]:
@@ -36,25 +40,24 @@ def gateway_settings() -> Iterable[type[Section]]:
 @hookimpl
 def gateway_routers(gateway: GatewayContext) -> Iterable[Router]:
     """The table of models."""
-    return [ModelRouter(gateway.settings.get(RouterSettings), gateway)]
+    router = _made[gateway] = ModelRouter(gateway.settings.get(RouterSettings), gateway)
+    return [router]
 
 
 @hookimpl
 def gateway_transforms(gateway: GatewayContext) -> Iterable[Transform]:
-    """The mirror, where any model has one: without, it costs nothing."""
-    models = gateway.settings.get(RouterSettings).models
-    if not any(model.mirror for model in models.values()):
+    """What sends copies to mirrors; idle while no model has one, and then it costs a request nothing."""
+    router = _made.get(gateway)
+    if router is None:
         return []
-    from gatewaykit.builtin.router.mirror import Mirrors
-
-    return [Mirrors(gateway.providers, gateway.settings.get(TimeoutSettings).whole_call)]
+    return [Mirrors(router, gateway.providers, gateway.settings.get(TimeoutSettings).whole_call)]
 
 
 @hookimpl
 def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
     """The table, its reload, explanations and the state of targets, for operators."""
-    router = gateway.routers.get(ModelRouter.name)
-    if not isinstance(router, ModelRouter):
+    router = _made.get(gateway)
+    if router is None:
         return []
     from gatewaykit.builtin.router.admin import Admin
 

@@ -11,8 +11,10 @@ from gatewaykit.attempts.targets import Targets, TargetState
 from gatewaykit.builtin.router.conditions import prompt_tokens
 from gatewaykit.builtin.router.router import ModelRouter
 from gatewaykit.builtin.router.table import CODES, Entry
-from gatewaykit.limits import Standing
+from gatewaykit.errors import GatewayError, ProviderUnavailable, QuotaExhausted, RateLimited
+from gatewaykit.limits import Forecast
 from gatewaykit.pricing import PriceBook, money_text
+from gatewaykit.protocols import Known
 from gatewaykit.types import Call, Target
 
 Document = dict[str, Any]
@@ -57,7 +59,7 @@ def told(state: TargetState, now: float) -> Document:
     return {
         "target": str(state.target),
         "circuit": state.circuit,
-        "opens_in": None if state.admits(now) or breaker is None else round(breaker.wait(now), 3),
+        "opens_in": None if state.admits(now) else round(state.opens_in(now), 3),
         "window": {"calls": calls, "failed": failed, "slow": slow},
         "resting": round(state.resting(now), 3),
         "in_flight": state.in_flight,
@@ -69,18 +71,40 @@ def told(state: TargetState, now: float) -> Document:
     }
 
 
-def limits_told(standings: Sequence[Standing]) -> list[Document]:
-    """How limits stand."""
-    return [
-        {
-            "limit": standing.limit.name,
-            "of": standing.limit.whose,
-            "amount": _amount(standing, standing.limit.amount),
-            "remaining": _amount(standing, standing.remaining),
-            "resets_in": None if math.isinf(standing.resets) else math.ceil(standing.resets),
-        }
-        for standing in standings
-    ]
+def key_told(asked: str, known: Known | None) -> Document | None:
+    """Who asks and what it may do; ``None`` where nobody in particular does."""
+    if not asked:
+        return None
+    if known is None:
+        return {"id": asked, "known": False}
+    who = known.principal
+    return {
+        "id": who.id,
+        "known": True,
+        "name": who.name,
+        "owner": who.owner or None,
+        "bars": known.bars or None,
+        "scopes": sorted(who.scopes),
+        "models": list(who.models),
+        "routes": list(who.routes),
+    }
+
+
+def limits_told(forecasts: Sequence[Forecast]) -> list[Document]:
+    """How limits stand, and whether they would let the call in."""
+    return [_limit_told(forecast) for forecast in forecasts]
+
+
+def refusal_told(refusal: GatewayError | None, forecasts: Sequence[Forecast], order: Sequence[str]) -> Document | None:
+    """What the client would hear instead of an answer, from the first that would refuse it."""
+    full = next((forecast for forecast in forecasts if not forecast.fits), None)
+    if refusal is None and full is not None:
+        limit = full.standing.limit
+        kind = QuotaExhausted if limit.unit == "money" else RateLimited
+        refusal = kind(f"The limit {limit.name} of {limit.subject} has no room for it.")
+    if refusal is None and not order:
+        refusal = ProviderUnavailable("The circuits of all targets are open.")
+    return None if refusal is None else {"status": refusal.status, "code": refusal.code, "message": refusal.message}
 
 
 def happened(attempts: Sequence[Mapping[str, Any]]) -> list[Document]:
@@ -88,8 +112,22 @@ def happened(attempts: Sequence[Mapping[str, Any]]) -> list[Document]:
     return [{**attempt, "kind": _KINDS.get(str(attempt.get("error")))} for attempt in attempts]
 
 
-def _amount(standing: Standing, amount: int) -> int | str:
-    return money_text(amount) if standing.limit.unit == "money" else amount
+def _limit_told(forecast: Forecast) -> Document:
+    standing = forecast.standing
+    limit = standing.limit
+
+    def amount(number: int) -> int | str:
+        return money_text(number) if limit.unit == "money" else number
+
+    return {
+        "limit": limit.name,
+        "of": limit.whose,
+        "amount": amount(limit.amount),
+        "remaining": amount(standing.remaining),
+        "charge": amount(forecast.charge),
+        "fits": forecast.fits,
+        "resets_in": None if math.isinf(standing.resets) else math.ceil(standing.resets),
+    }
 
 
 def _place(entry: Entry, target: Target) -> Document:
@@ -112,7 +150,7 @@ def _dropped(target: Target, state: TargetState, order: Sequence[Target], call: 
     if target not in order:
         return f"its window of {target.context} tokens is too short"
     if not state.admits(now):
-        return f"its circuit is open for {state.breaker.wait(now) if state.breaker else 0:.1f} s"
+        return f"its circuit is open for {state.opens_in(now):.1f} s"
     return None
 
 

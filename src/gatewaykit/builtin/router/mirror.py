@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import random
 
-from gatewaykit.builtin.router.router import MIRROR
+from gatewaykit.builtin.router.router import MIRROR, ModelRouter
 from gatewaykit.builtin.router.table import Mirror
 from gatewaykit.errors import GatewayError
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import ANSWERED, MIRRORED, PROVIDER, RESULT
 from gatewaykit.protocols import Provider, Transform
 from gatewaykit.stepping import closing
 from gatewaykit.types import Call, EmbeddingsRequest, Target
@@ -35,17 +37,22 @@ class NoRetries:
 
 
 class Mirrors(Transform):
-    """Sends the copies; ``seconds`` is their time limit. ``sent``, ``failed`` and ``left_out`` count them."""
+    """Sends the copies for the table of ``router``, which keeps count; ``seconds`` is their time limit."""
 
     name = "mirror"
     tier = 1000
     on_error = "open"
 
-    def __init__(self, providers: Mapping[str, Provider], seconds: float) -> None:
+    def __init__(self, router: ModelRouter, providers: Mapping[str, Provider], seconds: float) -> None:
+        self._router = router
         self._providers = providers
         self._seconds = seconds
         self._tasks: set[asyncio.Task[None]] = set()
-        self.sent = self.failed = self.left_out = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no model has a mirror."""
+        return not self._router.table.mirrored
 
     def on_request(self, call: Call) -> None:
         """Start a copy, if the model that was found has a mirror. It comes after all other transforms."""
@@ -53,11 +60,21 @@ class Mirrors(Transform):
         if mirror is None or random() >= mirror.share:
             return
         if len(self._tasks) >= MOST_COPIES:
-            self.left_out += 1
+            self._router.copies[mirror.target].left_out += 1
             return
         task = asyncio.get_running_loop().create_task(self._send(_copy(call, mirror.target), mirror.target))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def readings(self) -> Iterator[Reading]:
+        """What became of the copies."""
+        for target, copies in tuple(self._router.copies.items()):
+            for result, count in (
+                ("answered", copies.answered),
+                ("failed", copies.failed),
+                ("left_out", copies.left_out),
+            ):
+                yield Reading(MIRRORED, count, {PROVIDER: target.provider, ANSWERED: target.model, RESULT: result})
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -73,7 +90,7 @@ class Mirrors(Transform):
                 await asyncio.wait(mine)
 
     async def _send(self, call: Call, target: Target) -> None:
-        provider = self._providers[target.provider]
+        provider, copies = self._providers[target.provider], self._router.copies[target]
         try:
             async with asyncio.timeout(self._seconds):
                 if isinstance(call.request, EmbeddingsRequest):
@@ -82,9 +99,9 @@ class Mirrors(Transform):
                     async with closing(provider.stream(call, target)) as events:
                         async for _ in events:
                             pass
-            self.sent += 1
+            copies.answered += 1
         except Exception as error:  # noqa: BLE001 - nobody waits for it
-            self.failed += 1
+            copies.failed += 1
             logger.info("a copy for %s failed: %s", target, type(error).__name__)
 
 

@@ -29,10 +29,19 @@ class Way:
     entry: Entry
 
 
+@dataclass(slots=True)
+class Copies:
+    """What became of the copies for one mirror, since the start."""
+
+    answered: int = 0
+    failed: int = 0
+    left_out: int = 0
+
+
 class ModelRouter(Router):
     """Finds targets in the table, by ``provider/model``, and in the lists of the providers, in this order.
 
-    ``table`` is in force, made of ``settings``.
+    ``table`` is in force, made of ``settings``; ``copies`` tells of every mirror that it ever had.
     """
 
     name = "models"
@@ -46,6 +55,7 @@ class ModelRouter(Router):
         self._default: str | None = None
         self._named: set[str] = set()
         self.table = Table({})
+        self.copies: dict[Target, Copies] = {}
         settings = with_managed(settings)
         self._use(settings, self.made(settings))
 
@@ -104,6 +114,8 @@ class ModelRouter(Router):
         self._default = settings.default_provider
         self.listing.refresh = settings.refresh
         self.table = table
+        for target in table.mirrored:
+            self.copies.setdefault(target, Copies())
         self._named = {state.target.model for state in self._gateway.targets.all() if state.kept}
         self._ways.clear()
 
@@ -123,4 +135,4 @@ class ModelRouter(Router):
         return tuple(self._providers) if len(self._providers) == 1 else self.listing.unknown()
 
 
-__all__ = ["MIRROR", "ModelRouter", "Way"]
+__all__ = ["MIRROR", "Copies", "ModelRouter", "Way"]

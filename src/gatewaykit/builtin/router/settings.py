@@ -55,6 +55,12 @@ class TargetTable(Table):
     first_event: Seconds | None = Field(
         None, description="Seconds until its first event, instead of `timeouts.first_event`."
     )
+    between_events: Seconds | None = Field(
+        None, description="Seconds from one event of its stream to the next, instead of `timeouts.between_events`."
+    )
+    whole_call: Seconds | None = Field(
+        None, description="Seconds for its whole answer, from when it is asked; within `timeouts.whole_call`."
+    )
     context: int | None = Field(None, ge=1, description="Length of its context window in tokens.")
     parameters: dict[str, Any] = Field(
         {}, description="Request parameters, in OpenAI's words, that are sent where the client sets none."

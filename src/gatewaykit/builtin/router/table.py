@@ -69,6 +69,11 @@ class Table:
     entries: Mapping[str, Entry]
     rules: tuple[Rule, ...] = ()
 
+    @property
+    def mirrored(self) -> frozenset[Target]:
+        """Those that get copies."""
+        return frozenset(entry.mirror.target for entry in self.entries.values() if entry.mirror is not None)
+
 
 def make_table(settings: RouterSettings, providers: Iterable[str], targets: Targets, book: PriceBook) -> Table:
     """The table of ``settings``. Raises :class:`~gatewaykit.errors.ConfigError` when it names what is not there."""
@@ -110,6 +115,8 @@ def _target(row: TargetTable, stops: frozenset[str], hedge: Hedge | None) -> Tar
     return replace(
         place(row.to),
         first_event=row.first_event,
+        between_events=row.between_events,
+        whole_call=row.whole_call,
         parameters=row.parameters,
         context=row.context,
         stops=stops,

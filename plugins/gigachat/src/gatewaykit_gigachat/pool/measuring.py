@@ -13,6 +13,7 @@ from gatewaykit.metrics.names import (
     CREDENTIAL_STATE,
     PROVIDER,
     QUEUE_LENGTH,
+    QUEUE_POSITION,
     QUEUE_REFUSED,
     QUEUE_WAIT,
     REASON,
@@ -27,14 +28,18 @@ from .member import Health
 from .snapshot import MemberSnapshot, PoolSnapshot
 
 
-def readings(provider: str, snapshot: PoolSnapshot, waits: Iterable[Distribution]) -> Iterator[Reading]:
-    """``waits`` are the times that calls waited, of each event loop."""
+def readings(
+    provider: str, snapshot: PoolSnapshot, waits: Iterable[Distribution], positions: Iterable[Distribution]
+) -> Iterator[Reading]:
+    """``waits`` are the times that calls waited, ``positions`` where they began to, of each event loop."""
     whose = {PROVIDER: provider}
     for member in snapshot.members:
         yield from _of_member({**whose, CREDENTIAL: member.name}, member)
     yield Reading(QUEUE_LENGTH, snapshot.waiting, whose)
     for wait in waits:
         yield Reading(QUEUE_WAIT, wait, whose)
+    for position in positions:
+        yield Reading(QUEUE_POSITION, position, whose)
     refused = {"full": snapshot.refused_full, "late": snapshot.refused_late, "left": snapshot.left}
     for reason, count in refused.items():
         yield Reading(QUEUE_REFUSED, count, {**whose, REASON: reason})

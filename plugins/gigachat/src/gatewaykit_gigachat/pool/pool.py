@@ -1,8 +1,10 @@
 """The pool: gives each call a place at the freest credential, and lets calls wait in a fair queue while there is none.
 
 It belongs to one event loop. While nobody waits a place costs a glance at each credential. Where several processes
-share the credentials, those that have calls waiting look for free places at random moments, so that none is always
-first.
+share the credentials, each has a queue of its own, and those that have calls waiting look for free places at random
+moments, the more often the more keys wait in them. A place goes to whoever looks first after it became free; looks are
+Poisson processes, so each process gets a share in proportion to the weight of its waiting keys, with nothing shared
+beyond the places themselves.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from typing import TypeVar
 
 from gatewaykit.errors import GatewayError, ProviderBadAnswer, ProviderTimeout
 from gatewaykit.metrics import Distribution
-from gatewaykit.metrics.names import QUEUE_WAIT
+from gatewaykit.metrics.names import QUEUE_POSITION, QUEUE_WAIT
 
 from ..errors import Refused
 from .member import Member
+from .owners import FileOwners
 from .queue import FairQueue, Full
 from .seats import Ask, Lease, PoolBusy, Waiter
 from .slots import LocalSlots, Slots
@@ -33,7 +36,10 @@ T = TypeVar("T")
 Use = Callable[[Lease], Awaitable[T]]
 _GRACE = 0.25
 """Seconds until the service has surely noticed that nobody reads an answer any more, and its place is free there."""
-_LOOK = (0.02, 0.08)
+_LOOK = 0.05
+"""Mean seconds between two looks for free places in a process where one key of weight 1 waits."""
+
+_QUICKEST_LOOK = 0.005
 _FIRST_GUESS = 1.0
 logger = logging.getLogger(__name__)
 
@@ -48,7 +54,9 @@ class QueueBounds:
 
 
 class Pool:
-    """Places at ``members``, counted by ``slots`` beyond this process."""
+    """Places at ``members``, counted by ``slots`` beyond this process. ``files`` knows whose they are; ``waits`` (in
+    seconds) and ``positions`` are those of the calls that had to wait.
+    """
 
     def __init__(
         self,
@@ -58,6 +66,7 @@ class Pool:
         times: WatchTimes | None = None,
     ) -> None:
         self.members = tuple(members)
+        self.files = FileOwners(self.members)
         self._bounds = bounds or QueueBounds()
         self._slots = slots or LocalSlots()
         self._queue: FairQueue[Waiter] = FairQueue(self._bounds.longest, self._bounds.longest_line)
@@ -66,7 +75,7 @@ class Pool:
         self._leaving: dict[Lease, asyncio.TimerHandle] = {}
         self._usual_seconds = _FIRST_GUESS
         self._waited, self._wait_seconds = 0, 0.0
-        self.waits = Distribution(QUEUE_WAIT.bounds)
+        self.waits, self.positions = Distribution(QUEUE_WAIT.bounds), Distribution(QUEUE_POSITION.bounds)
         self._refused_full, self._refused_late, self._left = 0, 0, 0
 
     async def run(self, ask: Ask, use: Use[T]) -> T:
@@ -129,9 +138,15 @@ class Pool:
             with suppress(asyncio.CancelledError):
                 await self._serving
         await self._watcher.aclose()
+        await self.files.aclose()
         await self._slots.aclose()
 
     # choosing
+
+    def _eligible(self, ask: Ask) -> Sequence[Member]:
+        """Those that can serve a call at all, well or badly."""
+        only = ask.only
+        return self.members if only is None else [member for member in self.members if member.name in only]
 
     def _at_once(self, ask: Ask) -> Lease | None:
         """A place, if this process alone counts them, and nobody waits for one."""
@@ -142,7 +157,7 @@ class Pool:
 
     def _candidates(self, ask: Ask) -> Sequence[Member]:
         """Where a call may go: where it is well placed; if nowhere, where it was not yet; or else anywhere."""
-        members = self.members
+        members = self._eligible(ask)
         if len(members) == 1:
             return members
         untried = [member for member in members if member.name not in ask.tried]
@@ -182,7 +197,8 @@ class Pool:
         its_own = member.failed(ask.model, error)
         self._watcher.look_after(member)
         ask.tried.add(member.name)
-        return its_own and any(other.name not in ask.tried and other.is_of_use(ask.model) for other in self.members)
+        others = (other for other in self._eligible(ask) if other.name not in ask.tried)
+        return its_own and any(other.is_of_use(ask.model) for other in others)
 
     # giving and taking back
 
@@ -220,6 +236,7 @@ class Pool:
         if waiter.place.done():
             return waiter.place.result()
         ask.position = position
+        self.positions.record(position)
         try:
             async with asyncio.timeout(self._bounds.max_wait):
                 return await waiter.place
@@ -269,7 +286,8 @@ class Pool:
                 waiter.place.set_result(self._granted(chosen, ""))
 
     async def _serve(self) -> None:
-        """Look for places at random moments while anybody waits."""
+        """Look for places at random moments while anybody waits, whatever a look itself takes."""
+        at = time.monotonic()
         while self._queue:
             try:
                 await self._slots.look(self.members)
@@ -278,7 +296,14 @@ class Pool:
                         self._pass_on(lease)
             except GatewayError as error:
                 logger.warning("gigachat: places cannot be counted: %s", error)
-            await asyncio.sleep(random.uniform(*_LOOK))
+            now = time.monotonic()
+            at = max(at, now - _LOOK) + self._pause()
+            await asyncio.sleep(max(0.0, at - now))
+
+    def _pause(self) -> float:
+        """Seconds from one look to the next."""
+        mean = max(_QUICKEST_LOOK, _LOOK / max(1.0, self._queue.weight))
+        return min(random.expovariate(1 / mean), 4 * mean)
 
     def _wanted(self, member: Member) -> bool:
         """Whether ``member`` seems to have room, and somebody waits for it."""

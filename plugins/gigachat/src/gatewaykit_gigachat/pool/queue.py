@@ -49,6 +49,11 @@ class FairQueue(Generic[T]):
         """All that wait, in no particular order; safe from another thread."""
         return (item for line in tuple(self._lines.values()) for item in tuple(line.waiting))
 
+    @property
+    def weight(self) -> float:
+        """That of all keys that have something waiting."""
+        return sum(line.weight for line in self._lines.values() if line.waiting)
+
     def put(self, key: str, weight: float, item: T) -> int:
         """Add ``item`` to the line of ``key``. Returns its position, from 1, as it stands now. Raises :class:`Full`."""
         line = self._lines.get(key)

@@ -25,12 +25,14 @@ class PoolBusy(ProviderBusy):
 class Ask:
     """One call on its way through the pool: for whom, for which model, and which members it has tried.
 
+    ``only`` are the members that have the files it names; ``None`` for all.
     ``position`` and ``waited`` (seconds) say how it fared in the queue; both are 0 if it did not have to wait.
     """
 
     key: str
     model: str
     weight: float = 1.0
+    only: frozenset[str] | None = None
     tried: set[str] = field(default_factory=set)
     position: int = 0
     waited: float = 0.0

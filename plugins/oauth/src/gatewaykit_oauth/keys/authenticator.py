@@ -13,12 +13,13 @@ import ipaddress
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gatewaykit.errors import BadRequest, PermissionDenied, Unavailable
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.names import CACHE, CACHE_ENTRIES, REVOCATION_LAG, UNCONFIRMED
-from gatewaykit.protocols import Authenticator
+from gatewaykit.protocols import Authenticator, Known
 from gatewaykit.settings import DatabaseSettings
 from gatewaykit.types import Incoming, Principal
 
@@ -26,6 +27,7 @@ from ..changes.channel import Changes
 from ..changes.feed import ended
 from ..settings import KeysSettings
 from .format import has_checksum, has_shape
+from .known import look_up
 from .last_used import LastUsed
 from .lookup import KeyLookup, not_valid
 from .peppers import load_secrets
@@ -85,6 +87,12 @@ class ApiKeys(Authenticator):
             require_network(entry, incoming.client)
         last_used.note(entry.principal.id, now, incoming.client)
         return entry.principal
+
+    async def look_up(self, id: str) -> Known | None:  # noqa: A002 - the word for it everywhere
+        """A key by its id, the beginning of it, or the hint of one of its secrets. The database must be open; whether
+        anything else runs does not matter.
+        """
+        return await self._storage.read(lambda session: look_up(session, id, datetime.now(UTC)))
 
     def readings(self) -> Iterator[Reading]:
         """How old the knowledge of revoked keys is at most, and how many keys are remembered."""

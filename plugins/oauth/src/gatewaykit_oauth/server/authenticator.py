@@ -10,18 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 
 from gatewaykit.errors import AuthFailed, BadRequest
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.names import CACHE, CACHE_ENTRIES, UNCONFIRMED
-from gatewaykit.protocols import Authenticator
+from gatewaykit.protocols import Authenticator, Known
 from gatewaykit.types import Incoming, Principal
 
 from . import proofs
 from .access_tokens import is_ours
 from .authority import Authority, digest_of
 from .challenges import HEADER
-from .recognising import TokenEntry
+from .recognising import TokenEntry, look_up_grant
 from .resources import covers
 
 _BEARER, _DPOP = "bearer", "dpop"
@@ -76,6 +77,11 @@ class AccessTokens(Authenticator):
         lookups = self._authority.lookups
         yield Reading(CACHE_ENTRIES, sum(len(lookup.cache) for lookup in lookups), {CACHE: "tokens"})
         yield Reading(UNCONFIRMED, sum(lookup.unconfirmed for lookup in lookups), {CACHE: "tokens"})
+
+    async def look_up(self, id: str) -> Known | None:  # noqa: A002 - the word for it everywhere
+        """A grant by its id: what its tokens may do at most."""
+        scopes = self._authority.scopes
+        return await self._authority.read(lambda session: look_up_grant(session, id, scopes, "", datetime.now(UTC)))
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """That of the authorization server."""

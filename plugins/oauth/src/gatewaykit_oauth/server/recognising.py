@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Select, bindparam, func, literal, select
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, literal, select
 from sqlalchemy.orm import Session
 
 from gatewaykit.limits import Limit
+from gatewaykit.protocols import Known
 from gatewaykit.types import Principal
 
 from ..changes.feed import newest_change
@@ -21,7 +22,7 @@ from ..keys.globs import common
 from ..keys.model import KeyLimits
 from ..tables import AccountRow, ChangeRow
 from .access_tokens import Verified
-from .grants import ALL, is_in_force
+from .grants import ALL, is_in_force, usable
 from .resources import Resources
 from .scopes import Scopes
 from .tables import AccessTokenRow, ClientRow, CutoffRow, GrantRow, SigningKeyRow
@@ -82,6 +83,22 @@ def recognise_token(
     )
 
 
+def look_up_grant(session: Session, id: str, scopes: Scopes, challenge: str, now: datetime) -> Known | None:  # noqa: A002
+    """The grant of this id: whom its tokens stand for, if they have all scopes that it gives."""
+    owner = func.coalesce(GrantRow.account, ClientRow.owner)
+    query = (
+        select(GrantRow, GrantRow.scopes, *_who(owner))
+        .join_from(GrantRow, ClientRow, ClientRow.id == GrantRow.client)
+        .outerjoin(AccountRow, AccountRow.id == owner)
+        .where(GrantRow.id == id)
+    )
+    facts = session.execute(query).first()
+    if facts is None:
+        return None
+    bars = "" if usable(session, facts.GrantRow, now, now) is not None else "ended"
+    return Known(_principal(facts, scopes, challenge), bars)
+
+
 def _is_in_force(facts: Row[Any], verified: Verified, now: datetime) -> bool:
     """Whether nothing has ended the token: itself, its signing key, its grant, its client, its account."""
     if facts.revoked is not None or facts.expires <= now or facts.kid != verified.kid:
@@ -125,19 +142,12 @@ def _statement() -> Select[Any]:
             AccessTokenRow.expires,
             AccessTokenRow.revoked,
             SigningKeyRow.state.label("key_state"),
-            GrantRow.id.label("grant"),
             GrantRow.account.label("grantor"),
             GrantRow.ended,
             GrantRow.expires.label("grant_expires"),
-            ClientRow.id.label("client"),
-            ClientRow.name.label("client_name"),
             ClientRow.enabled.label("client_enabled"),
             ClientRow.bound,
-            owner.label("owner"),
-            AccountRow.enabled.label("account_enabled"),
-            AccountRow.role,
-            AccountRow.models,
-            AccountRow.limits,
+            *_who(owner),
             cut_off.correlate(ClientRow, GrantRow, AccessTokenRow).scalar_subquery().label("cut_off"),
         )
         .join_from(AccessTokenRow, GrantRow, GrantRow.id == AccessTokenRow.grant)
@@ -145,6 +155,20 @@ def _statement() -> Select[Any]:
         .outerjoin(SigningKeyRow, SigningKeyRow.kid == AccessTokenRow.kid)
         .outerjoin(AccountRow, AccountRow.id == owner)
         .where(AccessTokenRow.jti == bindparam("jti"))
+    )
+
+
+def _who(owner: ColumnElement[Any]) -> tuple[ColumnElement[Any], ...]:
+    """What a principal is made of; see :func:`_principal`."""
+    return (
+        GrantRow.id.label("grant"),
+        ClientRow.id.label("client"),
+        ClientRow.name.label("client_name"),
+        owner.label("owner"),
+        AccountRow.enabled.label("account_enabled"),
+        AccountRow.role.expression,
+        AccountRow.models.expression,
+        AccountRow.limits.expression,
     )
 
 
