@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, cast
 
 from gatewaykit.errors import (
     ClientGone,
@@ -74,7 +74,7 @@ class Exchange:
         self.principal: Principal | None = None
         self.call: Call | None = None
         self.error: GatewayError | None = None
-        self.permit_headers: list[tuple[str, str]] = []
+        self.permit_headers: list[tuple[str, str] | tuple[bytes, bytes]] = []
         self.timings: dict[str, float] = {}
         self._sealers = sealers
         self._record: CallRecord | None = None
@@ -186,7 +186,7 @@ class Exchange:
             headers += [_encoded(name, value) for name, value in call.answer_headers]
         if self.meter.ignored:
             headers.append(_encoded("x-gatewaykit-ignored", ", ".join(self.meter.ignored)))
-        headers += [_encoded(name, value) for name, value in self.permit_headers]
+        headers += [_permitted(*header) for header in self.permit_headers]
         headers.append((b"server-timing", self._server_timing()))
         return headers
 
@@ -240,6 +240,13 @@ def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
         return _encoded_name(name), value.encode("ascii")
     visible = _INVISIBLE.sub(b" ", value[:_LONGEST].encode("ascii", "backslashreplace"))
     return _encoded_name(name), visible[:_LONGEST]
+
+
+def _permitted(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
+    """A header of a permit: for bytes the limiter vouches."""
+    if isinstance(name, bytes) and isinstance(value, bytes):
+        return name, value
+    return _encoded(cast("str", name), cast("str", value))
 
 
 def _outcome(error: GatewayError | None) -> Outcome:
