@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
-import msgspec
-
 Unit: TypeAlias = Literal["requests", "tokens", "concurrency", "money"]
 """``concurrency`` is calls at the same time; ``money`` is in millionths of the currency of accounting."""
 
@@ -68,7 +66,8 @@ def _name(unit: Unit, span: int | Period) -> str:
     return _NAMES.get((unit, span), f"{unit}-per-{span}")
 
 
-class Standing(msgspec.Struct, gc=False):
+@dataclass(slots=True)
+class Standing:
     """How a limit stands. ``used`` includes what is held.
 
     ``resets`` is in how many seconds nothing of that counts any more (0 for concurrency, infinite for a total).
