@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, cast
 
 from gatewaykit.errors import (
     ClientGone,
@@ -51,9 +51,14 @@ def read_incoming(scope: Mapping[str, Any], path: str) -> Incoming:
         headers = _joined(raw)
     request_id = headers.get("x-request-id")
     if request_id is None or not _REQUEST_ID.fullmatch(request_id):
-        request_id = f"{_bits(128):032x}"
+        request_id = _new_id()
     client = scope.get("client")
     return Incoming(scope["method"], path, headers, client[0] if client else None, request_id)
+
+
+def _new_id() -> str:
+    """In the order of time, as UUIDs of version 7 are (RFC 9562, 5.7): so new ones lie side by side in an index."""
+    return f"{int(time.time() * 1000):012x}{_bits(80):020x}"
 
 
 def _joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -77,7 +82,7 @@ class Exchange:
         self.principal: Principal | None = None
         self.call: Call | None = None
         self.error: GatewayError | None = None
-        self.permit_headers: list[tuple[str, str]] = []
+        self.permit_headers: list[tuple[str, str] | tuple[bytes, bytes]] = []
         self.timings: dict[str, float] = {}
         self._sealers = sealers
         self._record: CallRecord | None = None
@@ -189,7 +194,7 @@ class Exchange:
             headers += [_encoded(name, value) for name, value in call.answer_headers]
         if self.meter.ignored:
             headers.append(_encoded("x-gatewaykit-ignored", ", ".join(self.meter.ignored)))
-        headers += [_encoded(name, value) for name, value in self.permit_headers]
+        headers += [_permitted(*header) for header in self.permit_headers]
         headers.append((b"server-timing", self._server_timing()))
         return headers
 
@@ -243,6 +248,13 @@ def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
         return _encoded_name(name), value.encode("ascii")
     visible = _INVISIBLE.sub(b" ", value[:_LONGEST].encode("ascii", "backslashreplace"))
     return _encoded_name(name), visible[:_LONGEST]
+
+
+def _permitted(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
+    """A header of a permit: for bytes the limiter vouches."""
+    if isinstance(name, bytes) and isinstance(value, bytes):
+        return name, value
+    return _encoded(cast("str", name), cast("str", value))
 
 
 def _outcome(error: GatewayError | None) -> Outcome:

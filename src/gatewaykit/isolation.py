@@ -9,7 +9,7 @@ fails, is kept in :class:`Costs`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -122,7 +122,7 @@ class _IsolatedPermit:
         self._seconds = seconds
         self._cost = cost
         self.instant = getattr(permit, "instant", False)
-        self.headers: Sequence[tuple[str, str]] = permit.headers
+        self.headers = permit.headers
 
     async def settle(self, usage: Usage | None) -> None:
         began = perf_counter()

@@ -120,8 +120,7 @@ class PriceSettings(Section):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True, gc=False):
     """What a call cost: ``amount`` in micro-units of ``currency``, ``spend`` in those of the currency of accounting."""
 
     amount: int
@@ -157,7 +156,7 @@ class PriceBook:
         """What ``usage`` of ``target`` costs; None when its price is not known. What was kept costs nothing."""
         if target.provider == CACHE:
             return Cost(0, self.currency, 0)
-        tariff = self._remembered(target)
+        tariff = self._remembered(target.provider, target.model)
         if tariff is None:
             return None
         exact = tariff.exact(usage)
@@ -170,14 +169,14 @@ class PriceBook:
         """
         highest = 0
         for target in targets:
-            tariff = self._remembered(target)
+            tariff = self._remembered(target.provider, target.model)
             if tariff is None:
                 return None
             highest = max(highest, tariff.spend(tariff.highest(input_tokens, output_tokens)))
         return highest
 
-    def _find(self, target: Target) -> _Tariff | None:
-        names = {True: str(target), False: target.model}
+    def _find(self, provider: str, model: str) -> _Tariff | None:
+        names = {True: f"{provider}/{model}", False: model}
         return next((tariff for (slash, glob), tariff in self._tariffs if glob.match(names[slash])), None)
 
 

@@ -170,8 +170,10 @@ class Permit(Protocol):
     instant: bool = False
 
     @property
-    def headers(self) -> Sequence[tuple[str, str]]:
-        """Headers for the answer, such as ``x-ratelimit-remaining-requests``."""
+    def headers(self) -> Sequence[tuple[str, str] | tuple[bytes, bytes]]:
+        """Headers for the answer, such as ``x-ratelimit-remaining-requests``. Bytes go out as they are, and cost less:
+        names in lower case, and nothing in the values that a client could have written.
+        """
         ...
 
     async def settle(self, usage: Usage | None) -> None:

@@ -304,6 +304,20 @@ def test_no_name_breaks_out_of_its_header(model: str, ignored: list[str], limit:
     assert all(sane(name) and sane(value) for name, value in exchange.stream_headers())
 
 
+def test_ids_of_requests_are_in_the_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later requests have larger ids, all of one length, and those of one moment differ."""
+    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": []}
+    ids = []
+    for now in (0.0, 0.001, 1_790_000_000.0, 1_790_000_000.001, 1_790_000_000.001, 4_000_000_000.0):
+        monkeypatch.setattr("gatewaykit.exchange.time.time", lambda now=now: now)
+        ids.append(read_incoming(scope, CHAT).request_id)
+    assert len(set(ids)) == len(ids)
+    assert {len(one) for one in ids} == {32}
+    moments = [one[:12] for one in ids]
+    assert moments == sorted(moments)
+    assert len(set(moments)) == len(ids) - 1
+
+
 HOSTILE = [
     "a\r\nset-cookie: x=1",
     "a\x00b",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatewaykit.limiting import Charge, MemoryBackend, memory
+from gatewaykit.limiting import Charge, Charges, MemoryBackend, memory
 from gatewaykit.limits import Limit
 
 from .conftest import LEASE, Clock
@@ -18,6 +18,42 @@ async def test_tidying_up_loses_nothing_that_counts(monkeypatch: pytest.MonkeyPa
     for number in range(5):
         assert (await backend.reserve(f"h{number}", [Charge(limit, 1) for limit in limits])).taken
     assert [standing.used for standing in await backend.standings(limits)] == [5] * 5
+
+
+async def test_limits_that_are_remembered_count_where_others_look(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """Who comes again and again with the same limits shares them with everybody, also after they were tidied up, or
+    their period was forgotten.
+    """
+    monkeypatch.setattr(memory, "_TIDY_EVERY", 1)
+    backend = MemoryBackend(lease=LEASE, clock=clock)
+    limits = (Limit("all", "tokens", 9), Limit("all", "money", 9, "month"))
+    await backend.seed(limits[1], 0)
+    assert (await backend.reserve("a", Charges(limits, (2, 2)))).taken
+    await backend.settle("a", Charges(limits, (0, 0)))
+    for number in range(5):
+        await backend.standings([Limit(f"key:{number}", "tokens", 9)])
+    assert (await backend.reserve("b", Charges(limits, (3, 3)))).taken
+    assert [standing.used for standing in await backend.standings(limits)] == [3, 3]
+    backend.forget_periods()
+    assert (await backend.reserve("c", Charges(limits, (1, 1)))).unseeded == (1,)
+    await backend.seed(limits[1], 5)
+    assert (await backend.reserve("d", Charges(limits, (1, 1)))).taken
+    await backend.settle("b", Charges(limits, (4, 4)))
+    assert [standing.used for standing in await backend.standings(limits)] == [5, 6]
+
+
+async def test_what_is_held_is_settled_where_it_was_taken(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """A counter that stands at nothing is not forgotten while a call may still settle something in it."""
+    monkeypatch.setattr(memory, "_TIDY_EVERY", 1)
+    backend = MemoryBackend(lease=LEASE, clock=clock)
+    limits = (Limit("all", "tokens", 9),)
+    assert (await backend.reserve("a", Charges(limits, (0,)))).taken
+    for number in range(5):
+        await backend.standings([Limit(f"key:{number}", "tokens", 9)])
+    await backend.settle("a", Charges(limits, (4,)))
+    assert [standing.used for standing in await backend.standings(limits)] == [4]
 
 
 async def test_those_who_are_gone_are_forgotten(clock: Clock) -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from gatewaykit.limiting import Backend, Charge, Standing
+from gatewaykit.limiting import Backend, Charges, Standing
 from gatewaykit.limits import Limit
 
 from .conftest import LEASE, MIDDAY, Clock, Opener, new_subject
@@ -94,6 +94,7 @@ class Comparison(RuleBasedStateMachine):
         self.models = [Model(kind) for kind in KINDS]
         self.subject = new_subject()
         self.amounts = [8] * len(KINDS)
+        self.plans: dict[tuple[tuple[int, int], ...], tuple[Limit, ...]] = {}
         self.numbers = itertools.count()
         self.calls: list[tuple[str, list[int]]] = []
         self.runner = asyncio.Runner()
@@ -108,6 +109,12 @@ class Comparison(RuleBasedStateMachine):
 
     def limit(self, place: int) -> Limit:
         return Limit(self.subject, amount=self.amounts[place], **KINDS[place])
+
+    def charges(self, amounts: dict[int, int]) -> Charges:
+        """What is charged at these places. The same limits are the same tuple each time, as they are of one plan."""
+        plan = tuple((place, self.amounts[place]) for place in amounts)
+        limits = self.plans.setdefault(plan, tuple(self.limit(place) for place in amounts))
+        return Charges(limits, list(amounts.values()))
 
     def compare(self, place: int, standing: Standing, asked: int = 0) -> None:
         """The store tells what the model does, and what it promises comes true in the model."""
@@ -132,9 +139,7 @@ class Comparison(RuleBasedStateMachine):
     @rule(charges=st.dictionaries(PLACES, st.sampled_from([1, 1, 2, 0, 3, 9]), min_size=1, max_size=4))
     def reserve(self, charges: dict[int, int]) -> None:
         hold, now = f"{self.subject}-{next(self.numbers)}", self.clock.now
-        decision = self.runner.run(
-            self.backend.reserve(hold, [Charge(self.limit(place), amount) for place, amount in charges.items()])
-        )
+        decision = self.runner.run(self.backend.reserve(hold, self.charges(charges)))
         models = [self.models[place] for place in charges]
         fits = [self.models[place].used(now) + amount <= self.amounts[place] for place, amount in charges.items()]
         assert decision.refused == tuple(position for position, does in enumerate(fits) if not does)
@@ -152,7 +157,7 @@ class Comparison(RuleBasedStateMachine):
         if len(self.calls) < back:
             return
         hold, places = self.calls[-back]
-        self.runner.run(self.backend.settle(hold, [Charge(self.limit(place), amount) for place in places]))
+        self.runner.run(self.backend.settle(hold, self.charges(dict.fromkeys(places, amount))))
         for place in places:
             self.models[place].settle(hold, amount, self.clock.now)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, overload
 
 import msgspec
 
@@ -23,10 +23,35 @@ class Charge(msgspec.Struct, frozen=True, gc=False):
     amount: int
 
 
+class Charges(Sequence[Charge]):
+    """The charges of a call, for one whose limits are known: ``amounts`` are in the order of ``limits``.
+
+    A store may remember what it found for ``limits``, by that very tuple, and never look at a single charge.
+    """
+
+    __slots__ = ("amounts", "limits")
+
+    def __init__(self, limits: tuple[Limit, ...], amounts: Sequence[int]) -> None:
+        self.limits = limits
+        self.amounts = amounts
+
+    def __len__(self) -> int:
+        return len(self.limits)
+
+    @overload
+    def __getitem__(self, place: int) -> Charge: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Charge]: ...
+    def __getitem__(self, place: int | slice) -> Charge | Sequence[Charge]:
+        if isinstance(place, slice):
+            return [Charge(*pair) for pair in zip(self.limits[place], self.amounts[place], strict=True)]
+        return Charge(self.limits[place], self.amounts[place])
+
+
 @dataclass(slots=True)
 class Decision:
-    """The answer to a reservation: one standing for each charge, in order, after what was taken. Read them at once: a
-    store may work them out when they are looked at.
+    """The answer to a reservation: one standing for each charge, in order, after what was taken. A store may work them
+    out when they are looked at: what is of that moment is to be read at once.
 
     ``refused`` are the positions of the charges that do not fit. ``unseeded`` are the positions of those whose calendar
     period this store knows nothing of: :meth:`Backend.seed` them and ask again. If either is not empty, nothing was

@@ -178,7 +178,7 @@ class GuardedBackend(Backend):
         if self._instances == 1:
             return tuple(standings)
         return tuple(
-            replace(share, limit=limit, used=share.used + limit.amount - share.limit.amount)
+            Standing(limit, share.used + limit.amount - share.limit.amount, share.resets, share.room_in)
             for share, limit in zip(standings, limits, strict=True)
         )
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from gatewaykit.builtin.limits.headers import Header
 from gatewaykit.builtin.limits.notes import Notes
 from gatewaykit.builtin.limits.plans import Estimator, Plan, Plans
 from gatewaykit.builtin.limits.refusals import refusal
@@ -56,8 +57,8 @@ class Limits(Limiter):
         if decision.unseeded:
             decision = await self._begun(hold, charges, decision)
         headers = plan.teller.tell(decision.standings)
-        for position in plan.budgets:
-            self._notes.budget(decision.standings[position])
+        if plan.budgets:
+            self._notes.budgets(decision.standings, plan.budgets)
         if decision.refused:
             self._notes.refused(decision, charges)
             raise refusal(decision, charges, headers, self._currency)
@@ -134,9 +135,9 @@ class Limits(Limiter):
 class _Reserved(Permit):
     """What one call has reserved. ``headers`` tell how the limits stood when it was let in."""
 
-    headers: Sequence[tuple[str, str]] = ()
+    headers: Sequence[Header] = ()
 
-    def __init__(self, limits: Limits, call: Call, plan: Plan, hold: str, headers: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, limits: Limits, call: Call, plan: Plan, hold: str, headers: Sequence[Header]) -> None:
         self._limits = limits
         self._call = call
         self._plan = plan

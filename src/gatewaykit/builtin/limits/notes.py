@@ -12,7 +12,7 @@ from gatewaykit.metrics import Reading
 from gatewaykit.metrics.names import BUDGET_USED, REFUSALS, UNIT, WHOSE
 
 MOST_BUDGETS = 10_000
-"""Budgets that are remembered; of more, those that were asked for the longest ago are forgotten."""
+"""Budgets that are remembered; of more, those that came first are forgotten until they come again."""
 
 
 class Notes:
@@ -20,7 +20,7 @@ class Notes:
 
     def __init__(self) -> None:
         self._refusals: Counter[tuple[str, str]] = Counter()
-        self._budgets: dict[str, tuple[str, float, float]] = {}
+        self._budgets: dict[str, tuple[Sequence[Standing], int, float]] = {}
 
     def refused(self, decision: Decision, charges: Sequence[Charge]) -> None:
         """A call was refused: count what for."""
@@ -28,23 +28,26 @@ class Notes:
             limit = charges[position].limit
             self._refusals[limit.whose, limit.unit] += 1
 
-    def budget(self, standing: Standing) -> None:
-        """How full a budget is, until its period ends."""
-        limit = standing.limit
-        self._budgets.pop(limit.key, None)
-        share = standing.used / limit.amount if limit.amount else 1.0
-        self._budgets[limit.key] = (limit.whose, share, time.monotonic() + standing.resets)
-        if len(self._budgets) > MOST_BUDGETS:
-            self._budgets.pop(next(iter(self._budgets)), None)
+    def budgets(self, standings: Sequence[Standing], budgets: Sequence[tuple[int, str]]) -> None:
+        """How full the budgets in these positions, of these keys, are by ``standings``."""
+        now = time.monotonic()
+        known = self._budgets
+        for position, key in budgets:
+            known[key] = standings, position, now
+        while len(known) > MOST_BUDGETS:
+            known.pop(next(iter(known)), None)
 
     def readings(self) -> Iterator[Reading]:
-        """The counts, and for each kind of subject its fullest budget."""
+        """The counts, and for each kind of subject its fullest budget whose period lasts."""
         for (whose, unit), count in tuple(self._refusals.items()):
             yield Reading(REFUSALS, count, {WHOSE: whose, UNIT: unit})
         fullest: dict[str, float] = {}
         now = time.monotonic()
-        for whose, share, until in tuple(self._budgets.values()):
-            if until > now:
-                fullest[whose] = max(fullest.get(whose, 0.0), share)
+        for standings, position, asked in tuple(self._budgets.values()):
+            standing = standings[position]
+            if asked + standing.resets > now:
+                limit = standing.limit
+                share = standing.used / limit.amount if limit.amount else 1.0
+                fullest[limit.whose] = max(fullest.get(limit.whose, 0.0), share)
         for whose, share in fullest.items():
             yield Reading(BUDGET_USED, share, {WHOSE: whose})

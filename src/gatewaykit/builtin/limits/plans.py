@@ -10,7 +10,7 @@ from gatewaykit.admission import matches
 from gatewaykit.builtin.limits.headers import OWN, Teller
 from gatewaykit.builtin.limits.settings import LimitsSettings
 from gatewaykit.errors import PriceUnknown
-from gatewaykit.limiting import Charge
+from gatewaykit.limiting import Charges
 from gatewaykit.limits import Limit
 from gatewaykit.pricing import PriceBook
 from gatewaykit.types import (
@@ -35,15 +35,16 @@ _MOST_PLANS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The limits of one principal's calls of one model: ``held`` are those of them that are settled afterwards,
-    ``counted`` their units, ``budgets`` the positions of those of money.
+    """The limits of one principal's calls of one model, its own first, and their ``units``: ``held`` are those of them
+    that are settled afterwards, ``budgets`` the positions and keys of those of money.
     """
 
     principal: Principal
     limits: tuple[Limit, ...]
+    units: tuple[str, ...]
     held: tuple[Limit, ...]
-    counted: frozenset[str]
-    budgets: tuple[int, ...]
+    held_units: tuple[str, ...]
+    budgets: tuple[tuple[int, str], ...]
     teller: Teller
 
 
@@ -63,15 +64,16 @@ class Plans:
             return known
         if len(self._known) >= _MOST_PLANS:
             self._known.clear()
-        limits = tuple(self._limits(principal, request.model))
+        limits = tuple(sorted(self._limits(principal, request.model), key=_is_of_others))
         if isinstance(request, ModelsRequest):
             limits = tuple(limit for limit in limits if limit.unit == "requests" and limit.whose != "model")
         plan = self._known[key] = Plan(
             principal,
             limits,
+            tuple(limit.unit for limit in limits),
             tuple(limit for limit in limits if limit.held),
-            frozenset(limit.unit for limit in limits),
-            tuple(position for position, limit in enumerate(limits) if limit.unit == "money"),
+            tuple(limit.unit for limit in limits if limit.held),
+            tuple((position, limit.key) for position, limit in enumerate(limits) if limit.unit == "money"),
             Teller(limits),
         )
         return plan
@@ -93,6 +95,10 @@ class Plans:
             if matches((glob,), model):
                 yield from table.limits(f"model:{glob}")
         yield from self._all
+
+
+def _is_of_others(limit: Limit) -> bool:
+    return limit.whose not in OWN
 
 
 def _without_doubles(own: Iterable[Limit], defaults: Iterable[Limit]) -> Iterator[Limit]:
@@ -118,15 +124,15 @@ class Estimator:
         self._book = book
         self._output_tokens = output_tokens
 
-    def charges(self, call: Call, plan: Plan) -> list[Charge]:
+    def charges(self, call: Call, plan: Plan) -> Charges:
         """The charges of ``call``. Raises :class:`~gatewaykit.errors.PriceUnknown` for a budget without a price."""
         amounts = {"requests": 1, "concurrency": 1, "tokens": 0, "money": 0}
-        if not isinstance(call.request, ModelsRequest) and ("tokens" in plan.counted or "money" in plan.counted):
+        if not isinstance(call.request, ModelsRequest) and ("tokens" in plan.held_units or plan.budgets):
             asked, answered = self._tokens(call.request)
             amounts["tokens"] = asked + answered
-            if "money" in plan.counted:
+            if plan.budgets:
                 amounts["money"] = self._ceiling(call, asked, answered)
-        return [Charge(limit, amounts[limit.unit]) for limit in plan.limits]
+        return Charges(plan.limits, [amounts[unit] for unit in plan.units])
 
     def _tokens(self, request: ChatRequest | EmbeddingsRequest) -> tuple[int, int]:
         """Tokens asked, and answered at most."""
@@ -134,14 +140,14 @@ class Estimator:
             return input_tokens(request), 0
         return prompt_tokens(request), (request.max_tokens or self._output_tokens) * request.n
 
-    def settled(self, call: Call, plan: Plan, usage: Usage | None) -> list[Charge]:
+    def settled(self, call: Call, plan: Plan, usage: Usage | None) -> Charges:
         """What was really used of the limits that are held; nothing, if ``usage`` is None."""
         amounts = {"concurrency": 0, "tokens": 0, "money": 0}
         if usage is not None and not _was_kept(call):
             amounts["tokens"] = usage.total_tokens
-            if "money" in plan.counted:
+            if plan.budgets:
                 amounts["money"] = self._spend(call, usage)
-        return [Charge(limit, amounts[limit.unit]) for limit in plan.held]
+        return Charges(plan.held, [amounts[unit] for unit in plan.held_units])
 
     def _ceiling(self, call: Call, asked: int, answered: int) -> int:
         spend = self._book.ceiling(call.targets, asked, answered)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gatewaykit.builtin.limits.headers import OWN, duration
+from gatewaykit.builtin.limits.headers import OWN, Header, duration
 from gatewaykit.errors import QuotaExhausted, RateLimited
 from gatewaykit.limiting import Charge, Decision
 from gatewaykit.limits import Limit, Standing
@@ -16,14 +16,13 @@ _SPANS = {60: "per minute", 86_400: "per day"}
 _PERIODS = {"day": "for today", "week": "for this week", "month": "for this month", "total": "in total"}
 
 
-def refusal(
-    decision: Decision, charges: Sequence[Charge], headers: Sequence[tuple[str, str]], currency: str
-) -> RateLimited:
+def refusal(decision: Decision, charges: Sequence[Charge], headers: Sequence[Header], currency: str) -> RateLimited:
     """The error for a decision that refused: it speaks of the limit that will take longest to have room."""
     position = max(decision.refused, key=lambda index: decision.standings[index].room_in)
     standing, charge = decision.standings[position], charges[position]
     kind = QuotaExhausted if charge.limit.unit == "money" else RateLimited
-    error = kind(_message(standing, charge, currency), retry_after=standing.room_in, headers=headers)
+    told = [(name.decode(), value.decode()) for name, value in headers]
+    error = kind(_message(standing, charge, currency), retry_after=standing.room_in, headers=told)
     error.unit = charge.limit.unit
     return error
 
