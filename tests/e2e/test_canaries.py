@@ -12,8 +12,8 @@ import httpx
 import redis
 
 from gatewaykit.testing import Upstream
+from gatewaykit.testing.servers import RedisServer, redis_program, redis_server
 
-from ..failures.servers import RedisServer, redis_program, redis_server
 from ..ledger.serving import Served
 from . import openai_upstream
 

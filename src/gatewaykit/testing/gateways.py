@@ -9,7 +9,6 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +17,7 @@ import uvicorn
 
 from gatewaykit.app import Gateway
 from gatewaykit.heads import limited_protocol
+from gatewaykit.registry import installed_plugins
 from gatewaykit.settings import ServerSettings
 
 KEY = "gk_test_0123456789abcdefghij"
@@ -51,7 +51,7 @@ def _uninvited(plugins: tuple[object, ...], config: dict[str, Any]) -> list[str]
     return sorted(
         {
             entry.name
-            for entry in entry_points(group="gatewaykit")
+            for entry, _ in installed_plugins()
             if entry.name.replace("-", "_") not in config or entry.module in modules
         }
     )

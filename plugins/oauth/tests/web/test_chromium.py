@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gatewaykit.testing import running
+from gatewaykit.testing import machine, running
 from gatewaykit_oauth.web.languages import language
 
 from .browser import PASSWORD
@@ -60,19 +60,12 @@ PAGES = {
 }
 
 
-def missing(tool: str, how: str) -> None:
-    """Skip, unless ``TESTS_REQUIRE`` names the tool."""
-    if tool in os.environ.get("TESTS_REQUIRE", "").split(","):
-        pytest.fail(how)
-    pytest.skip(how)
-
-
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Debian's Chromium, driven by Playwright."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None or find_spec("playwright") is None or find_spec("axe_playwright_python") is None:
-        missing("chromium", HOW)
+    program = machine.program("chromium", HOW, "chromium", "chromium-browser")
+    if find_spec("playwright") is None or find_spec("axe_playwright_python") is None:
+        machine.missing("chromium", HOW)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -204,7 +197,7 @@ def test_axe_finds_nothing(chromium: Any, place: Place, code: str, theme: str) -
 def test_html_validate_finds_nothing(chromium: Any, place: Place, tmp_path: Path) -> None:
     """Another engine than axe: it reads the markup, and knows names that are only placeholders."""
     if shutil.which("node") is None or not (NODE / "node_modules/html-validate").is_dir():
-        missing("node", HOW_NODE)
+        machine.missing("node", HOW_NODE)
     context = chromium.new_context(locale="en")
     page, _ = signed_in(context, place.address)
     for name, path in PAGES.items():
