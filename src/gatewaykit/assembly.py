@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatewaykit.admission import Door
-from gatewaykit.attempts import Attempts
-from gatewaykit.breaker import BreakerRules
+from gatewaykit.attempts.breaker import BreakerRules
+from gatewaykit.attempts.retries import RetryBudget, RetryRules
+from gatewaykit.attempts.scope import Attempts
+from gatewaykit.attempts.targets import Targets
 from gatewaykit.errors import ConfigError, ConfigFault, PluginError
 from gatewaykit.isolation import Costs, harmless, isolate, isolate_async, isolate_limiter
 from gatewaykit.metrics import Reading
@@ -34,7 +36,6 @@ from gatewaykit.protocols import (
 )
 from gatewaykit.registry import Registry
 from gatewaykit.relay import fused
-from gatewaykit.retries import RetryBudget, RetryRules
 from gatewaykit.routes import RouteTable
 from gatewaykit.settings import (
     COMMAND_LINE,
@@ -52,7 +53,6 @@ from gatewaykit.settings import (
     TimeoutSettings,
     read_settings,
 )
-from gatewaykit.targets import Targets
 
 if TYPE_CHECKING:
     from gatewaykit.redislink import RedisLink

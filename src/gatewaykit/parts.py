@@ -13,7 +13,7 @@ from gatewaykit.relay import OnEvent, OnReply
 from gatewaykit.types import Call, CallRecord, Model, Principal, Target
 
 if TYPE_CHECKING:
-    from gatewaykit.attempts import Attempts
+    from gatewaykit.attempts.scope import Attempts
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,9 +49,9 @@ from gatewaykit.types import (
 )
 
 if TYPE_CHECKING:
+    from gatewaykit.attempts.targets import Targets
     from gatewaykit.redislink import RedisLink
     from gatewaykit.storage import Storage
-    from gatewaykit.targets import Targets
 
 OnError: TypeAlias = Literal["closed", "open"]
 Proceed: TypeAlias = Callable[[Call], AsyncIterator[Event]]

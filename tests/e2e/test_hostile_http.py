@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gatewaykit import heads
+from gatewaykit.serving import heads
 
 from .raw import CHAT, PATIENCE, answered, chat, connected, request
 from .world import GIGACHAT, GPT, KEY, LIMITED_KEY, PROMPT, World, inhabited, unharmed

@@ -37,7 +37,7 @@ SMALL = ("GigaChat-2", "gpt-small")
 """What the limited key may use."""
 
 _UPKEEP = frozenset({"gigachat-default"})
-"""The one task that asks a credential which was refused, until it is taken again: it outlives the call that met this."""
+"""The one task that asks for a refused credential until it is taken again: it outlives the call that met this."""
 
 _CLIENT_SIDE = ("openai", "httpx2", "httpcore2", "hypothesis")
 

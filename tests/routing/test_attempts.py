@@ -385,7 +385,7 @@ async def test_in_flight_counts_streams_until_their_end(scripted: Any, ask: Any)
 
 async def test_made_up_models_do_not_fill_the_memory(scripted: Any) -> None:
     """What is known of targets is bounded; those that the configuration names are never forgotten."""
-    from gatewaykit.targets import MOST_TARGETS, Targets
+    from gatewaykit.attempts.targets import MOST_TARGETS, Targets
 
     targets = Targets()
     kept = targets.keep(Target("one", "kept"))

@@ -7,7 +7,7 @@ from collections import deque
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gatewaykit.breaker import SLICES, Breaker, BreakerRules
+from gatewaykit.attempts.breaker import SLICES, Breaker, BreakerRules
 
 RULES = BreakerRules(window=10.0, calls=4, error_share=0.5, slow=1.0, slow_share=0.75, cooldown=3.0, probes=2)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewaykit.retries import SPAN, RetryBudget, RetryRules
+from gatewaykit.attempts.retries import SPAN, RetryBudget, RetryRules
 
 
 class Clock:

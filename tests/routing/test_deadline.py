@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gatewaykit.deadline import Deadline
+from gatewaykit.attempts.deadline import Deadline
 
 
 async def limited(seconds: float, work: asyncio.Future[str]) -> str:

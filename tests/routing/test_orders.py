@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewaykit import Call, Message, Target
+from gatewaykit.attempts.targets import Latency, Targets
 from gatewaykit.builtin.router.orders import constant, in_turn, least_in_flight, least_latency, sticky, weighted
 from gatewaykit.builtin.router.sticky import conversation
-from gatewaykit.targets import Latency, Targets
 from gatewaykit.testing import make_call
 
 weights_of = st.lists(st.floats(0.0, 10.0), min_size=1, max_size=8).filter(any)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAVY = ("aiohttp", "httpx", "pydantic", "starlette", "uvicorn", "loguru", "gatewaykit.app")
+HEAVY = ("httptools", "httpx", "pydantic", "starlette", "uvicorn", "loguru", "gatewaykit.app")
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 
 

@@ -49,7 +49,7 @@ def check(held: HeldLogs, config: Path | None, as_json: bool) -> None:
 
 def _examined(file: Path | None) -> Gateway:
     from gatewaykit.app import Gateway
-    from gatewaykit.serving import require_keys, tls_context
+    from gatewaykit.serving.server import require_keys, tls_context
 
     gateway = Gateway(file)
     faults: list[ConfigFault] = []

@@ -32,7 +32,7 @@ def serve(held: HeldLogs, config: Path | None, host: str | None, port: int | Non
     Without any keys it makes one for this run and prints it, as long as only this machine can reach the address.
     Logs go to standard output, everything for people to standard error.
     """
-    from gatewaykit.serving import GatewayServer
+    from gatewaykit.serving.server import GatewayServer
     from gatewaykit.settings import find_config
 
     given = {"server.host": host, "server.port": port, "server.workers": workers}
@@ -47,7 +47,7 @@ def serve(held: HeldLogs, config: Path | None, host: str | None, port: int | Non
 def _with_keys(file: Path | None, overrides: dict[str, Any], held: HeldLogs) -> tuple[Gateway, str | None]:
     """The gateway; on this machine alone, one without keys gets a key for this run."""
     from gatewaykit.app import Gateway
-    from gatewaykit.serving import require_keys
+    from gatewaykit.serving.server import require_keys
 
     gateway = Gateway(file, overrides=overrides)
     require_keys(gateway)

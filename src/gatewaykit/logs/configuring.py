@@ -30,7 +30,6 @@ _LIBRARY_LEVELS = {
     "uvicorn.error": logging.WARNING,
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
-    "aiohttp": logging.WARNING,
     "asyncio": logging.WARNING,
     "sqlalchemy": logging.WARNING,
     "alembic": logging.INFO,

@@ -16,8 +16,8 @@ import httpx
 import uvicorn
 
 from gatewaykit.app import Gateway
-from gatewaykit.heads import limited_protocol
 from gatewaykit.registry import installed_plugins
+from gatewaykit.serving.heads import limited_protocol
 from gatewaykit.settings import ServerSettings
 
 KEY = "gk_test_0123456789abcdefghij"

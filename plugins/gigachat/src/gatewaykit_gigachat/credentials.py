@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
+from gatewaykit.attempts.deadline import Deadline
+from gatewaykit.errors import ProviderTimeout
 from gatewaykit.http import HttpAnswer
 
 from .control import Control
@@ -105,15 +108,34 @@ class PasswordEndpoint:
         return _token(await self._control.send("POST", self._url, headers=headers))
 
 
-async def authorized(credential: Credential, send: Callable[[str | None], Awaitable[T]]) -> T:
-    """What ``send`` makes of the current authorization; after a 401 once more with a new one, if there can be one."""
+async def authorized(
+    credential: Credential, send: Callable[[str | None], Awaitable[T]], seconds: float | None = None
+) -> T:
+    """What ``send`` makes of the current authorization; after a 401 once more with a new one, if there can be one.
+
+    Each time it may take ``seconds``. Raises :class:`~gatewaykit.errors.ProviderTimeout`.
+    """
     authorization = await credential.authorization()
     try:
-        return await send(authorization)
+        return await _bounded(send(authorization), seconds)
     except Refused as refused:
         if refused.status != 401 or not credential.rejected(authorization):
             raise
-    return await send(await credential.authorization())
+    return await _bounded(send(await credential.authorization()), seconds)
+
+
+async def _bounded(sending: Awaitable[T], seconds: float | None) -> T:
+    if seconds is None:
+        return await sending
+    deadline = Deadline(seconds)
+    try:
+        return await sending
+    except asyncio.CancelledError:
+        if deadline.passed():
+            raise ProviderTimeout(detail="gigachat.timeout") from None
+        raise
+    finally:
+        deadline.end()
 
 
 def _token(answer: HttpAnswer) -> Token:

@@ -26,7 +26,7 @@ def demo(port: int) -> None:
     """
     from gatewaykit import Gateway
     from gatewaykit.logs import configure_logs
-    from gatewaykit.serving import GatewayServer
+    from gatewaykit.serving.server import GatewayServer
 
     from .sandbox import running_sandbox
 

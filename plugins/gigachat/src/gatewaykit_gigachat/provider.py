@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from gatewaykit.errors import BadRequest, GatewayError, ProviderBadAnswer, ProviderTimeout
+from gatewaykit.errors import BadRequest, GatewayError, ProviderBadAnswer
 from gatewaykit.http import HttpStream
 from gatewaykit.limiting import Backend
 from gatewaykit.metrics import Reading
@@ -35,7 +35,7 @@ from .streaming import event_batches
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Send: TypeAlias = Callable[["Prepared", Lease, Mapping[str, str]], Awaitable[T]]
+Send: TypeAlias = Callable[["Prepared", Lease, str | None], Awaitable[T]]
 
 NO_FILES: Mapping[ContentPart, str] = {}
 _CHAT = "/chat/completions"
@@ -119,7 +119,11 @@ class GigaChat(Provider):
             vectors: list[Vector] = []
             tokens = 0
             for body in requests:
-                answer = await self._authorized(partial(self._embedded, body, headers, lease), lease)
+                answer = await authorized(
+                    lease.member.connection.credential,
+                    partial(self._embedded, body, headers, lease),
+                    self._settings.timeout,
+                )
                 wanted = min(MOST_TEXTS, len(texts) - len(vectors))
                 reply.model, found, counted = read_vectors(answer, wanted)
                 vectors += found
@@ -200,32 +204,23 @@ class GigaChat(Provider):
 
     async def _run(self, call: Call, target: Target, send: Send[T], *, streamed: bool) -> T:
         """What ``send`` gets at one of the credentials, with retries."""
-        text = self._translated(call, target, NO_FILES, streamed) if _is_text(call.chat) else None
-
-        async def use(lease: Lease) -> T:
-            if text is not None:
-                return await self._send(call, target, text, send, lease)
-            return await self._with_files(call, target, send, lease, streamed)
-
-        return await self._placed(call, target, use)
+        if _is_text(call.chat):
+            text = self._translated(call, target, NO_FILES, streamed)
+            return await self._placed(call, target, partial(self._send, call, target, text, send))
+        return await self._placed(call, target, partial(self._with_files, call, target, send, streamed))
 
     async def _placed(self, call: Call, target: Target, use: Callable[[Lease], Awaitable[T]]) -> T:
         """What ``use`` makes of a place at one of the credentials, with retries."""
         pool = self._pool()
         key = call.principal.id
         ask = Ask(key, target.model, self._weights.get(key, 1.0))
-
-        async def once() -> T:
-            ask.tried.clear()
-            return await pool.run(ask, use)
-
         try:
-            return await self._retries.run(once, call.may_retry)
+            return await self._retries.run(partial(pool.run, ask, use), call.may_retry)
         finally:
             if ask.waited:
                 call.timings["queue"] = call.timings.get("queue", 0.0) + ask.waited
 
-    async def _with_files(self, call: Call, target: Target, send: Send[T], lease: Lease, streamed: bool) -> T:
+    async def _with_files(self, call: Call, target: Target, send: Send[T], streamed: bool, lease: Lease) -> T:
         """The same for a request with files, which are uploaded with the same credential."""
         attachments, owner = lease.member.attachments, client_id(call.principal.tenant)
         finished = partial(attachments.finished, call, owner)
@@ -243,27 +238,16 @@ class GigaChat(Provider):
 
     async def _send(self, call: Call, target: Target, prepared: Prepared, send: Send[T], lease: Lease) -> T:
         """What ``send`` gets; without ``functions_state_id`` where the model does not take it."""
+        credential, seconds = lease.member.connection.credential, self._settings.timeout
         try:
-            return await self._authorized(partial(send, prepared, lease), lease)
+            return await authorized(credential, partial(send, prepared, lease), seconds)
         except Refused as refused:
             if not isinstance(refused.error, BadRequest) or not _carries_state(prepared.translation):
                 raise
         plain = replace(self._options, send_state_id=False)
         translation = translate(call.chat, target.model, plain, prepared.files)
         prepared = self._prepared(call, translation, prepared.files, prepared.streamed)
-        return await self._authorized(partial(send, prepared, lease), lease)
-
-    async def _authorized(self, send: Callable[[Mapping[str, str]], Awaitable[T]], lease: Lease) -> T:
-        """What ``send`` gets with the header that lets it in."""
-
-        async def once(authorization: str | None) -> T:
-            try:
-                async with asyncio.timeout(self._settings.timeout):
-                    return await send(authorization_header(authorization))
-            except TimeoutError as error:
-                raise ProviderTimeout(detail="gigachat.timeout") from error
-
-        return await authorized(lease.member.connection.credential, once)
+        return await authorized(credential, partial(send, prepared, lease), seconds)
 
     def _translated(self, call: Call, target: Target, files: Mapping[ContentPart, str], streamed: bool) -> Prepared:
         translation = translate(call.chat, target.model, self._options, files)
@@ -289,16 +273,14 @@ class GigaChat(Provider):
         }
 
     @staticmethod
-    async def _embedded(
-        body: bytes, headers: Mapping[str, str], lease: Lease, authorization: Mapping[str, str]
-    ) -> bytes:
+    async def _embedded(body: bytes, headers: Mapping[str, str], lease: Lease, authorization: str | None) -> bytes:
         """Sends the request and reads the answer."""
-        sent = {**headers, **authorization}
+        sent = {**headers, **authorization_header(authorization)}
         async with lease.member.connection.http.stream("POST", _EMBEDDINGS, body=body, headers=sent) as answer:
             await _accepted(answer)
             return await answer.read()
 
-    async def _begin(self, prepared: Prepared, lease: Lease, authorization: Mapping[str, str]) -> Begun:
+    async def _begin(self, prepared: Prepared, lease: Lease, authorization: str | None) -> Begun:
         """Sends the request and waits for the first events of a stream. The place is kept until its last."""
         async with AsyncExitStack() as stack:
             stack.callback(lease.end, whole=False)
@@ -311,7 +293,7 @@ class GigaChat(Provider):
             batches = await stack.enter_async_context(aclosing(event_batches(blocks, reader)))
             return Begun(await anext(batches, []), batches, lease, stack.pop_all())
 
-    async def _whole(self, prepared: Prepared, lease: Lease, authorization: Mapping[str, str]) -> Reply:
+    async def _whole(self, prepared: Prepared, lease: Lease, authorization: str | None) -> Reply:
         """Sends the request and reads the answer."""
         async with _post(prepared, lease, authorization) as answer:
             await _accepted(answer)
@@ -320,10 +302,8 @@ class GigaChat(Provider):
         return AnswerReader(prepared.translation).reply(json_object(body))
 
 
-def _post(
-    prepared: Prepared, lease: Lease, authorization: Mapping[str, str]
-) -> AbstractAsyncContextManager[HttpStream]:
-    headers = {**prepared.headers, **authorization}
+def _post(prepared: Prepared, lease: Lease, authorization: str | None) -> AbstractAsyncContextManager[HttpStream]:
+    headers = {**prepared.headers, **authorization_header(authorization)}
     return lease.member.connection.http.stream("POST", _CHAT, body=prepared.body, headers=headers)
 
 

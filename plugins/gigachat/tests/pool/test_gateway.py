@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from gatewaykit.testing import make_gateway, serve
+from gatewaykit.testing.waiting import until
 from gatewaykit_gigachat.sandbox import B2B, PERS, RunningSandbox, SandboxSettings, running_sandbox
 
 KEYS = {f"k{number}": f"gk_test_{number:020d}" for number in range(10)}
@@ -168,21 +169,29 @@ async def test_who_waited_is_told_how_long(sandbox: RunningSandbox) -> None:
 
 
 async def test_weights_give_larger_shares(sandbox: RunningSandbox) -> None:
-    """A key of weight 3 gets three times what a key of weight 1 gets, while both have calls waiting."""
-    done: Counter[str] = Counter()
+    """Of calls that all wait, those of a key of weight 3 are answered three times as often as those of weight 1."""
+    answered: list[str] = []
     table = pool_of(sandbox, B2B, queue={"weights": {"static:k1": 3}})
-    async with client_of(table) as (client, _):
+    async with client_of(table) as (client, provider):
 
-        async def caller(key: str) -> None:
-            while sum(done.values()) < 80:
-                await ask(client, key, text=TAKES_A_WHILE)
-                if sum(done.values()) < 80:
-                    done[key] += 1
+        async def call(key: str) -> None:
+            await ask(client, key)
+            answered.append(key)
 
+        async def hold() -> None:
+            await ask(client, "k2", text="say 3 words [[fault: delay=30]]")
+
+        holding = [asyncio.create_task(hold()) for _ in range(10)]
+        await until(lambda: provider.snapshot().members[0].in_use == 10)
         async with asyncio.TaskGroup() as group:
-            for number in range(50):
-                group.create_task(caller(f"k{number % 2}"))
-    assert done["k1"] / done["k0"] == pytest.approx(3, rel=0.35)
+            for number in range(64):
+                group.create_task(call(f"k{number % 2}"))
+            await until(lambda: provider.snapshot().waiting == 64)
+            for task in holding:
+                task.cancel()
+    await asyncio.wait(holding)
+    first = Counter(answered[:40])
+    assert first["k1"] / first["k0"] == pytest.approx(3, rel=0.35)
 
 
 async def test_a_revoked_credential_harms_no_call(sandbox: RunningSandbox) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,14 +53,14 @@ class Account:
 
 
 @asynccontextmanager
-async def pool_of(**slots: int) -> AsyncIterator[Pool]:
+async def pool_of(times: WatchTimes = QUICK, /, **slots: int) -> AsyncIterator[Pool]:
     """A pool whose members have so many places, with probes in quick succession."""
     nothing: Any = None
     made: Any = {name: Account(name) for name in slots}
     pool = Pool(
         [Member(name, made[name], nothing, slots=number) for name, number in slots.items()],
         bounds=QueueBounds(longest=4, longest_line=3, max_wait=30),
-        times=QUICK,
+        times=times,
     )
     try:
         yield pool
@@ -218,7 +219,7 @@ async def test_a_lack_is_of_one_model() -> None:
 
 async def test_tokens_that_were_bought_are_noticed() -> None:
     """A credential out of tokens is asked for its balance, never for an answer, and comes back with the first token."""
-    async with pool_of(big=10, small=1) as pool:
+    async with pool_of(replace(QUICK, balance=30.0), big=10, small=1) as pool:
         big = account(pool, "big")
         big.left = {MODEL: 0}
         await failing(pool, ProviderUnpaid(), first="big")
@@ -268,7 +269,7 @@ async def test_when_all_are_out_calls_go_on() -> None:
 
 async def test_balances_are_watched_while_there_are_calls() -> None:
     """Balances of credentials in use are read; an empty one is avoided before it fails; 403 is not asked again."""
-    async with pool_of(big=10, small=1) as pool:
+    async with pool_of(replace(QUICK, longest_probe=30.0), big=10, small=1) as pool:
         big, small = account(pool, "big"), account(pool, "small")
         big.left, small.left = {MODEL: 0, "GigaChat-2-Max": 7}, None
         async with pool.lifespan():

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from gatewaykit.builtin.metrics.settings import MetricsSettings
 from gatewaykit.protocols import GatewayContext, Tally
-from gatewaykit.serving import is_loopback
+from gatewaykit.serving.server import is_loopback
 from gatewaykit.settings import ServerSettings
 
 if TYPE_CHECKING:

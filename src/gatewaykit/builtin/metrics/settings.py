@@ -40,7 +40,7 @@ class MetricsSettings(Section):
 
     @model_validator(mode="after")
     def _is_not_open_to_all(self) -> Self:
-        from gatewaykit.serving import is_loopback
+        from gatewaykit.serving.server import is_loopback
 
         if self.port and not (is_loopback(self.host) or self.token or self.allow_anonymous):
             raise ValueError("port: host can be reached from other machines; set a token, or allow_anonymous = true")

@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gatewaykit.attempts.targets import Targets, TargetState
 from gatewaykit.builtin.router.conditions import prompt_tokens
 from gatewaykit.builtin.router.router import ModelRouter
 from gatewaykit.builtin.router.table import CODES, Entry
 from gatewaykit.limits import Standing
 from gatewaykit.pricing import PriceBook, money_text
-from gatewaykit.targets import Targets, TargetState
 from gatewaykit.types import Call, Target
 
 Document = dict[str, Any]

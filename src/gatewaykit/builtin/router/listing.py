@@ -8,9 +8,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from gatewaykit.attempts.targets import Targets
 from gatewaykit.errors import GatewayError
 from gatewaykit.protocols import Provider
-from gatewaykit.targets import Targets
 from gatewaykit.types import Model
 
 logger = logging.getLogger(__name__)

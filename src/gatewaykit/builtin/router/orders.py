@@ -14,8 +14,8 @@ from math import exp
 from random import random
 from typing import TypeAlias
 
+from gatewaykit.attempts.targets import FADING, TargetState
 from gatewaykit.builtin.router.sticky import Ring, conversation
-from gatewaykit.targets import FADING, TargetState
 from gatewaykit.types import Call, Target
 
 Order: TypeAlias = Callable[[Call], Sequence[Target]]

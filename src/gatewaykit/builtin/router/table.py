@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from gatewaykit.attempts.targets import Targets
 from gatewaykit.builtin.router.conditions import Rule, compiled, prompt_tokens
 from gatewaykit.builtin.router.orders import (
     Order,
@@ -19,7 +20,6 @@ from gatewaykit.builtin.router.orders import (
 from gatewaykit.builtin.router.settings import ModelTable, RouterSettings, TargetTable
 from gatewaykit.errors import ConfigError, ConfigFault
 from gatewaykit.pricing import PriceBook
-from gatewaykit.targets import Targets
 from gatewaykit.types import Call, Hedge, Target
 
 CODES: Mapping[str, frozenset[str]] = {

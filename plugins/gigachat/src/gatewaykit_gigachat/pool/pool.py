@@ -74,8 +74,9 @@ class Pool:
 
         ``use`` ends the lease when its answer is over; if it raises, that is done here.
         """
+        ask.tried.clear()
         while True:
-            lease = await self.lease(ask)
+            lease = self._at_once(ask) or await self.lease(ask)
             try:
                 result = await use(lease)
             except (GatewayError, Refused) as error:
@@ -92,13 +93,10 @@ class Pool:
 
     async def lease(self, ask: Ask) -> Lease:
         """A place, at once or after waiting for it. Raises :class:`~.seats.PoolBusy`."""
-        if not self._queue:
-            if self._slots.instant:
-                member = self._freest(ask)
-                if member is not None:
-                    return self._granted(member, "")
-            elif lease := await self._shared(ask):
-                return lease
+        if lease := self._at_once(ask):
+            return lease
+        if not self._queue and not self._slots.instant and (lease := await self._shared(ask)):
+            return lease
         return await self._after_waiting(ask)
 
     def snapshot(self) -> PoolSnapshot:
@@ -134,6 +132,13 @@ class Pool:
         await self._slots.aclose()
 
     # choosing
+
+    def _at_once(self, ask: Ask) -> Lease | None:
+        """A place, if this process alone counts them, and nobody waits for one."""
+        if self._queue or not self._slots.instant:
+            return None
+        member = self._freest(ask)
+        return None if member is None else self._granted(member, "")
 
     def _candidates(self, ask: Ask) -> Sequence[Member]:
         """Where a call may go: where it is well placed; if nowhere, where it was not yet; or else anywhere."""

@@ -18,9 +18,9 @@ import uvicorn
 
 from gatewaykit.app import Gateway
 from gatewaykit.errors import ConfigError, ConfigFault
-from gatewaykit.heads import limited_protocol
+from gatewaykit.serving.heads import limited_protocol
+from gatewaykit.serving.supervision import READY, RELOAD_SIGNAL, STOP_SIGNALS, Supervisor
 from gatewaykit.settings import DEFAULT, ServerSettings, Settings
-from gatewaykit.supervision import READY, RELOAD_SIGNAL, STOP_SIGNALS, Supervisor
 
 logger = logging.getLogger(__name__)
 _BACKLOG = 2048

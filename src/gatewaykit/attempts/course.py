@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gatewaykit.attempts.retries import RetryRules
+from gatewaykit.attempts.targets import Targets, TargetState
 from gatewaykit.errors import ContextTooLong, GatewayError, ProviderUnavailable
-from gatewaykit.retries import RetryRules
-from gatewaykit.targets import Targets, TargetState
 from gatewaykit.types import Call, Target
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gatewaykit.joining import JoinedWrites
+from gatewaykit.serving.joining import JoinedWrites
 
 HEAD_SECONDS = 30.0
 """Seconds that a client may take for the head of a request."""

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from gatewaykit.course import Course
+from gatewaykit.attempts.course import Course
+from gatewaykit.attempts.targets import Targets, TargetState
 from gatewaykit.errors import GatewayError
-from gatewaykit.targets import Targets, TargetState
 from gatewaykit.types import Attempt, Call, Hedge, Target
 
 Place: TypeAlias = tuple[Target, TargetState]

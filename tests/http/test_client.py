@@ -8,15 +8,12 @@ import gzip
 import inspect
 import ssl
 import threading
-import time
 import warnings
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 
-import aiohttp
 import httpx
 import pytest
 import trustme
-from aiohttp import http_exceptions
 
 from gatewaykit.errors import (
     GatewayError,
@@ -28,85 +25,7 @@ from gatewaykit.errors import (
 )
 from gatewaykit.http import HttpClient, control_client, translated_errors
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-class Server:
-    """Answers each request with ``script(wire, head, body)``; counts connections and those that are closed."""
-
-    def __init__(self, script):
-        self.script = script
-        self.heads = []
-        self.bodies = []
-        self.opened = 0
-        self.closed = 0
-        self.tasks = set()
-        self.url = ""
-
-    async def serve(self, reader, writer):
-        self.opened += 1
-        task = asyncio.current_task()
-        self.tasks.add(task)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = next(
-                    (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
-                )
-                self.bodies.append(await reader.readexactly(length))
-                self.heads.append(head.decode("latin-1"))
-                if await self.script(Wire(reader, writer), self.heads[-1]) == "close":
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError, ssl.SSLError):
-            self.script_ended = True
-        finally:
-            self.closed += 1
-            self.tasks.discard(task)
-            writer.close()
-            with suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
-
-
-class Wire:
-    def __init__(self, reader, writer):
-        self.reader = reader
-        self.writer = writer
-
-    async def send(self, data):
-        self.writer.write(data)
-        await self.writer.drain()
-
-    async def gone(self):
-        await self.reader.read()
-
-
-@asynccontextmanager
-async def serving(script, **options):
-    if isinstance(script, bytes):
-        answer = script
-
-        async def script(wire, head):
-            await wire.send(answer)
-
-    server = Server(script)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, **options)
-    scheme, host = ("https", "localhost") if options.get("ssl") else ("http", "127.0.0.1")
-    server.url = f"{scheme}://{host}:{listener.sockets[0].getsockname()[1]}"
-    try:
-        yield server
-    finally:
-        listener.close()
-        for task in list(server.tasks):
-            task.cancel()
-        await asyncio.gather(*server.tasks, return_exceptions=True)
-        await listener.wait_closed()
-
-
-async def until(condition, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        await asyncio.sleep(0.002)
+from .servers import OK, Server, serving, until
 
 
 async def stream_all(client):
@@ -242,7 +161,7 @@ async def test_a_last_line_without_its_end():
 
 async def test_an_endless_line_is_given_up(monkeypatch):
     """A line that grows beyond the limit is a bad answer."""
-    monkeypatch.setattr("gatewaykit.http.MAX_FRAME_BYTES", 1000)
+    monkeypatch.setattr("gatewaykit.http.client.MAX_FRAME_BYTES", 1000)
 
     async def script(wire, head):
         await wire.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 2000)
@@ -658,9 +577,9 @@ def test_ended_loops_are_forgotten():
 
     async def use_again(client):
         await use(client)
-        assert list(client._sessions) == [asyncio.get_running_loop()]
+        assert list(client._pools) == [asyncio.get_running_loop()]
         await client.aclose()
-        assert client._sessions == {}
+        assert client._pools == {}
 
     client = HttpClient("http://127.0.0.1:1")
     asyncio.run(use(client))
@@ -679,22 +598,11 @@ def made(kind):
     return kind.__new__(kind)
 
 
-AIOHTTP = sorted(
-    subclasses(aiohttp.ClientError) | subclasses(http_exceptions.HttpProcessingError), key=lambda kind: kind.__name__
-)
 HTTPX = sorted(
     (kind for _, kind in inspect.getmembers(httpx, inspect.isclass) if issubclass(kind, Exception)),
     key=lambda kind: kind.__name__,
 )
 MISUSE = (httpx.StreamError, httpx.CookieConflict)
-
-
-@pytest.mark.parametrize("kind", AIOHTTP, ids=lambda kind: kind.__name__)
-def test_every_aiohttp_exception_is_translated(kind):
-    """Every exception class of aiohttp's client becomes a provider error."""
-    with pytest.raises(ProviderError) as caught, translated_errors():
-        raise made(kind)
-    assert isinstance(caught.value.__cause__, kind)
 
 
 @pytest.mark.parametrize("kind", HTTPX, ids=lambda kind: kind.__name__)
@@ -709,21 +617,13 @@ def test_every_httpx_exception_is_translated(kind):
     ("kind", "translated"),
     [
         (TimeoutError, ProviderTimeout),
-        (aiohttp.ConnectionTimeoutError, ProviderTimeout),
-        (aiohttp.SocketTimeoutError, ProviderTimeout),
         (httpx.ConnectTimeout, ProviderTimeout),
         (httpx.PoolTimeout, ProviderTimeout),
-        (aiohttp.ServerDisconnectedError, ProviderUnavailable),
-        (aiohttp.ClientPayloadError, ProviderUnavailable),
-        (aiohttp.ClientConnectorCertificateError, ProviderUnavailable),
         (httpx.RemoteProtocolError, ProviderUnavailable),
         (ConnectionResetError, ProviderUnavailable),
         (ssl.SSLCertVerificationError, ProviderUnavailable),
-        (aiohttp.ClientResponseError, ProviderBadAnswer),
         (httpx.DecodingError, ProviderBadAnswer),
         (httpx.TooManyRedirects, ProviderBadAnswer),
-        (aiohttp.InvalidURL, ProviderError),
-        (aiohttp.NonHttpUrlClientError, ProviderError),
         (httpx.UnsupportedProtocol, ProviderError),
         (ValueError, ProviderBadAnswer),
     ],
@@ -748,6 +648,6 @@ def test_addresses_do_not_show():
     """Neither the client's text nor a translated error says where the upstream is beyond the configured address."""
     secret = "http://10.1.2.3:99/secret"
     with pytest.raises(ProviderError) as caught, translated_errors():
-        raise aiohttp.InvalidURL(secret)
+        raise httpx.InvalidURL(secret)
     assert "10.1.2.3" not in str(caught.value)
     assert "hunter2" not in repr(HttpClient("http://h", headers={"Authorization": "hunter2"}))

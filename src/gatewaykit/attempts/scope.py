@@ -15,8 +15,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias, cast
 
-from gatewaykit.course import Course
-from gatewaykit.deadline import Deadline
+from gatewaykit.attempts.course import Course
+from gatewaykit.attempts.deadline import Deadline
+from gatewaykit.attempts.hedging import CANCELLED, Hedging
+from gatewaykit.attempts.retries import RETRY_COUNT, RetryRules
+from gatewaykit.attempts.targets import Targets, TargetState
 from gatewaykit.errors import (
     GatewayError,
     ModelNotFound,
@@ -27,11 +30,8 @@ from gatewaykit.errors import (
     ProviderTimeout,
 )
 from gatewaykit.folding import fold
-from gatewaykit.hedging import CANCELLED, Hedging
 from gatewaykit.protocols import Provider
-from gatewaykit.retries import RETRY_COUNT, RetryRules
 from gatewaykit.stepping import closing
-from gatewaykit.targets import Targets, TargetState
 from gatewaykit.types import EMPTY, Attempt, Call, EmbeddingsRequest, Event, ModelsRequest, Reply, Target
 
 Opened: TypeAlias = "Begun | Reply"

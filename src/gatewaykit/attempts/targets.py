@@ -10,10 +10,10 @@ import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
-from gatewaykit.breaker import Breaker, BreakerRules
+from gatewaykit.attempts.breaker import Breaker, BreakerRules
+from gatewaykit.attempts.retries import RetryBudget
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.names import ANSWERED, ATTEMPTS_ACTIVE, BREAKER, BREAKER_OPENED, HEDGES, PROVIDER, RESULT
-from gatewaykit.retries import RetryBudget
 from gatewaykit.types import Target
 
 MOST_TARGETS = 4096

@@ -1,0 +1,168 @@
+"""What a client asks: conversations, embeddings, the list of models.
+
+Requests are frozen: a transform makes a new one with :func:`dataclasses.replace`. Nothing here opens anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+"""An empty read-only mapping, shared as a default."""
+
+Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A piece of text in a message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image: ``url`` is a ``data:`` URL or an http(s) address; ``detail`` is the client's wish (low, high, auto)."""
+
+    url: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPart:
+    """Sound: ``data`` is base64, ``format`` its kind (``wav``, ``mp3``)."""
+
+    data: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A document: either ``file_id``, known to the provider, or ``data`` (a ``data:`` URL or base64) with a name."""
+
+    file_id: str | None = None
+    data: str | None = None
+    filename: str | None = None
+
+
+ContentPart: TypeAlias = TextPart | ImagePart | AudioPart | FilePart
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool by the model; ``arguments`` is JSON text, exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the conversation. ``tool_call_id`` ties a ``tool`` message to the call it answers."""
+
+    role: Role
+    content: str | tuple[ContentPart, ...] = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All text of the message; parts are joined by newlines, images and files are left out."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call; ``parameters`` is a JSON Schema object."""
+
+    name: str
+    description: str | None = None
+    parameters: Mapping[str, Any] | None = None
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """The choice of exactly this tool."""
+
+    name: str
+
+
+ToolChoice: TypeAlias = Literal["auto", "none", "required"] | NamedTool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """The form of the answer's text; ``schema`` is a JSON Schema when ``type`` is ``json_schema``."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = None
+    schema: Mapping[str, Any] | None = None
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A conversation to be continued. ``None`` means that the client did not say.
+
+    ``extra`` keeps the client's fields for which there is no word here, under their own names. ``session`` is the
+    client's own name for the conversation (header ``X-Session-ID``).
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    stream: bool = False
+    include_usage: bool = False
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    n: int = 1
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    reasoning_effort: str | None = None
+    user: str | None = None
+    session: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsRequest:
+    """The list of models (``model`` is empty), or one of them. It is never streamed."""
+
+    model: str = ""
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """Texts of which vectors are wanted; it is never streamed. A text may be given as the ids of its tokens.
+
+    ``encoding`` is how the client wants to read numbers: as JSON, or as base64 of 32-bit floats, little-endian. It is
+    the dialect's matter, not the provider's. ``dimensions`` is how many numbers a vector shall have.
+    """
+
+    model: str
+    input: tuple[str | tuple[int, ...], ...]
+    encoding: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+    user: str | None = None
+    stream: bool = False
+    extra: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+
+
+Request: TypeAlias = ChatRequest | ModelsRequest | EmbeddingsRequest
