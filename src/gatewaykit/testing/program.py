@@ -38,8 +38,8 @@ def run(
         code = start(arguments, folder=folder, environ=environ, streams=streams).wait(timeout)
         out.seek(0)
         err.seek(0)
-        encoding, _, _ = environ.get("PYTHONIOENCODING", "utf-8").partition(":")
-        return subprocess.CompletedProcess(arguments, code, *(stream.read().decode(encoding) for stream in (out, err)))
+        said = (stream.read().decode(errors="replace") for stream in (out, err))
+        return subprocess.CompletedProcess(arguments, code, *said)
 
 
 def start(
