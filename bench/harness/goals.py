@@ -37,6 +37,7 @@ IDLE_MB = 70.0
 KB_PER_STREAM = 60.0
 START_S = 1.0
 WORKERS_RATIO = 1.8
+METRICS_ADDED_US = 60.0
 BOOKS_RATIO = 1.25
 BOOKS_CHUNK_RATIO = 1.05  # nothing, but for the measurement's own scatter
 BOOKS_RATE_PART = 0.95  # of the rate asked for; the clock stops at the last answer

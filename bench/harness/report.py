@@ -10,6 +10,7 @@ from .goals import Goal
 from .results import Results
 from .subjects import DIRECT, Subject, direct
 from .table import KB, MB, MS, Table, shown
+from .watched import watched_table
 
 
 def tables_of(results: Results) -> list[Table]:
@@ -301,5 +302,6 @@ TABLES: tuple[tuple[str, Callable[[Results], Table]], ...] = (
     ("books", books_table),
     ("books", redis_table),
     ("books", flood_table),
+    ("watched", watched_table),
     ("check", check_table),
 )

@@ -13,6 +13,7 @@ from .plan import Plan
 from .processes import Group, place
 from .results import Values
 from .subjects import Subject, direct
+from .watched import watched
 
 RAMP_S = 1.0
 WAITING_GAP_MS = 120_000
@@ -153,4 +154,5 @@ SCENARIOS: dict[str, Scenario] = {
     "memory": memory,
     "start": start,
     "books": books,
+    "watched": watched,
 }

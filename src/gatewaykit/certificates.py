@@ -1,9 +1,10 @@
-"""When a certificate ends: the one thing about it that Python's ``ssl`` does not tell of a certificate of one's own."""
+"""When certificates end: the one thing about them that Python's ``ssl`` does not tell of those in a file."""
 
 from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +14,27 @@ _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0xA0, 0x17, 0x18
 
 def ends(file: Path) -> float | None:
     """Unix time at which the first certificate of a PEM file ends (RFC 5280, 4.1); ``None`` if that cannot be read."""
+    return next(iter(_ends(file)), None)
+
+
+def next_end(bundle: Path, now: float) -> float | None:
+    """When the next of the certificates in a PEM file ends that have not ended at ``now``; ``None`` if there is none.
+
+    A bundle of authorities holds old ones for years; what ended long ago is nobody's loss.
+    """
+    return min((end for end in _ends(bundle) if end is not None and end > now), default=None)
+
+
+def _ends(file: Path) -> Iterator[float | None]:
     try:
-        found = _PEM.search(file.read_text("ascii", "replace"))
-        return None if found is None else _not_after(ssl.PEM_cert_to_DER_cert(found[0]))
-    except (OSError, ValueError, IndexError):
-        return None
+        text = file.read_text("ascii", "replace")
+    except OSError:
+        return
+    for found in _PEM.finditer(text):
+        try:
+            yield _not_after(ssl.PEM_cert_to_DER_cert(found[0]))
+        except (ValueError, IndexError):
+            yield None
 
 
 def _not_after(der: bytes) -> float:

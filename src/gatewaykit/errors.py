@@ -6,6 +6,7 @@
     ├── ConfigError                     the configuration has faults; the gateway does not start
     ├── PluginError                     a plugin is missing, broken or in conflict; the gateway does not start
     ├── StorageError                    the database cannot be used as it is; the gateway does not start
+    │   └── BackupError                 a backup cannot be made, is damaged, or must not be put back
     └── GatewayError                    answered to a client         status  code                     retry  fallback
         ├── BadRequest                  the client's request         400     invalid_request            no     no
         │   ├── BodyTooLarge            more bytes than allowed      413     body_too_large             no     no
@@ -84,6 +85,10 @@ class PluginError(GatewayKitError):
 
 class StorageError(GatewayKitError):
     """The database cannot be used as it is: not to be reached, a migration failed, or its schema is too new."""
+
+
+class BackupError(StorageError):
+    """A backup cannot be made, is not there, is damaged, or must not be put back as things stand."""
 
 
 class GatewayError(GatewayKitError):
@@ -316,6 +321,7 @@ class ProviderBadAnswer(ProviderError):
 
 __all__ = [
     "AuthFailed",
+    "BackupError",
     "BadRequest",
     "BodyTooLarge",
     "ClientGone",

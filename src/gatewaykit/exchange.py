@@ -23,7 +23,10 @@ from gatewaykit.relay import Meter
 from gatewaykit.responding import Responder, Send
 from gatewaykit.types import EMPTY, Call, CallRecord, Incoming, ModelsRequest, Outcome, Principal, Target, Usage
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_KEY = r"(?:gk[a-z]{0,2}|sk|rk|pk|gh[a-z]|xox[a-z]|glpat|hf)[-_][\w-]{16}|eyJ[\w-]{8}"
+_REQUEST_ID = re.compile(rf"(?!{_KEY})[A-Za-z0-9._-]{{1,128}}")
+"""What is kept with every record and told to everybody must not be a key that somebody put into the wrong header."""
+
 _bits = random.Random().getrandbits  # ids have to differ, not to be secret
 _INVISIBLE = re.compile(rb"[^ -~]")
 _LONGEST = 1024
@@ -40,7 +43,7 @@ _STREAM = (
 def read_incoming(scope: Mapping[str, Any], path: str) -> Incoming:
     """What an ASGI scope says of the request; ``path`` is relative to where the gateway is mounted.
 
-    A client's ``x-request-id`` is kept if it is harmless, else replaced.
+    A client's ``x-request-id`` is kept if it is harmless and does not look like a key, else replaced.
     """
     raw = scope["headers"]
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}

@@ -38,6 +38,7 @@ BUILTIN: Mapping[str, str] = {
     "tracing": "gatewaykit.builtin.tracing",
     "ledger": "gatewaykit.builtin.ledger",
     "usage": "gatewaykit.builtin.usage",
+    "backup": "gatewaykit.builtin.backup",
 }
 """The default plugins, by name; they are loaded first and use nothing that a third party could not."""
 

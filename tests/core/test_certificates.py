@@ -11,7 +11,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewaykit.certificates import ends
+from gatewaykit.certificates import ends, next_end
 from gatewaykit.testing import gateway_client, make_gateway
 
 SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(days=20)
@@ -49,6 +49,19 @@ def test_what_is_no_certificate_has_no_end(tmp_path_factory: pytest.TempPathFact
 
 
 CHAIN = chain()
+
+
+def test_the_next_of_a_bundle_to_end_counts(tmp_path: Path) -> None:
+    """Not the first of the file, nor one that ended long ago; damaged ones are passed over."""
+    now = SOON - timedelta(days=20)
+    moments = [now + timedelta(days=days) for days in (400, -400, 30)]
+    certificates = [chain(moment).partition(b"-----END CERTIFICATE-----\n") for moment in moments]
+    file = tmp_path / "bundle.pem"
+    damaged = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    file.write_bytes(damaged + b"".join(first + end for first, end, _ in certificates))
+    assert next_end(file, now.timestamp()) == moments[2].timestamp()
+    assert next_end(file, moments[0].timestamp()) is None
+    assert next_end(tmp_path / "missing", 0) is None
 
 
 async def test_end_of_the_server_s_certificate_is_measured(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def one(name: str, values: str, **labels: str) -> dict[str, str]:
     return {f"{name}{{{GATEWAY}{more}}}": values}
 
 
+def backups(made: str, interval: int) -> dict[str, str]:
+    """When the last one was made, and how often one should be, in seconds."""
+    return {
+        **one("gatewaykit_backup_success_seconds", made),
+        **one("gatewaykit_backup_interval_seconds", f"{interval}x2000"),
+    }
+
+
 DAY = 86_400
 LONG = "4d"
 # For each alert: when, series with which it fires then, and series with which it does not.
@@ -151,8 +159,8 @@ CASES: dict[str, tuple[str, list[dict[str, str]], list[dict[str, str]]]] = {
     ),
     "BackupOld": (
         "30h",
-        [one("gatewaykit_backup_success_seconds", "0x2000")],
-        [one("gatewaykit_backup_success_seconds", "0+60x2000")],
+        [backups("0x2000", 86_400)],
+        [backups("0+60x2000", 86_400), backups("0x2000", 7 * 86_400)],
     ),
     "LogLinesLost": (
         "20m",

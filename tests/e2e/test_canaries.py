@@ -1,21 +1,29 @@
-"""Secrets and prompts stay out of everything that is kept: database, outbox, Redis, logs, and bodies of errors."""
+"""Secrets and prompts stay out of everything that is kept or sent: database, outbox, Redis, logs, metrics, traces, and
+bodies of errors.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import redis
 
-from gatewaykit.testing import Upstream
+from gatewaykit import Finished, TextDelta
+from gatewaykit.testing import KEY, FakeProvider, Upstream, gateway_client, plugin_of
 from gatewaykit.testing.servers import RedisServer, redis_program, redis_server
 
 from ..ledger.serving import Served
+from ..tracing.conftest import Collector, collector
+from ..tracing.test_tracing import traced
 from . import openai_upstream
+
+__all__ = ["collector"]
 
 OPERATOR = "operator-canary-0a1b2c3d4e5f"
 PEPPER = "pepper-canary-0a1b2c3d4e5f60718293a4b5c6d7"
@@ -41,6 +49,8 @@ tpm = 100000
 concurrency = 10
 [log]
 level = "debug"
+[tracing]
+endpoint = "{{collector}}"
 [openai.upstreams.openai]
 base_url = "{{upstream}}/v1"
 api_key = "{openai_upstream.CREDENTIAL}"
@@ -118,6 +128,7 @@ async def use(visitor: Visitor, keys: list[str]) -> str:
     await visitor.chat("hi", key=keys[0][:-1] + ("a" if keys[0][-1] != "a" else "b"))
     await visitor.chat("hi", key=TYPED)
     await visitor.chat("hi", model=f"no-such-model-{PROMPT}")
+    await visitor.ask("/v1/models", **{"x-request-id": keys[0], "traceparent": keys[0], "tracestate": keys[0]})
     await visitor.chat("hi", temperature=keys[0])
     await visitor.ask("/v1/chat/completions", f'{{"model": "gpt-sandbox", "x": "{keys[1]}", {PROMPT}'.encode())
     await visitor.ask(f"/v1/models?api_key={keys[0]}", key=TYPED)
@@ -130,18 +141,27 @@ async def use(visitor: Visitor, keys: list[str]) -> str:
     return str(key_id)
 
 
-async def test_no_secret_is_kept_anywhere(tmp_path: Path) -> None:
-    """Keys, pepper, credentials and prompts, sent along every path, are found in no file, no store and no error."""
+@dataclass
+class Seen:
+    """What a visit left: the text of each place, and what must not be in any of them."""
+
+    places: list[tuple[str, str]]
+    secrets: list[str]
+    key_id: str
+    refusals: int
+
+
+async def visited(folder: Path, collector: Collector) -> Seen:
+    """A gateway of two workers that was asked everything, stopped, and turned inside out."""
     keys: list[str] = []
     async with Upstream(openai_upstream.serve) as upstream:
         with redis_server(redis_program()) as server:
             with server.client() as operator:
                 operator.config_set("requirepass", REDIS_PASSWORD)
             address = server.url.replace("unix://", f"unix://:{REDIS_PASSWORD}@")
-            (tmp_path / "gatewaykit.toml").write_text(
-                CONFIG.format(folder=tmp_path, redis=address, upstream=upstream.url)
-            )
-            gateway = Served(tmp_path, "--workers", "2")
+            given = {"redis": address, "upstream": upstream.url, "collector": collector.url}
+            (folder / "gatewaykit.toml").write_text(CONFIG.format(folder=folder, **given))
+            gateway = Served(folder, "--workers", "2")
             try:
                 async with httpx.AsyncClient(base_url=await gateway.url(), timeout=60, trust_env=False) as client:
                     visitor = Visitor(client)
@@ -152,18 +172,56 @@ async def test_no_secret_is_kept_anywhere(tmp_path: Path) -> None:
             finally:
                 gateway.kill()
     assert len(keys) == 2
-    assert len(visitor.refusals) >= 12
     places = [
-        *contents(tmp_path),
+        *contents(folder),
         ("Redis", kept),
         ("the metrics", metrics),
+        ("the traces", "\n".join(body.decode("latin-1") for body in collector.bodies)),
         ("the refusals", "\n".join(visitor.refusals)),
     ]
-    # What may be there is found: the search looks where the gateway writes.
-    assert "gatewaykit_calls_total" in metrics
-    assert {"books.db", "errors", "Redis"} <= {name for name, text in places if key_id in text}
     secrets = [*keys, OPERATOR, PEPPER, REDIS_PASSWORD, openai_upstream.CREDENTIAL, TYPED]
-    found = [(secret, name) for name, text in places for secret in secrets if secret in text]
+    return Seen(places, secrets, key_id, len(visitor.refusals))
+
+
+async def test_no_secret_is_kept_anywhere(tmp_path: Path, collector: Collector) -> None:
+    """Keys, pepper, credentials and prompts, sent along every path, are found in no file, no store and no error, and
+    nothing of them leaves in metrics or traces.
+    """
+    seen = await visited(tmp_path, collector)
+    assert seen.refusals >= 12
+    # What may be there is found: the search looks where the gateway writes.
+    texts = dict(seen.places)
+    assert "gatewaykit_calls_total" in texts["the metrics"]
+    assert {"books.db", "errors", "Redis", "the traces"} <= {name for name, text in seen.places if seen.key_id in text}
+    assert len(collector.spans) > 20
+    found = [(secret, name) for name, text in seen.places for secret in seen.secrets if secret in text]
     assert not found
-    said = [name for name, text in places if PROMPT in text.replace(f"no-such-model-{PROMPT}", "")]
+    said = [name for name, text in seen.places if PROMPT in text.replace(f"no-such-model-{PROMPT}", "")]
     assert not said
+
+
+async def test_no_secret_is_in_traces_that_tell_what_was_said(collector: Collector) -> None:
+    """With prompts and answers switched on, a key that somebody puts into a prompt, a model's name or an id is masked;
+    so are the settings' own secrets, should a provider say one.
+    """
+    key, credential = "gk_canary_0a1b2c3d4e5f60718293", "credential-canary-0a1b2c3d"
+    environ = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true"}
+    script = (TextDelta(f"You sent {credential}"), Finished("stop"))
+    gateway = traced(
+        collector,
+        plugin_of(providers=[FakeProvider(*script, models=["m", key])]),
+        environ=environ,
+        static_keys={"keys": {"test": KEY, "other": credential}},
+        router={"aliases": {"m": ["fake/m"], key: [f"fake/{key}"]}},
+    )
+    async with gateway_client(gateway) as client:
+        for model in ("m", key, f"no-such-{key}"):
+            for stream in (False, True):
+                messages = [{"role": "user", "content": f"{PROMPT}: my key is {key}, yours is {credential}"}]
+                body = {"model": model, "stream": stream, "messages": messages}
+                await client.post("/v1/chat/completions", json=body, headers={"x-request-id": key})
+    sent = b"".join(collector.bodies)
+    assert sent.count(PROMPT.encode()) == 6
+    assert b"You sent ***" in sent
+    assert key.encode() not in sent
+    assert credential.encode() not in sent

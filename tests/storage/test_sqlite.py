@@ -67,13 +67,14 @@ def raw(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def test_the_file_is_for_its_owner_alone(sqlite_url: str, file: Path) -> None:
-    """The database and the files that SQLite puts beside it can be read by nobody else, whatever the umask."""
+    """The database, its lock and what SQLite puts beside it can be read by nobody else, whatever the umask."""
     storage = storage_at(sqlite_url)
     with storage.opened(), storage.transaction() as session:
         put("a")(session)
         session.flush()
         modes = {path.name: path.stat().st_mode & 0o777 for path in file.parent.glob("gatewaykit.db*")}
-    assert modes == dict.fromkeys(("gatewaykit.db", "gatewaykit.db-wal", "gatewaykit.db-shm"), 0o600)
+    names = ("gatewaykit.db", "gatewaykit.db-wal", "gatewaykit.db-shm", "gatewaykit.db-lock")
+    assert modes == dict.fromkeys(names, 0o600)
 
 
 def test_connections_are_set_up_to_be_safe(sqlite_url: str) -> None:

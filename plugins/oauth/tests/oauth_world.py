@@ -45,7 +45,8 @@ def oauth_gateway(url: str, *, oauth: dict[str, Any] | None = None, **config: An
     static = {"keys": {"test": KEY, "admin": ADMIN_KEY}, "scopes": {"admin": ["admin", "keys"]}}
     settings = {"issuer": ISSUER, **(oauth or {})}
     config.setdefault("timeouts", {"hook": 30})
-    return make_gateway(plugin, static_keys=static, database=database, keys=keys, oauth=settings, **config)
+    plugins = (plugin, *config.pop("plugins_more", ()))
+    return make_gateway(*plugins, static_keys=static, database=database, keys=keys, oauth=settings, **config)
 
 
 @dataclass

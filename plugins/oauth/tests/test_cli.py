@@ -203,6 +203,10 @@ def test_accounts_are_listed_with_what_they_may_use(place: Place) -> None:
     shown(place, "accounts", "create", "team", "--kind", "service", "--budget", "1000", "--rpm", "9")
     made(place, "of the team", "--owner", "team")
     assert re.search(r"✓ team  service .* rpm 9, budget 1000\.00 a month", shown(place, "accounts", "list"))
+    shown(place, "accounts", "update", "team", "--longest-access", "1d")
+    assert re.search(r"budget 1000\.00 a month, access 1d", shown(place, "accounts", "list"))
+    shown(place, "accounts", "update", "team", "--longest-access", "none")
+    assert "access" not in shown(place, "accounts", "list")
     assert "and so are all its keys" in shown(place, "accounts", "disable", "team")
     assert "– team" in shown(place, "accounts", "show", "team")
 

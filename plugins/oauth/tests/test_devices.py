@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from gatewaykit_oauth.server.tables import DeviceRow
 from .conftest import storage_at
 from .oauth_served import Served, served
 from .test_tokens import refused
-from .web.browser import Browser
+from .web.browser import PASSWORD, Browser
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +120,20 @@ def test_what_is_not_a_good_device_code(there: Served, app: dict[str, Any], url:
     web = there.client("web", redirect_uris=["https://client.test/cb"])
     answer = httpx.post(f"{there.address}/oauth/device", data={"client_id": web["id"]}, trust_env=False)
     refused(answer, "unauthorized_client")
+
+
+def test_an_account_with_a_limit_of_its_own(there: Served, app: dict[str, Any]) -> None:
+    """The page offers no longer life than the account may have, whatever the client may; what is sent all the same is
+    cut to it. An admin sets it on the account's page, or by command."""
+    patched = there.admin.patch(f"/api/admin/clients/{app['id']}", json={"access_seconds": 31_536_000})
+    assert patched.status_code == 200
+    assert there.admin.patch("/api/admin/accounts/ann", json={"longest_access_seconds": 7200}).status_code == 200
+    begun = begin(there, app)
+    with Browser(there.address) as browser:
+        page = browser.get(begun["verification_uri_complete"])
+        page = browser.send(page, "/admin/sign-in", name="ann", password=PASSWORD)
+        assert re.findall(r'<option value="(\d+)"', page.text) == ["3600", "7200"]
+        browser.send(page, "/oauth/device/confirm", decision="allow", seconds="31536000")
+    answer = ask(there, app, begun["device_code"]).json()
+    assert answer["expires_in"] == 7200
+    assert there.admin.patch("/api/admin/accounts/ann", json={"longest_access_seconds": None}).status_code == 200

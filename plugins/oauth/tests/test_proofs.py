@@ -154,3 +154,34 @@ def test_too_many_proofs_are_refused() -> None:
     old = proofs.Replays(size=1)
     assert old.is_new(proofs.Proof("x", b"a", 1))
     assert old.is_new(third)
+
+
+async def test_a_nonce_of_the_server(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is demanded (RFC 9449, 8), a proof without a nonce, with another's or an old one is answered with the
+    right one, at the token endpoint and at the gateway; a proof with it is good, at another process too, and once."""
+    url = f"{ISSUER}/v1/models"
+    async with world(sqlite_url, oauth={"dpop_nonce": True}) as there:
+        made, key = await there.client(bound=True), Key()
+
+        async def redeem(**claims: Any) -> Any:
+            return await there.redeem(
+                made, await there.code(made), headers={"dpop": key.proof("POST", TOKEN_URL, **claims)}
+            )
+
+        for wrong in ({}, {"nonce": "x"}, {"nonce": 7}):
+            answer = await redeem(**wrong)
+            assert (answer.status_code, answer.json()["error"]) == (400, "use_dpop_nonce")
+        nonce = answer.headers["dpop-nonce"]
+        token = (await redeem(nonce=nonce)).json()["access_token"]
+        headers = {"authorization": f"DPoP {token}", "dpop": key.proof("GET", url, token)}
+        answer = await there.http.get("/v1/models", headers=headers)
+        assert answer.status_code == 401
+        assert 'error="use_dpop_nonce"' in answer.headers["www-authenticate"]
+        assert answer.headers["dpop-nonce"] == nonce
+        proof = key.proof("GET", url, token, nonce=nonce)
+        assert (await ask(there, token, proof), await ask(there, token, proof)) == (200, 401)
+        real = time.time
+        for seconds, status in ((proofs.NONCE_SECONDS, 200), (2 * proofs.NONCE_SECONDS, 401)):
+            monkeypatch.setattr(time, "time", lambda seconds=seconds: real() + seconds)
+            later = key.proof("GET", url, token, nonce=nonce, iat=int(real() + seconds))
+            assert await ask(there, token, later) == status

@@ -13,10 +13,12 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from gatewaykit.testing import Upstream, UpstreamAnswer
 from gatewaykit.testing.gateways import KEY
 from gatewaykit_oauth.accounts import put_account
 from gatewaykit_oauth.keys.model import Account, KeyLimits
 from gatewaykit_oauth.server.access_tokens import encode
+from gatewaykit_openai import plugin as openai
 
 from .conftest import OPERATOR
 from .oauth_world import ISSUER, World, world
@@ -231,3 +233,30 @@ async def test_off_it_costs_and_opens_nothing(sqlite_url: str) -> None:
         subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "[]\nFalse\n", done.stdout + done.stderr
+
+
+async def test_a_token_goes_no_further(sqlite_url: str) -> None:
+    """No header and no part of a request to a provider has the client's token, its proof or its API key in it."""
+    done = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [_ANSWER], "usage": _USAGE}
+    async with Upstream(lambda request: UpstreamAnswer.of_json(done).script()) as upstream:
+        section = {"upstreams": {"openai": {"base_url": f"{upstream.url}/v1", "api_key": "the-gateways-own"}}}
+        async with world(sqlite_url, plugins_more=(openai,), openai=section) as there:
+            token = (await there.tokens())["access_token"]
+            body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+            for name, value in (
+                ("authorization", f"Bearer {token}"),
+                ("authorization", f"Bearer {KEY}"),
+                ("x-api-key", KEY),
+            ):
+                answer = await there.http.post(
+                    "/v1/chat/completions", json=body, headers={name: value, "dpop": "a-proof"}
+                )
+                assert answer.status_code == 200, answer.text
+        sent = " ".join(f"{request.headers} {request.body!r} {request.path}" for request in upstream.requests)
+        assert len(upstream.requests) >= 3
+        assert not [secret for secret in (token, token.split(".")[2], KEY, "a-proof") if secret in sent]
+        assert "the-gateways-own" in sent
+
+
+_ANSWER = {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+_USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}

@@ -246,7 +246,7 @@ async def test_while_the_database_is_down(url: str, storage: Storage, monkeypatc
         monkeypatch.setattr(keys._storage, "read", switch.read)
         assert await is_valid(keys, text_of(known))
         switch.down = True
-        await keys.changed()
+        await keys.changed(["key:of somebody else"])
         asked = switch.asked
         assert await is_valid(keys, text_of(known))
         with pytest.raises(Unavailable) as refused:

@@ -195,6 +195,39 @@ async def test_nothing_fails_open(url: str, monkeypatch: pytest.MonkeyPatch) -> 
         assert await there.is_good(token)
 
 
+async def test_a_revocation_that_cannot_be_read_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the database goes away right after a revocation was committed, the process that did it does not believe that
+    token any more, though it cannot read what it has done; others that it knows go on working."""
+    async with world(url, keys=RARELY) as there:
+        made, other = await there.client(), await there.client("other")
+        token, bystander = [(await there.tokens(one))["access_token"] for one in (made, other)]
+        assert await there.is_good(token)
+        assert await there.is_good(bystander)
+        storage, down = there.authority._storage, []
+        real_read, real_write = storage.read, storage.write
+
+        async def read(work: Any) -> Any:
+            if down:
+                raise Unavailable(retry_after=1.0, detail="database: down")
+            return await real_read(work)
+
+        async def write(work: Any) -> Any:
+            written = await real_write(work)
+            down.append(True)
+            return written
+
+        monkeypatch.setattr(storage, "read", read)
+        monkeypatch.setattr(storage, "write", write)
+        assert (await there.revoke(made, token)).status_code == 200
+        assert down
+        assert (await there.models(token)).status_code == 503
+        assert await there.is_good(bystander)
+        down.clear()
+        assert await there.authority.running.lookup.feed.poll()
+        assert not await there.is_good(token)
+        assert await there.is_good(bystander)
+
+
 async def test_a_token_that_was_never_written_down(url: str) -> None:
     """A token with a good signature of the active key that the database does not know is refused."""
     from gatewaykit_oauth.server.access_tokens import sign

@@ -69,6 +69,40 @@ async def test_a_year_is_by_policy_only(url: str) -> None:
         assert short["expires_in"] == 600
 
 
+async def test_the_shortest_life_of_all_counts(url: str) -> None:
+    """Whatever the client may have and somebody chose: no token outlives what its account may have, by code, by refresh
+    and for a client that acts on its own; the server's own limit holds above all."""
+    async with world(url, oauth={"longest_access_seconds": 30 * 86_400}) as there:
+        made = await there.client(access_seconds=30 * 86_400)
+        robot = await there.client(
+            "robot", confidential=True, grants=EVERYTHING, owner="ann", access_seconds=20 * 86_400
+        )
+
+        async def lives() -> tuple[int, int, int, int]:
+            tokens = await there.tokens(made, access_seconds=YEAR)
+            again = (await there.refresh(made, tokens["refresh_token"])).json()
+            chosen = await there.tokens(made, access_seconds=7200)
+            own = (await there.token(robot, grant_type="client_credentials", scope="inference")).json()
+            for one in (tokens, again, chosen, own):
+                claims = jwt.decode(one["access_token"], options={"verify_signature": False})
+                assert claims["exp"] - claims["iat"] == one["expires_in"]
+            return tokens["expires_in"], again["expires_in"], chosen["expires_in"], own["expires_in"]
+
+        async def allow(longest: int | None) -> int:
+            path = "/api/admin/accounts/ann"
+            answer = await there.http.patch(path, json={"longest_access_seconds": longest}, headers=there.operator)
+            return answer.status_code
+
+        assert await lives() == (30 * 86_400, 30 * 86_400, 7200, 20 * 86_400)
+        assert await allow(86_400) == 200
+        assert await lives() == (86_400, 86_400, 7200, 86_400)
+        assert await allow(3600) == 200
+        assert await lives() == (3600, 3600, 3600, 3600)
+        assert [await allow(wrong) for wrong in (0, 59, YEAR + 1)] == [400, 400, 400]
+        assert await allow(None) == 200
+        assert await lives() == (30 * 86_400, 30 * 86_400, 7200, 20 * 86_400)
+
+
 async def test_only_what_belongs_to_the_code_redeems_it(url: str) -> None:
     """Another client, address, verifier or resource gets the one answer; a wrong verifier burns nothing; then the right
     request succeeds."""

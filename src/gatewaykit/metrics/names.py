@@ -24,6 +24,9 @@ OUTCOME, STAGE, KEY, CURRENCY = "gatewaykit.outcome", "gatewaykit.stage", "gatew
 OBJECT, HOOK, REASON = "gatewaykit.object", "gatewaykit.hook", "gatewaykit.reason"
 CREDENTIAL, STATE, CACHE, RESULT = "gatewaykit.credential", "gatewaykit.state", "gatewaykit.cache", "gatewaykit.result"
 WHOSE, UNIT = "gatewaykit.limit.whose", "gatewaykit.limit.unit"
+TRUST = "ca_bundle_file"
+"""What stands for the authorities of a provider where credentials are told apart."""
+
 FALLBACK_FROM = "gatewaykit.fallback.from"
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -197,7 +200,8 @@ CREDENTIAL_STATE = Metric(
     (PROVIDER, CREDENTIAL, STATE), merge="max",
 )  # fmt: skip
 CREDENTIAL_EXPIRES = Metric(
-    "gatewaykit.credential.expires", "gauge", "s", "When a credential itself ends, in seconds since 1970.",
+    "gatewaykit.credential.expires", "gauge", "s",
+    "When a credential's certificate ends, or the next authority by which a provider is trusted; since 1970.",
     (PROVIDER, CREDENTIAL), merge="min",
 )  # fmt: skip
 TOKEN_EXPIRES = Metric(
@@ -279,8 +283,16 @@ DATABASE_REFUSED = Metric(
     (REASON,),
 )  # fmt: skip
 BACKUP_TIME = Metric(
-    "gatewaykit.backup.success", "gauge", "s", "When a backup last succeeded, in seconds since 1970.", merge="max"
+    "gatewaykit.backup.success",
+    "gauge",
+    "s",
+    "When a backup last succeeded, in seconds since 1970; 0: never.",
+    merge="max",
 )
+BACKUP_INTERVAL = Metric(
+    "gatewaykit.backup.interval", "gauge", "s", "How often a backup should be made; a day where nothing is said.",
+    merge="max",
+)  # fmt: skip
 BACKUP_FAILURES = Metric("gatewaykit.backup.failures", "counter", "{backup}", "Backups that failed.")
 REVOCATION_LAG = Metric(
     "gatewaykit.revocation.lag",
@@ -288,6 +300,14 @@ REVOCATION_LAG = Metric(
     "s",
     "How old the oldest knowledge of revoked keys and tokens is.",
     merge="max",
+)
+
+UNCONFIRMED = Metric(
+    "gatewaykit.credentials.unconfirmed",
+    "counter",
+    "{request}",
+    "Requests refused with 503 because nobody could say whether their key (keys) or token (tokens) is still good.",
+    (CACHE,),
 )
 
 # The gateway itself

@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gatewaykit.errors import ConfigError, ConfigFault, StorageError
 from gatewaykit.settings import DatabaseSettings
+from gatewaykit.storage.holding import held
 
 BEGIN = "gatewaykit_begin"
 """Execution option: how a transaction begins on SQLite. ``DEFERRED`` also forbids to write."""
@@ -54,6 +55,24 @@ class Database:
 
     def __repr__(self) -> str:
         return f"Database({self.address})"
+
+    @property
+    def url(self) -> URL:
+        """Where it is, password included; not to be shown."""
+        return self._url
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """While entered, nobody puts another file in the place of an SQLite database. Blocks for nothing.
+
+        Raises :class:`~gatewaykit.errors.StorageError` while somebody does.
+        """
+        if self.file is None:
+            return nullcontext()
+        _check_folder(self.file)
+        try:
+            return held(self.file)
+        except OSError as error:
+            raise _unwritable(self.file, error) from None
 
     def prepare(self) -> None:
         """Make the file of an SQLite database, readable for its owner alone, and switch it to write-ahead logging.
@@ -145,13 +164,21 @@ def _milliseconds(seconds: float) -> int:
     return max(1, int(seconds * 1000))
 
 
-def _make_file(file: Path) -> None:
+def _check_folder(file: Path) -> None:
     if not file.parent.is_dir():
         raise _fault(f"the folder {file.parent} does not exist")
+
+
+def _make_file(file: Path) -> None:
+    _check_folder(file)
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise _fault(f"{file} cannot be written: {error.strerror}") from None
+        raise _unwritable(file, error) from None
+
+
+def _unwritable(file: Path, error: OSError) -> ConfigError:
+    return _fault(f"{file} cannot be written: {error.strerror}")
 
 
 def _use_wal(file: Path) -> None:

@@ -36,6 +36,16 @@ _SQLITE_PASSING = frozenset(
 # Connection, sign-in, rollback by the server, resources, lock not available, operator intervention, system error.
 _POSTGRES_PASSING = ("08", "28", "40", "53", "55", "57", "58", "3D000", "25006")
 _REASONS = (
+    ("server version mismatch", "the tool is older than the server: install that of the server's version"),
+    ("unsupported version", "the dump was made by a newer tool: install that version"),
+    ("no space left", "the disk is full"),
+    ("must be owner", "the user does not own the tables"),
+    ("permission denied", "the user may not do that"),
+    ("not appear to be a valid archive", "it is no dump"),
+    ("input file is too short", "its end is missing"),
+    ("could not read from input file", "its end is missing"),
+    ("end of file", "its end is missing"),
+    ("could not uncompress", "it cannot be unpacked"),
     ("password authentication failed", "it refuses the user or the password"),
     ("no pg_hba.conf entry", "it does not let this user in from here"),
     ("connection refused", "nothing listens there"),
@@ -74,9 +84,13 @@ def translate(error: Exception) -> GatewayError:
 def unusable(address: str, error: Exception) -> StorageError:
     """Why the database cannot be opened, as far as that can be told without the driver's words."""
     cause = _driver_error(error)
-    said = str(cause).lower()
-    reason = next((reason for words, reason in _REASONS if words in said), None)
-    return StorageError(f"{address} cannot be used: {reason or _name(cause)}")
+    return StorageError(f"{address} cannot be used: {reason_of(str(cause)) or _name(cause)}")
+
+
+def reason_of(said: str) -> str | None:
+    """What a driver or a tool of Postgres means, in words that hold nothing of the address; None if nobody knows."""
+    said = said.lower()
+    return next((reason for words, reason in _REASONS if words in said), None)
 
 
 def is_locked(error: Exception) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -95,6 +95,18 @@ def inspect(database: Database, sources: Sequence[MigrationSource]) -> list[Sche
         return [_compared(connection, source, state) for source, state in zip(sources, states, strict=True)]
 
 
+def newer(sources: Sequence[MigrationSource], revisions: Mapping[str, str]) -> dict[str, str]:
+    """Those of ``revisions``, by label, that this program does not have; tables of no source here are passed over."""
+    found = {}
+    for source in sources:
+        with _told(source):
+            script = ScriptDirectory.from_config(_config(source, None))
+            known = {revision.revision for revision in script.walk_revisions()}
+        if revisions.get(source.label, "") not in {"", *known}:
+            found[source.label] = revisions[source.label]
+    return found
+
+
 def write_revision(source: MigrationSource, message: str, revision: str) -> Path:
     """Write the next revision of ``source``: what its declared tables have and its migrations do not make yet.
 
@@ -164,7 +176,7 @@ def _compared(connection: Connection, source: MigrationSource, state: SchemaStat
     return SchemaState(state.label, state.current, state.head, differences=differences)
 
 
-def _config(source: MigrationSource, connection: Connection) -> Config:
+def _config(source: MigrationSource, connection: Connection | None) -> Config:
     config = Config(stdout=io.StringIO(), attributes={"source": source, "connection": connection})
     config.set_main_option("script_location", _escaped(_folder(CORE)))
     config.set_main_option("version_locations", _escaped(_folder(source) / "versions"))

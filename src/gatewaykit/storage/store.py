@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +36,7 @@ class Storage:
     def __init__(self, settings: DatabaseSettings, sources: Sequence[MigrationSource] = ()) -> None:
         self._settings = settings
         self._database = Database(settings)
+        self._held = ExitStack()
         self.sources = ordered(sources)
         self._turn = threading.Lock()
         self._users = 0
@@ -51,6 +52,11 @@ class Storage:
     def file(self) -> Path | None:
         """The file of an SQLite database; None for a server."""
         return self._database.file
+
+    @property
+    def database(self) -> Database:
+        """The database itself, for those who copy it or put a copy in its place."""
+        return self._database
 
     def __repr__(self) -> str:
         return f"Storage({self.address})"
@@ -128,7 +134,8 @@ class Storage:
 
         Processes that do this at the same time wait for each other.
         """
-        return upgrade(self._database, self.sources)
+        with self._database.in_use():
+            return upgrade(self._database, self.sources)
 
     def check(self) -> list[SchemaState]:
         """How the schema of each source stands; changes nothing."""
@@ -157,8 +164,11 @@ class Storage:
     def _enter(self) -> None:
         with self._turn:
             if self._open is None:
-                self.migrate()
-                self._open = _Open(self._database, self._settings)
+                with ExitStack() as held:
+                    held.enter_context(self._database.in_use())
+                    self.migrate()
+                    self._open = _Open(self._database, self._settings)
+                    self._held = held.pop_all()
             self._users += 1
 
     def _leave(self) -> None:
@@ -167,6 +177,7 @@ class Storage:
             if self._users == 0 and self._open is not None:
                 opened, self._open = self._open, None
                 opened.close()
+                self._held.close()
 
     def _opened(self) -> _Open:
         if self._open is None:

@@ -8,10 +8,12 @@ import hashlib
 import ipaddress
 import logging
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
+from gatewaykit.certificates import ends, next_end
 from gatewaykit.errors import ProviderBadAnswer
 from gatewaykit.http import HttpClient
 from gatewaykit.types import Model
@@ -52,11 +54,21 @@ class Connection:
         self.credential = _credential(settings, control, retries)
         self.api = Api(settings.base_url, control, self.credential, retries)
         self._once = Api(settings.base_url, control, self.credential, Retries(0, 0.0, 0.0, ()))
+        self.certificate_expires = None if settings.cert_file is None else ends(settings.cert_file)
+        """The unix time at which the client certificate ends; ``None`` without one."""
+        bundle = settings.ca_bundle_file
+        self.trust_expires = None if bundle is None else next_end(bundle, time.time())
+        """The unix time at which the next of the trusted authorities ends; ``None`` for the system's alone."""
 
     @property
     def token_expires(self) -> float | None:
         """The unix time at which the present token ends; ``None`` if there is none, or nobody knows."""
         return self.credential.expires
+
+    @property
+    def token_failures(self) -> Mapping[str, int]:
+        """How often there was no token to be had, by the errors' codes."""
+        return self.credential.failures
 
     async def probe(self) -> None:
         """Whether the account is let in: its token and the list of models, which cost nothing.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
 from gatewaykit.attempts.deadline import Deadline
@@ -26,6 +26,11 @@ class Credential(Protocol):
     @property
     def expires(self) -> float | None:
         """The unix time at which the present token ends; ``None`` if there is none, or nobody knows."""
+        ...
+
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """How often there was no token to be had, by the errors' codes."""
         ...
 
     async def authorization(self) -> str | None:
@@ -54,6 +59,11 @@ class FixedCredential:
     def expires(self) -> float | None:
         """A ready token does not tell."""
         return None
+
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """Nothing is fetched."""
+        return {}
 
     async def authorization(self) -> str | None:
         """Always the same."""

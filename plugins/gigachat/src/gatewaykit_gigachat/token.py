@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ _MARGIN = 2.0
 
 _PAUSE = 2.0
 """Seconds after a fetch in which what it gave stands: a token is not renewed, a refused credential not tried again."""
+
+
+_USUAL = (ProviderAuthFailed.code, ProviderUnavailable.code)
+"""Failures that are told as 0 before the first: a rise from nothing at all is invisible to those who watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,8 @@ class TokenKeeper:
     ``fetch`` gets a new one; ``buffer`` is how many seconds before its end a token is renewed; ``clock`` is unix time.
     Within a loop one fetch runs at a time, in a task of its own: whoever waits may leave without harm to the others. A
     token in its last ``buffer`` seconds is still used while a new one is fetched. A failure is told to all who wait
-    and then forgotten, but a refused credential is believed for two seconds before it is tried again.
+    and then forgotten, but a refused credential is believed for two seconds before it is tried again. ``failures``
+    counts them by their codes.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class TokenKeeper:
         self._clock = clock
         self._token: Token | None = None
         self._failure: GatewayError | None = None
+        self.failures = Counter(dict.fromkeys(_USUAL, 0))
         self._pause_ends = -math.inf
         self._running: dict[asyncio.AbstractEventLoop, asyncio.Task[Token | GatewayError]] = {}
 
@@ -134,6 +141,7 @@ class TokenKeeper:
         try:
             token = await self._fetch()
         except GatewayError as error:
+            self.failures[error.code] += 1
             self._failure, self._pause_ends = error, self._clock() + _PAUSE
             return error
         self._token, self._failure, self._pause_ends = token, None, self._clock() + _PAUSE

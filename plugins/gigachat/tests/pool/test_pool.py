@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -32,6 +33,9 @@ class Account:
 
     scope = "GIGACHAT_API_B2B"
     token_expires: float | None = None
+    token_failures: Mapping[str, int] = MappingProxyType({})
+    certificate_expires: float | None = None
+    trust_expires: float | None = None
 
     def __init__(self, name: str) -> None:
         self.shared_name = name

@@ -86,4 +86,5 @@ def account_of(row: AccountRow) -> Account:
         enabled=row.enabled,
         models=tuple(row.models),
         limits=msgspec.convert(row.limits, KeyLimits),
+        longest_access_seconds=row.longest_access_seconds,
     )

@@ -58,9 +58,10 @@ def gateway_authenticators(gateway: GatewayContext) -> Iterable[Authenticator]:
 
     keys, database = gateway.settings.get(KeysSettings), gateway.settings.get(DatabaseSettings)
     oauth = gateway.settings.get(OAuthSettings)
+    if oauth.identity_providers and not gateway.settings.get(AdminSettings).enabled:
+        raise ConfigError([ConfigFault("needs the pages: admin.enabled", "oauth.identity_providers")])
     if not check_peppers(keys, database) or gateway.storage is None:
-        if oauth.issuer is not None:
-            raise ConfigError([ConfigFault("needs a database, and keys.pepper where that is Postgres", "oauth.issuer")])
+        _refuse_without_database(oauth)
         return []
     from .changes.channel import Changes
     from .keys.authenticator import ApiKeys
@@ -76,10 +77,25 @@ def gateway_authenticators(gateway: GatewayContext) -> Iterable[Authenticator]:
     return [_made[gateway], AccessTokens(_authorities[gateway])]
 
 
+def _refuse_without_database(oauth: OAuthSettings) -> None:
+    for name in ("issuer", "identity_providers"):
+        if getattr(oauth, name):
+            raise ConfigError(
+                [ConfigFault("needs a database, and keys.pepper where that is Postgres", f"oauth.{name}")]
+            )
+
+
 @hookimpl
 def gateway_lifespan(gateway: GatewayContext) -> Iterable[Lifespan]:
-    """Where keys cannot be used, a look whether there are some."""
-    return [] if gateway.storage is None or gateway in _made else [_without_keys(gateway.storage)]
+    """What is over is forgotten; where keys cannot be used, a look whether there are some."""
+    if gateway.storage is None:
+        return []
+    if gateway not in _made:
+        return [_without_keys(gateway.storage)]
+    from .retention import Retention
+
+    settings = gateway.settings
+    return [Retention(gateway.storage, settings.get(OAuthSettings), settings.get(AdminSettings)).lifespan()]
 
 
 @asynccontextmanager

@@ -41,6 +41,7 @@ class AccountRow(Base):
     limits: Mapped[dict[str, Any]]
     created: Mapped[datetime]
     role: Mapped[str] = mapped_column(server_default="member")
+    longest_access_seconds: Mapped[int | None]
 
 
 class CredentialsRow(Base):
@@ -79,6 +80,18 @@ class SessionRow(Base):
     ends: Mapped[datetime] = mapped_column(index=True)
     address: Mapped[str | None]
     agent: Mapped[str]
+
+
+class IdentityRow(Base):
+    """Who, by the ``subject`` of an outside OpenID provider, an account belongs to."""
+
+    __tablename__ = "identities"
+
+    issuer: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.id"), index=True)
+    created: Mapped[datetime]
+    last_used: Mapped[datetime]
 
 
 class SetupLinkRow(Base):

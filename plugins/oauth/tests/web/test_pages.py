@@ -215,7 +215,10 @@ def test_pages_of_users(browse: Browse, place: Place) -> None:
     )
     assert welcome.path == "/admin/"
     assert vera.get(link[0]).status == 404
-    admin.send(admin.get("/admin/users/vera/edit"), "/edit", role="admin", rpm="5")
+    admin.send(admin.get("/admin/users/vera/edit"), "/edit", role="admin", rpm="5", longest_access="24")
+    edit = admin.get("/admin/users/vera/edit")
+    assert ("longest_access", "24") in [field for form in edit.forms for field in form.fields]
+    assert admin.send(edit, "/edit", longest_access="9000").status == 400
     assert vera.get("/admin/users").status == 200
     admin.send(admin.get("/admin/users/vera"), "/disable")
     assert vera.get("/admin/").path.startswith("/admin/sign-in")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import ClassVar, TypeAlias
 from urllib.parse import urlsplit
 
+from gatewaykit.certificates import next_end
 from gatewaykit.errors import GatewayError, ProviderBadAnswer, ProviderTimeout
 from gatewaykit.http import HttpClient, HttpStream
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import CREDENTIAL, CREDENTIAL_EXPIRES, PROVIDER, TRUST
 from gatewaykit.protocols import Provider
 from gatewaykit.types import Call, Event, Model, Raw, Reply, Target
 
@@ -64,6 +68,8 @@ class OpenAICompatible(Provider):
             ssl_context=upstream.ssl_context(),
             connect_timeout=upstream.connect_timeout,
         )
+        bundle = upstream.ca_bundle_file
+        self._trust_expires = None if bundle is None else next_end(bundle, time.time())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -134,6 +140,11 @@ class OpenAICompatible(Provider):
             for entry in entries
             if 0 < len(entry.id) <= 256 and entry.id.isprintable()
         )
+
+    def readings(self) -> Iterator[Reading]:
+        """When the authorities end that the upstream is trusted by, if they are its own."""
+        if self._trust_expires is not None:
+            yield Reading(CREDENTIAL_EXPIRES, self._trust_expires, {PROVIDER: self.name, CREDENTIAL: TRUST})
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from gatewaykit.builtin.metrics.measures import Measures
 from gatewaykit.builtin.metrics.series import ReadingBook, SeriesBook
 from gatewaykit.metrics import Reading
-from gatewaykit.metrics.names import CPU_TIME, LOOP_LAG, MEMORY, OBSERVER_DROPPED, WORKERS
+from gatewaykit.metrics.names import CPU_TIME, LOOP_LAG, MEMORY, OBSERVER_DROPPED, SERIES_FOLDED, WORKERS
 from gatewaykit.metrics.totals import Report
 from gatewaykit.protocols import Observer
 from gatewaykit.types import CallRecord, RouteRecord
@@ -74,6 +74,7 @@ class Collector(Observer):
         """How this process is."""
         yield Reading(WORKERS, 1)
         yield Reading(OBSERVER_DROPPED, self._dropped)
+        yield Reading(SERIES_FOLDED, self._book.folded)
         yield Reading(LOOP_LAG, self._lag.longest())
         yield Reading(CPU_TIME, sum(os.times()[:2]))
         with suppress(OSError, ValueError, IndexError):

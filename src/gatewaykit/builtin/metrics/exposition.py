@@ -41,7 +41,8 @@ class Exposition:
         self._registry = CollectorRegistry()
         self._data = MetricsData([])
         reader = PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)
-        # A MeterProvider would do the same, and give what its instruments have.
+        # Internal to the SDK, and watched by tests/metrics/test_exposition.py. A MeterProvider calls it with what its
+        # instruments have; through one of our own, OTEL_SDK_DISABLED would empty the page without a word.
         reader._set_collect_callback(lambda *_, **__: self._data)
         self._resource = Resource.create().merge(Resource(dict(attributes))).merge(OTELResourceDetector().detect())
         self._began = time.time_ns()

@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 from gatewaykit.metrics import Distribution, Metric, Reading
-from gatewaykit.metrics.names import SERIES_FOLDED
 from gatewaykit.metrics.totals import Labels, Report, Row
 
 OTHER = "other"
@@ -17,11 +16,12 @@ class SeriesBook:
     """What came on top since the last :meth:`take`. Used by one thread.
 
     Values of labels are given in the order of the metric's labels; an empty one is a label that is not there. Of each
-    metric at most ``most`` series are told apart.
+    metric at most ``most`` series are told apart; ``folded`` counts the values that were put together.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self.folded = 0
         self._known: dict[str, set[_Values]] = {}
         self._metrics: dict[str, Metric] = {}
         self._cells: dict[tuple[str, _Values], list[float]] = {}
@@ -59,7 +59,7 @@ class SeriesBook:
         if values not in known:
             if len(known) >= self._most:
                 values = tuple(OTHER if value else "" for value in values)
-                self.add(SERIES_FOLDED, ())
+                self.folded += 1
             known.add(values)
         key = (metric.name, values)
         if key not in self._cells:

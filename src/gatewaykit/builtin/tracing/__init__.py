@@ -39,9 +39,11 @@ def gateway_observers(gateway: GatewayContext) -> Iterable[Observer]:
         problem = "the exporter otlp is not installed: pip install 'gatewaykit[otlp]'"
         raise ConfigError([ConfigFault(problem, "tracing.exporter")])
     from gatewaykit.builtin.tracing.tracer import Tracer
+    from gatewaykit.logs import Redactor, secrets_in
 
     scheme = "https" if gateway.settings.get(ServerSettings).tls_certfile else "http"
-    _made[gateway] = Tracer(settings, scheme)
+    known = secrets_in(getattr(gateway.settings, "sections", {}))
+    _made[gateway] = Tracer(settings, scheme, Redactor(known))
     return [_made[gateway]]
 
 

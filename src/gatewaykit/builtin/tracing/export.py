@@ -21,6 +21,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status,
 
 from gatewaykit.builtin.tracing.places import Place, Try
 from gatewaykit.builtin.tracing.settings import TracingSettings
+from gatewaykit.logs import Redactor
 from gatewaykit.tracecontext import parse, trace_id
 from gatewaykit.types import Attempt, CallRecord
 
@@ -31,10 +32,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Exporting:
-    """An SDK of its own: nothing is registered globally, so that a host application keeps what it has."""
+    """An SDK of its own: nothing is registered globally, so that a host application keeps what it has.
 
-    def __init__(self, settings: TracingSettings, scheme: str) -> None:
+    ``redact`` goes over every text that a client made up: somebody will send a key as the name of a model.
+    """
+
+    def __init__(self, settings: TracingSettings, scheme: str, redact: Redactor) -> None:
         self._scheme = scheme
+        self._redact = redact
         self._ids = _Ids()
         ours = Resource({"service.name": "gatewaykit", "service.version": version("gatewaykit")})
         resource = Resource.create().merge(ours).merge(OTELResourceDetector().detect())
@@ -84,13 +89,13 @@ class Exporting:
         )
         self._ids.next = (0, begun.span_id)
         span = self._tracer.start_span(
-            f"{record.operation} {_short(attempt.target.model)}",
+            f"{record.operation} {self._short(attempt.target.model)}",
             inside,
             SpanKind.CLIENT,
             {
                 "gen_ai.operation.name": record.operation,
                 "gen_ai.provider.name": attempt.target.provider,
-                "gen_ai.request.model": _short(attempt.target.model),
+                "gen_ai.request.model": self._short(attempt.target.model),
                 "gen_ai.request.stream": record.stream,
             },
             start_time=begun.began,
@@ -109,8 +114,8 @@ class Exporting:
             "http.route": record.route,
             "http.response.status_code": record.status,
             "url.scheme": self._scheme,
-            "gen_ai.request.model": _short(record.model or ""),
-            "gatewaykit.request_id": record.request_id,
+            "gen_ai.request.model": self._short(record.model or ""),
+            "gatewaykit.request_id": self._short(record.request_id),
             "gatewaykit.key": record.principal,
             "gatewaykit.outcome": record.outcome,
             "gatewaykit.attempts": len(record.attempts),
@@ -118,7 +123,7 @@ class Exporting:
         return {name: value for name, value in found.items() if value not in (None, "")}
 
     def _about_answer(self, span: trace.Span, record: CallRecord, attempt: Attempt, place: Place | None) -> None:
-        span.set_attribute("gen_ai.response.model", _short(attempt.target.model))
+        span.set_attribute("gen_ai.response.model", self._short(attempt.target.model))
         if record.stream:
             span.set_attribute("gen_ai.response.time_to_first_chunk", attempt.seconds)
         if (usage := record.usage) is not None:
@@ -130,13 +135,17 @@ class Exporting:
                 span.set_attribute("gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens)
         if place is not None:
             for name, value in place.attributes.items():
-                span.set_attribute(name, value)
+                span.set_attribute(name, self._redact(value) if isinstance(value, str) else value)
             if place.reasons:
                 span.set_attribute("gen_ai.response.finish_reasons", place.reasons)
             if place.said is not None:
-                parts = [{"type": "text", "content": "".join(place.said)}]
+                parts = [{"type": "text", "content": self._redact("".join(place.said))}]
                 answer = [{"role": "assistant", "parts": parts}]
                 span.set_attribute("gen_ai.output.messages", _encode(answer).decode())
+
+    def _short(self, text: str) -> str:
+        """Redacted before it is cut: half a key is known to nobody as one."""
+        return self._redact(text)[:_LONGEST]
 
 
 class _Ids(IdGenerator):
@@ -193,7 +202,3 @@ def _judge(span: trace.Span, error: str | None) -> None:
     if error:
         span.set_attribute("error.type", error)
         span.set_status(Status(StatusCode.ERROR))
-
-
-def _short(text: str) -> str:
-    return text[:_LONGEST]

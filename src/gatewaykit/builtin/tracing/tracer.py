@@ -14,6 +14,7 @@ import msgspec
 
 from gatewaykit.builtin.tracing.places import MOST_CHARACTERS, STATE, Place
 from gatewaykit.builtin.tracing.settings import TracingSettings
+from gatewaykit.logs import Redactor
 from gatewaykit.protocols import Observer
 from gatewaykit.tracecontext import trace_id
 from gatewaykit.types import Call, CallRecord, ChatRequest
@@ -32,8 +33,9 @@ class Tracer(Observer):
 
     name = "tracing"
 
-    def __init__(self, settings: TracingSettings, scheme: str) -> None:
+    def __init__(self, settings: TracingSettings, scheme: str, redact: Redactor) -> None:
         self._settings = settings
+        self._redact = redact
         self._scheme = scheme
         self._records: deque[CallRecord] = deque(maxlen=CAPACITY)
         self._turn = threading.Lock()
@@ -84,7 +86,7 @@ class Tracer(Observer):
         if self._exporting is None:
             from gatewaykit.builtin.tracing.export import Exporting
 
-            self._exporting = Exporting(self._settings, self._scheme)
+            self._exporting = Exporting(self._settings, self._scheme, self._redact)
 
     def _leave(self) -> None:
         self._users -= 1

@@ -9,6 +9,7 @@ from gatewaykit.metrics.names import (
     ANSWERED,
     CREDENTIAL,
     CREDENTIAL_BALANCE,
+    CREDENTIAL_EXPIRES,
     CREDENTIAL_STATE,
     PROVIDER,
     QUEUE_LENGTH,
@@ -18,6 +19,8 @@ from gatewaykit.metrics.names import (
     SLOTS_BUSY,
     STATE,
     TOKEN_EXPIRES,
+    TOKEN_FAILURES,
+    TRUST,
 )
 
 from .member import Health
@@ -43,5 +46,11 @@ def _of_member(whose: dict[str, str], member: MemberSnapshot) -> Iterator[Readin
     yield Reading(SLOTS_BUSY, member.in_use, whose)
     if member.token_expires is not None:
         yield Reading(TOKEN_EXPIRES, member.token_expires, whose)
+    for reason, count in member.token_failures.items():
+        yield Reading(TOKEN_FAILURES, count, {**whose, REASON: reason})
+    if member.certificate_expires is not None:
+        yield Reading(CREDENTIAL_EXPIRES, member.certificate_expires, whose)
+    if member.trust_expires is not None:
+        yield Reading(CREDENTIAL_EXPIRES, member.trust_expires, {**whose, CREDENTIAL: TRUST})
     for model, tokens in (member.balance or {}).items():
         yield Reading(CREDENTIAL_BALANCE, tokens, {**whose, ANSWERED: model})

@@ -306,4 +306,7 @@ def _member_snapshot(member: Member) -> MemberSnapshot:
         token_expires=member.connection.token_expires,
         balance=None if member.balance is None else dict(member.balance),
         lacks={model: lack.reason for model, lack in tuple(member.lacks.items())},
+        token_failures=dict(member.connection.token_failures),
+        certificate_expires=member.connection.certificate_expires,
+        trust_expires=member.connection.trust_expires,
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
 class MemberSnapshot:
     """One credential. ``health`` is ``good``, ``refused`` or ``failing``; ``slots`` 0 means any number.
 
-    ``token_expires`` is unix time, None without a token; ``balance`` tokens left by model, None if nobody knows;
-    ``lacks`` the reason (``unpaid``, ``denied``, ``missing``) by model that it is not asked for now.
+    ``token_expires`` is unix time, None without a token; so are ``certificate_expires`` and ``trust_expires``, the ends
+    of its client certificate and of the authorities that it trusts. ``token_failures`` counts tokens that were not
+    to be had, by code. ``balance`` is tokens left by model, None if nobody knows; ``lacks`` the reason (``unpaid``,
+    ``denied``, ``missing``) by model that it is not asked for now.
     """
 
     name: str
@@ -23,6 +25,9 @@ class MemberSnapshot:
     token_expires: float | None
     balance: Mapping[str, int] | None
     lacks: Mapping[str, str]
+    token_failures: Mapping[str, int] = field(default_factory=dict)
+    certificate_expires: float | None = None
+    trust_expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -30,12 +30,16 @@ class Changes:
         self._redis = redis
         self._here: dict[asyncio.AbstractEventLoop, Feed] = {}
 
-    async def changed(self) -> None:
-        """Something was committed: forget it here before this returns, and elsewhere as soon as may be."""
+    async def changed(self, subjects: Sequence[str] | None = None) -> None:
+        """Something was committed: forget it here before this returns, and elsewhere as soon as may be.
+
+        ``subjects`` are what it was, should the database not tell any more; everything, if nobody knows.
+        """
         feed = self._here.get(asyncio.get_running_loop())
         if feed is None:
             raise Unavailable(retry_after=1.0, detail="the feed of changes: not running")
-        await feed.poll()
+        if not await feed.poll():
+            feed.doubt(subjects)
         if self._redis is not None:
             try:
                 await self._redis.publish(CHANNEL, b"")
@@ -50,7 +54,7 @@ class Changes:
         if known is not None:
             yield known
             return
-        feed = Feed(self._storage, self._settings.poll_seconds)
+        feed = Feed(self._storage, self._settings.poll_seconds, self._settings.stale_seconds)
         await feed.start()
         async with AsyncExitStack() as stack:
             if self._redis is not None:

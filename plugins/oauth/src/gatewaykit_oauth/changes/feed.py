@@ -42,16 +42,19 @@ class Follower(Protocol):
 class Feed:
     """Keeps its ``followers`` true. ``cursor`` is the number of the newest change that they reflect; ``down`` says that
     the database did not answer last time; ``confirmed`` when, in monotonic time, it was asked the last time that it
-    did.
+    did. After ``stale_seconds`` without an answer what is remembered is not believed, and the log says so.
     """
 
-    def __init__(self, storage: Storage, poll_seconds: float) -> None:
+    def __init__(self, storage: Storage, poll_seconds: float, stale_seconds: float) -> None:
         self._storage = storage
         self._poll_seconds = poll_seconds
+        self._stale_seconds = stale_seconds
+        self._told = False
         self.followers: list[Follower] = []
         self._turn = asyncio.Lock()
         self._nudged = asyncio.Event()
         self.cursor = 0
+        self.doubts = 0
         self.down = False
         self.confirmed = time.monotonic()
 
@@ -74,8 +77,8 @@ class Feed:
             self._nudged.clear()
             await self.poll()
 
-    async def poll(self) -> None:
-        """Ask once; the changes that were committed before are reflected when this returns, if the database answers."""
+    async def poll(self) -> bool:
+        """Ask once; whether the changes that were committed before are reflected now: the database may not answer."""
         async with self._turn:
             try:
                 while await self._step():
@@ -84,10 +87,29 @@ class Feed:
                 if not self.down:
                     logger.error("changes of credentials cannot be read: %s", _named(error))
                 self.down = True
-                return
+                self._tell()
+                return False
             if self.down:
                 logger.info("changes of credentials can be read again")
-            self.down = False
+            self.down = self._told = False
+            return True
+
+    def doubt(self, subjects: Sequence[str] | None) -> None:
+        """These have changed, and that cannot be read: what is remembered of them, or being read just now, is not
+        believed. Without ``subjects`` that holds of everything.
+        """
+        self.doubts += 1
+        for follower in self.followers:
+            if subjects is None:
+                follower.clear()
+            for subject in subjects or ():
+                follower.evict(subject)
+
+    def _tell(self) -> None:
+        """Say once that from now on no credential is believed."""
+        if not self._told and time.monotonic() - self.confirmed > self._stale_seconds:
+            self._told = True
+            logger.error("nobody can confirm credentials for %g s: they get 503 now", self._stale_seconds)
 
     async def _step(self) -> bool:
         """Whether there may be more."""

@@ -38,7 +38,8 @@ FoundT = TypeVar("FoundT", bound=Found[Any])
 
 
 class Lookup(Generic[EntryT]):
-    """From a digest to what it stands for. ``what`` names such credentials in the log.
+    """From a digest to what it stands for. ``what`` names such credentials in the log; ``unconfirmed`` counts those of
+    which nobody could say whether they are good.
 
     What is loaded is as new as the number in the feed that was read with it. If the feed has gone beyond that number
     meanwhile, the change that it told of may be one of this credential: then the result is not used, but loaded anew.
@@ -53,6 +54,7 @@ class Lookup(Generic[EntryT]):
         self._loading: dict[bytes, asyncio.Task[EntryT | None]] = {}
         self.cache: Cache[EntryT] = Cache(settings.cache_size, settings.negative_seconds)
         self.feed = feed
+        self.unconfirmed = 0
         feed.followers.append(self.cache)
 
     def refusal(self) -> AuthFailed:
@@ -91,9 +93,10 @@ class Lookup(Generic[EntryT]):
         """What ``read`` finds in the database, remembered if nothing has changed meanwhile."""
         tries = 0
         while True:
+            doubts = self.feed.doubts
             found = await self._storage.read(read)
             tries += 1
-            if found.seq >= self.feed.cursor:
+            if found.seq >= self.feed.cursor and doubts == self.feed.doubts:
                 if found.entry is None:
                     self.cache.put_unknown(digest)
                 else:
@@ -113,4 +116,5 @@ class Lookup(Generic[EntryT]):
             task.exception()  # those who asked may all be gone
 
     def _unavailable(self, why: str) -> Unavailable:
+        self.unconfirmed += 1
         return Unavailable(retry_after=self._retry_after, detail=f"{self.what}: {why}")

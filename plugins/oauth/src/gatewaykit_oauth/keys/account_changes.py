@@ -22,6 +22,7 @@ class AccountChanges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     enabled: bool | UnsetType = UNSET
     models: tuple[str, ...] | UnsetType = UNSET
     limits: KeyLimits | UnsetType = UNSET
+    longest_access_seconds: int | UnsetType | None = UNSET
 
 
 def add_account(session: Session, actor: Actor, account: Account) -> Account:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, TypeVar
 
 from msgspec import Meta, Struct
@@ -16,6 +16,7 @@ from gatewaykit.protocols import GatewayContext
 from gatewaykit.storage import Storage
 from gatewaykit.types import Principal
 
+from .audit import with_subjects
 from .model import Actor
 from .secrets import Secrets
 
@@ -38,7 +39,10 @@ class Desk:
     """
 
     def __init__(
-        self, gateway: GatewayContext, secrets: Callable[[], Secrets], changed: Callable[[], Awaitable[None]]
+        self,
+        gateway: GatewayContext,
+        secrets: Callable[[], Secrets],
+        changed: Callable[[Sequence[str]], Awaitable[None]],
     ) -> None:
         self.gateway = gateway
         self.secrets = secrets
@@ -56,8 +60,8 @@ class Desk:
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """What ``work`` returns, when it is committed and this process knows of it."""
-        result = await self.note(work)
-        await self._changed()
+        result, subjects = await self.note(with_subjects(work))
+        await self._changed(subjects)
         return result
 
     async def note(self, work: Callable[[Session], T]) -> T:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
@@ -17,6 +17,8 @@ from .model import Actor, AuditEntry, Page
 KEPT = timedelta(days=1)
 """How long the feed keeps changes; a process that was away for longer forgets all that it remembers."""
 
+_CHANGED = "gatewaykit_oauth.changed"
+T = TypeVar("T")
 _LOCK = 0x67617465_6B657973
 """Key of the lock on Postgres: the words "gate" and "keys"."""
 
@@ -44,8 +46,18 @@ def record(
     log(session, actor, action, subject.partition(":")[2], before=before, after=after, now=now)
     change = ChangeRow(subject=subject, at=now)
     session.add(change)
+    session.info.setdefault(_CHANGED, []).append(subject)
     session.flush()
     session.execute(delete(ChangeRow).where(ChangeRow.at < now - KEPT, ChangeRow.seq < change.seq))
+
+
+def with_subjects(work: Callable[[Session], T]) -> Callable[[Session], tuple[T, Sequence[str]]]:
+    """``work``, and what it has changed."""
+
+    def noted(session: Session) -> tuple[T, Sequence[str]]:
+        return work(session), session.info.get(_CHANGED, ())
+
+    return noted
 
 
 def log(

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gatewaykit.errors import BadRequest, PermissionDenied, Unavailable
 from gatewaykit.metrics import Reading
-from gatewaykit.metrics.names import CACHE, CACHE_ENTRIES, REVOCATION_LAG
+from gatewaykit.metrics.names import CACHE, CACHE_ENTRIES, REVOCATION_LAG, UNCONFIRMED
 from gatewaykit.protocols import Authenticator
 from gatewaykit.settings import DatabaseSettings
 from gatewaykit.types import Incoming, Principal
@@ -93,15 +93,16 @@ class ApiKeys(Authenticator):
             asked = min(lookup.feed.confirmed for lookup in lookups)
             yield Reading(REVOCATION_LAG, max(0.0, time.monotonic() - asked))
         yield Reading(CACHE_ENTRIES, sum(len(lookup.cache) for lookup in lookups), {CACHE: "keys"})
+        yield Reading(UNCONFIRMED, sum(lookup.unconfirmed for lookup in lookups), {CACHE: "keys"})
 
     @property
     def secrets(self) -> Secrets:
         """What makes and digests secrets here. Raises :class:`~gatewaykit.errors.Unavailable` unless it is running."""
         return self._running()[0].secrets
 
-    async def changed(self) -> None:
+    async def changed(self, subjects: Sequence[str] | None = None) -> None:
         """Something was committed: forget it here before this returns, and elsewhere as soon as may be."""
-        await self._changes.changed()
+        await self._changes.changed(subjects)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

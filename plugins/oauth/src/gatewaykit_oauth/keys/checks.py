@@ -12,6 +12,7 @@ import msgspec
 from gatewaykit.errors import BadRequest
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE
 
+from ..words import N_
 from .model import Account, KeyLimits, KeySpec
 
 SCOPES = (INFERENCE, USAGE, KEYS, ADMIN)
@@ -22,6 +23,8 @@ RESERVED = "client_"
 """How the ids of OAuth clients begin: a token's subject must not be taken for an account's (RFC 9068, 5)."""
 
 LONGEST_GRACE = timedelta(days=30)
+SHORTEST_ACCESS, LONGEST_ACCESS = 60, 31_536_000
+ACCESS_LIFE = N_("Access tokens live between a minute and a year.")
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 _account_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}").fullmatch
 _idempotency_key = re.compile(r"[!-~]{1,255}").fullmatch
@@ -62,6 +65,9 @@ def check_account(account: Account) -> None:
         raise BadRequest("A service does not sign in, and so has no role but 'member'.", param="role")
     _check_globs(account.models, "models")
     _check_limits(account.limits)
+    longest = account.longest_access_seconds
+    if longest is not None and not SHORTEST_ACCESS <= longest <= LONGEST_ACCESS:
+        raise BadRequest(ACCESS_LIFE, param="longest_access_seconds")
 
 
 def check_account_id(account_id: str, field: str) -> None:

@@ -15,6 +15,7 @@ from ..accounts import get_account, list_accounts
 from .account_changes import AccountChanges, add_account, change_account
 from .cli_base import CLI, all_pages, limit_options, limits_of, opened
 from .cli_show import print_accounts
+from .cli_values import NONE, span
 from .documents import account_document, page_document
 from .model import Account
 
@@ -31,6 +32,11 @@ _models = click.option(
 _role = click.option(
     "--role", type=click.Choice(["member", "admin"]), help="What a person manages: own keys, or everything."
 )
+_longest = click.option(
+    "--longest-access",
+    metavar="TIME",
+    help="Longest life of its access tokens, up to 1y; 'none' is no limit of its own.",
+)
 _kind = click.option("--kind", type=click.Choice(["user", "service"]), help="A person (the default), or a program.")
 
 
@@ -40,6 +46,7 @@ _kind = click.option("--kind", type=click.Choice(["user", "service"]), help="A p
 @_kind
 @_role
 @_models
+@_longest
 @limit_options
 @config_option
 @json_option
@@ -91,6 +98,7 @@ def show(account_id: str, config: Path | None, as_json: bool) -> None:
 @_kind
 @_role
 @_models
+@_longest
 @limit_options
 @config_option
 @json_option
@@ -143,4 +151,8 @@ def _tell(account: Account, as_json: bool, done: str) -> None:
 
 
 def _said(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if value not in {None, ()}}
+    said = {name: value for name, value in given.items() if value not in {None, ()}}
+    longest = said.pop("longest_access", None)
+    if longest is None:
+        return said
+    return {**said, "longest_access_seconds": None if longest == NONE else int(span(longest).total_seconds())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -11,7 +11,7 @@ import click
 from gatewaykit.commands import print_table, visible
 from gatewaykit.types import INFERENCE, KEYS
 
-from .cli_values import show_ago, show_moment, show_money
+from .cli_values import show_ago, show_moment, show_money, show_span
 from .model import Account, ApiKey, AuditEntry, KeyLimits
 
 MARKS = {
@@ -40,10 +40,18 @@ def print_key(key: ApiKey) -> None:
 def print_accounts(accounts: Iterable[Account]) -> None:
     """A table, one account a line."""
     rows = [
-        (f"{MARKS['active' if one.enabled else 'disabled']} {one.id}", one.kind, _short(one.name), limits(one.limits))
+        (f"{MARKS['active' if one.enabled else 'disabled']} {one.id}", one.kind, _short(one.name), _bounds(one))
         for one in accounts
     ]
     print_table([_dim(("  id", "kind", "name", "limits")), *rows], padded=3)
+
+
+def _bounds(account: Account) -> str:
+    found, longest = limits(account.limits), account.longest_access_seconds
+    if longest is None:
+        return found
+    life = f"access {show_span(timedelta(seconds=longest))}"
+    return life if found == "none" else f"{found}, {life}"
 
 
 def print_audit(entries: Iterable[AuditEntry]) -> None:

@@ -165,7 +165,7 @@ class Created(Struct, frozen=True):
 
 class Account(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Who owns keys: a person or a service. What it may not do, none of its keys may; its limits are for all of them
-    together.
+    together. Access tokens of the authorization server live ``longest_access_seconds`` at most, if that is set.
     """
 
     id: str
@@ -175,6 +175,7 @@ class Account(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     enabled: bool = True
     models: tuple[str, ...] = ("*",)
     limits: KeyLimits = field(default_factory=KeyLimits)
+    longest_access_seconds: int | None = None
 
 
 class Actor(Struct, frozen=True):

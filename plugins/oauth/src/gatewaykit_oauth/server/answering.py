@@ -44,6 +44,7 @@ def endpoint(path: str, answer: Endpoint, *methods: str, shared: bool = True) ->
             response = await _safely(request, answer)
         if shared:
             response.headers["access-control-allow-origin"] = "*"
+            response.headers["access-control-expose-headers"] = "dpop-nonce, www-authenticate"
         response.headers["x-request-id"] = incoming_of(request).request_id
         return response
 

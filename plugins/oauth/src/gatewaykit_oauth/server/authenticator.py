@@ -8,9 +8,12 @@ further: providers are called with the gateway's own credentials.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
 from gatewaykit.errors import AuthFailed, BadRequest
+from gatewaykit.metrics import Reading
+from gatewaykit.metrics.names import CACHE, CACHE_ENTRIES, UNCONFIRMED
 from gatewaykit.protocols import Authenticator
 from gatewaykit.types import Incoming, Principal
 
@@ -68,6 +71,12 @@ class AccessTokens(Authenticator):
         challenges = self._authority.challenges
         return challenges.invalid(incoming.path) if given else challenges.plain(incoming.path)
 
+    def readings(self) -> Iterator[Reading]:
+        """How many tokens are remembered, and how many could not be confirmed."""
+        lookups = self._authority.lookups
+        yield Reading(CACHE_ENTRIES, sum(len(lookup.cache) for lookup in lookups), {CACHE: "tokens"})
+        yield Reading(UNCONFIRMED, sum(lookup.unconfirmed for lookup in lookups), {CACHE: "tokens"})
+
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """That of the authorization server."""
         return self._authority.lifespan()
@@ -84,10 +93,14 @@ class AccessTokens(Authenticator):
         if entry.thumbprint is None or scheme != _DPOP or given is None:
             raise self._not_valid(incoming.path, proof="invalid_token")
         proof = proofs.check(given, incoming.method, authority.issuer + incoming.path, text)
-        if proof is None or proof.thumbprint != entry.thumbprint or not authority.running.replays.is_new(proof):
+        if proof is None or proof.thumbprint != entry.thumbprint:
+            raise self._not_valid(incoming.path, proof="invalid_dpop_proof")
+        if (nonce := authority.nonce_for(proof)) is not None:
+            raise self._not_valid(incoming.path, "use_dpop_nonce", ("dpop-nonce", nonce))
+        if not authority.running.replays.is_new(proof):
             raise self._not_valid(incoming.path, proof="invalid_dpop_proof")
 
-    def _not_valid(self, path: str, proof: str | None = None) -> AuthFailed:
+    def _not_valid(self, path: str, proof: str | None = None, *headers: tuple[str, str]) -> AuthFailed:
         challenges = self._authority.challenges
         challenge = challenges.invalid(path) if proof is None else challenges.proof(path, proof)
-        return AuthFailed("This access token is not valid.", headers=[(HEADER, challenge)])
+        return AuthFailed("This access token is not valid.", headers=[(HEADER, challenge), *headers])

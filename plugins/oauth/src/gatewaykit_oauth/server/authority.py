@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,17 +17,17 @@ from gatewaykit.errors import AuthFailed, Unavailable
 from ..changes.channel import Changes
 from ..changes.feed import Feed, ended
 from ..changes.lookup import Lookup
+from ..keys.audit import with_subjects
 from ..keys.peppers import load_secrets
 from ..keys.secrets import Secrets
 from ..settings import KeysSettings
 from .access_tokens import Verified, verify
 from .challenges import Challenges
-from .cleaning import clean_for_ever
 from .documents import Documents
 from .grants import Office
 from .keyring import Keyring
 from .pace import Pace
-from .proofs import Replays
+from .proofs import Nonces, Proof, Replays
 from .recognising import TokenEntry, recognise_token
 from .resources import Resources
 from .scopes import Scopes
@@ -60,6 +60,7 @@ class Running:
     lookup: TokenLookup
     replays: Replays
     pace: Pace
+    nonces: Nonces
 
 
 class Authority:
@@ -93,6 +94,11 @@ class Authority:
             raise Unavailable(retry_after=1.0, detail="authorization server: not running")
         return found
 
+    @property
+    def lookups(self) -> Sequence[TokenLookup]:
+        """Those of all event loops in which the gateway runs."""
+        return [running.lookup for running in tuple(self._here.values())]
+
     async def read(self, work: Callable[[Session], T]) -> T:
         """What ``work`` returns."""
         return await self._storage.read(work)
@@ -103,8 +109,8 @@ class Authority:
 
     async def change(self, work: Callable[[Session], T]) -> T:
         """What ``work`` returns, when it is committed, this process knows of it and others are told."""
-        result = await self._storage.write(work)
-        await self._changes.changed()
+        result, subjects = await self._storage.write(with_subjects(work))
+        await self._changes.changed(subjects)
         return result
 
     async def office(self) -> tuple[Signer, Office]:
@@ -132,6 +138,12 @@ class Authority:
     async def verified(self, text: str) -> Verified | None:
         """The access token, if this server has signed it and it has not expired; it may be revoked all the same."""
         return verify(text, await self.running.keyring.keys(), self.issuer)
+
+    def nonce_for(self, proof: Proof) -> str | None:
+        """The nonce that a proof should have had; None where it has it, or none is wanted."""
+        if not self.settings.dpop_nonce or self.running.nonces.is_good(proof.nonce):
+            return None
+        return self.running.nonces.current()
 
     async def _load(self, text: str, digest: bytes) -> TokenEntry | None:
         lookup, verified = self.running.lookup, await self.verified(text)
@@ -169,12 +181,9 @@ class Authority:
         await keyring.start()
         lookup = TokenLookup(self._storage, feed, self._keys)
         stack.push_async_callback(lookup.stop)
-        tasks = [
-            asyncio.create_task(keyring.run(), name="gatewaykit-signing-keys"),
-            asyncio.create_task(clean_for_ever(self._storage), name="gatewaykit-old-tokens"),
-        ]
-        stack.push_async_callback(ended, tasks)
-        return Running(secrets, keyring, lookup, Replays(), Pace())
+        looking = asyncio.create_task(keyring.run(), name="gatewaykit-signing-keys")
+        stack.push_async_callback(ended, [looking])
+        return Running(secrets, keyring, lookup, Replays(), Pace(), Nonces(secrets))
 
 
 def digest_of(text: str) -> bytes:

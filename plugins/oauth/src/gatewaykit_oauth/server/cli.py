@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from sqlalchemy.orm import Session
 
 from gatewaykit.commands import config_option, good, json_option, note, print_json, print_table, visible
@@ -69,6 +70,12 @@ _life = click.option("--access", metavar="TIME", help="Life of its access tokens
 @click.argument("name")
 @_redirects
 @click.option("--confidential", is_flag=True, help="It can keep a secret, and gets one.")
+@click.option(
+    "--keys",
+    "jwks",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with its public keys (a JWK set): it signs instead of having a secret.",
+)
 @_grants
 @_scopes
 @_owner
@@ -87,7 +94,9 @@ def create(name: str, config: Path | None, as_json: bool, **given: Any) -> None:
     from .model import ClientSpec
 
     with _opened(config) as (desk, settings):
-        spec = ClientSpec(name=name, **_said(given))
+        jwks = _key_set(given.pop("jwks"))
+        signs = {} if jwks is None else {"jwks": jwks, "confidential": True}
+        spec = ClientSpec(name=name, **{**_said(given), **signs})
         make = partial(store.create, secrets=desk.secrets(), settings=settings)
         made = desk.write(lambda session: make(session, CLI, spec))
     if as_json:
@@ -350,6 +359,19 @@ def _cut_off(session: Session, subject: str) -> None:
 
     require_subject(session, subject)
     cut_off(session, CLI, subject, "all tokens were revoked")
+
+
+def _key_set(file: Path | None) -> dict[str, Any] | None:
+    """The keys in a file, which are checked with the rest."""
+    if file is None:
+        return None
+    try:
+        found = msgspec.json.decode(file.read_bytes())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise click.BadParameter(f"{file} holds no JWK set.")
+    return found
 
 
 def _said(given: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Who a client is (RFC 6749, 2.3 and 3.2.1; OAuth 2.1, 2.4): by Basic, by the body, or, if public, by its name alone.
+"""Who a client is (RFC 6749, 2.3 and 3.2.1; OAuth 2.1, 2.4): by Basic, by the body, by what it signs (RFC 7523), or, if
+public, by its name alone.
 
 Unknown clients, wrong secrets and disabled clients get one answer, after the same work.
 """
@@ -16,7 +17,10 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
+from ..once import spend
+from . import assertions
 from .answering import with_headers
+from .assertions import METHOD
 from .authority import Authority
 from .clients import shown
 from .documents import is_document_id
@@ -25,7 +29,7 @@ from .forms import Form
 from .model import Client
 from .tables import ClientRow
 
-METHODS = ("none", "client_secret_basic", "client_secret_post")
+METHODS = ("none", "client_secret_basic", "client_secret_post", METHOD)
 _NOTHING = bytes(32)
 _LONGEST = 1000
 _name = re.compile(r"[!-~]{1,1000}").fullmatch
@@ -38,6 +42,10 @@ async def authenticated(authority: Authority, request: Request, form: Form, gran
     """
     authorization = request.headers.get("authorization")
     basic = None if authorization is None else _basic(authorization)
+    if form.get("client_assertion") is not None or form.get("client_assertion_type") is not None:
+        if basic is not None or form.get("client_secret") is not None:
+            raise InvalidRequestError("The client authenticates in two ways at once.")
+        return _allowed(await _by_assertion(authority, request, form), grant)
     client_id, secret = basic or (form.get("client_id"), form.get("client_secret"))
     if basic is not None:
         if form.get("client_secret") is not None:
@@ -49,6 +57,10 @@ async def authenticated(authority: Authority, request: Request, form: Form, gran
     client = await _proven(authority, client_id, secret)
     if client is None:
         raise _refusal(is_basic=basic is not None)
+    return _allowed(client, grant)
+
+
+def _allowed(client: Client, grant: str | None) -> Client:
     if grant is not None and grant not in client.grants:
         raise UnauthorizedClientError("The client may not use this grant type.")
     return client
@@ -64,11 +76,31 @@ async def find_client(authority: Authority, client_id: str) -> Client | None:
     return shown(row) if row is not None and row.enabled else None
 
 
+async def _by_assertion(authority: Authority, request: Request, form: Form) -> Client:
+    """The client that has signed the assertion, which counts once, in whichever process."""
+    text = form.get("client_assertion")
+    if form.get("client_assertion_type") != assertions.TYPE or text is None:
+        raise InvalidRequestError("The assertion is not one of RFC 7523.")
+    given = assertions.read(text)
+    if given is None or form.get("client_id") not in {None, given.client}:
+        raise invalid_client()
+    client = await find_client(authority, given.client)
+    issuer = authority.issuer
+    audiences = (issuer, f"{issuer}/oauth/token", f"{issuer}{request.url.path}")
+    proved = assertions.check(given, client.jwks if client is not None else None, audiences)
+    if client is None or client.jwks is None or proved is None:
+        raise invalid_client()
+    if not await authority.write(lambda session: spend(session, proved.digest, proved.expires)):
+        raise invalid_client()
+    return client
+
+
 async def _proven(authority: Authority, client_id: str, secret: str | None) -> Client | None:
     if not _name(client_id):
         return None
     if is_document_id(client_id):
-        return await authority.documents.client(client_id) if secret is None else None
+        found = await authority.documents.client(client_id) if secret is None else None
+        return found if found is not None and not found.confidential else None
     secrets = authority.running.secrets
     digests = secrets.digests(secret if secret is not None else "")
     client, is_old = await authority.read(lambda session: _prove(session, client_id, digests, given=secret is not None))
@@ -86,7 +118,7 @@ def _prove(session: Session, client_id: str, digests: Sequence[bytes], *, given:
     is_right = any([hmac.compare_digest(known, digest) for digest in digests])  # noqa: C419 - each is compared
     if row is None or not row.enabled:
         return None, False
-    is_proven = given and is_right if row.secret is not None else not given
+    is_proven = given and is_right if row.secret is not None else not given and row.jwks is None
     is_old = is_proven and row.secret is not None and row.secret != digests[0]
     return (shown(row) if is_proven else None), is_old
 

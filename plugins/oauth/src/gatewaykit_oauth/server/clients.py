@@ -23,6 +23,7 @@ from ..keys.model import Actor, Page
 from ..keys.rows import described
 from ..keys.secrets import NewSecret, Secrets
 from ..tables import AccountRow
+from .assertions import MOST_KEYS, is_key_set
 from .model import (
     AUTHORIZATION_CODE,
     CLIENT_CREDENTIALS,
@@ -78,7 +79,7 @@ def create(
     check(spec, settings)
     take_turn(session)
     _check_owner(session, spec.owner)
-    secret = secrets.new(CLIENT) if spec.confidential else None
+    secret = secrets.new(CLIENT) if spec.confidential and spec.jwks is None else None
     row = ClientRow(
         id=PREFIX + "".join(random.choice(_LETTERS) for _ in range(20)),
         origin=origin,
@@ -112,6 +113,8 @@ def update(
     enabled = given.pop("enabled", row.enabled)
     known = {name: getattr(before, name) for name in ClientSpec.__struct_fields__}
     spec = ClientSpec(**{**known, **given})
+    if (spec.jwks is None) != (before.jwks is None):
+        raise BadRequest("A client has keys or has none for ever: make another one.", param="jwks")
     check(spec, settings)
     _check_owner(session, spec.owner)
     for name, value in _columns(spec).items():
@@ -150,6 +153,9 @@ def check(spec: ClientSpec, settings: OAuthSettings) -> None:
     known = Scopes(settings).names
     if not spec.scopes or not set(spec.scopes) <= set(known):
         raise BadRequest(f"A client has one or more of the scopes {', '.join(known)}.", param="scopes")
+    if spec.jwks is not None and not (spec.confidential and is_key_set(spec.jwks)):
+        message = f"The keys are 1 to {MOST_KEYS} public keys of a confidential client, as a JWK set."
+        raise BadRequest(message, param="jwks")
     longest = settings.longest_access_seconds
     if spec.access_seconds is not None and not 60 <= spec.access_seconds <= longest:
         raise BadRequest(f"The life of access tokens is 60 to {longest} seconds.", param="access_seconds")
@@ -159,7 +165,7 @@ def shown(row: ClientRow) -> Client:
     """The client of a row."""
     return msgspec.convert(
         {name: getattr(row, name) for name in Client.__struct_fields__ if name != "confidential"}
-        | {"confidential": row.secret is not None},
+        | {"confidential": row.secret is not None or row.jwks is not None},
         Client,
     )
 
@@ -197,6 +203,7 @@ def _columns(spec: ClientSpec) -> dict[str, Any]:
         "owner": spec.owner,
         "access_seconds": spec.access_seconds,
         "bound": spec.bound,
+        "jwks": spec.jwks,
     }
 
 

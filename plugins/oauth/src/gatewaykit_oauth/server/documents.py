@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from .assertions import METHOD, is_key_set
 from .model import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN, USUAL_SCOPES, Client
 from .redirects import MOST, is_safe
 
@@ -87,7 +88,10 @@ class Documents:
             async with asyncio.timeout(SECONDS):
                 body, headers = await self._fetch(client_id)
             found = described_client(client_id, body)
-        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
+            if (keys := keys_address(body)) is not None:
+                async with asyncio.timeout(SECONDS):
+                    found = with_keys(found, msgspec.json.decode((await self._fetch(keys))[0]))
+        except (OSError, ValueError, EOFError, RecursionError, asyncio.LimitOverrunError) as error:
             logger.info("the client document %s cannot be used: %s", client_id, type(error).__name__)
             return None
         finally:
@@ -127,8 +131,8 @@ def described_client(client_id: str, body: bytes) -> Client:
     document = msgspec.json.decode(body)
     if not isinstance(document, dict) or document.get("client_id") != client_id:
         raise ValueError("the document is about another client")
-    if document.get("token_endpoint_auth_method", "none") != "none" or "client_secret" in document:
-        raise ValueError("the client is not public")
+    if document.get("token_endpoint_auth_method", "none") not in {"none", METHOD} or "client_secret" in document:
+        raise ValueError("the client wants a secret")
     uris = document.get("redirect_uris")
     if not isinstance(uris, list) or not 0 < len(uris) <= MOST:
         raise ValueError("no redirect URIs")
@@ -138,7 +142,7 @@ def described_client(client_id: str, body: bytes) -> Client:
     name = document.get("client_name")
     host = str(urlsplit(client_id).hostname)
     now = datetime.now(UTC)
-    return Client(
+    client = Client(
         id=client_id,
         name=name if isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable() else host,
         origin="document",
@@ -156,6 +160,29 @@ def described_client(client_id: str, body: bytes) -> Client:
         last_used=None,
         version=0,
     )
+    signs = document.get("token_endpoint_auth_method") == METHOD and "jwks_uri" not in document
+    return with_keys(client, document.get("jwks")) if signs else client
+
+
+def with_keys(client: Client, jwks: Any) -> Client:
+    """The client, which proves itself with these keys. Raises :class:`ValueError` for what are none."""
+    if not is_key_set(jwks):
+        raise ValueError("the keys are not public keys")
+    return msgspec.structs.replace(client, confidential=True, jwks=jwks)
+
+
+def keys_address(body: bytes) -> str | None:
+    """Where the keys of a client are that signs, if they are not in its document.
+
+    Raises :class:`ValueError` for an address that may not be fetched.
+    """
+    document = msgspec.json.decode(body)
+    address = document.get("jwks_uri")
+    if document.get("token_endpoint_auth_method") != METHOD or address is None:
+        return None
+    if not isinstance(address, str) or "jwks" in document or not is_safe_id(address):
+        raise ValueError("the address of its keys is not safe")
+    return address
 
 
 def _strings(value: Any, otherwise: tuple[str, ...]) -> tuple[str, ...]:

@@ -47,6 +47,13 @@ class InvalidProof(OAuth2Error):  # type: ignore[misc]
     description = "The DPoP proof is missing or not valid."
 
 
+class UseNonce(OAuth2Error):  # type: ignore[misc]
+    """RFC 9449, 8."""
+
+    error: ClassVar[str] = "use_dpop_nonce"
+    description = "The DPoP proof needs the nonce that comes with this answer."
+
+
 class LoginRequired(OAuth2Error):  # type: ignore[misc]
     """OpenID Connect Core 1.0, 3.1.2.6."""
 
@@ -106,6 +113,7 @@ __all__ = [
     "UnauthorizedClientError",
     "UnsupportedGrantType",
     "UnsupportedResponseType",
+    "UseNonce",
     "invalid_client",
     "invalid_grant",
 ]

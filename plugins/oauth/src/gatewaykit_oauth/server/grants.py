@@ -22,7 +22,7 @@ from ..keys.format import REFRESH
 from ..keys.model import Actor
 from ..keys.secrets import Secrets
 from ..tables import AccountRow
-from .model import REFRESH_TOKEN, Issued
+from .model import REFRESH_TOKEN, Client, Issued
 from .settings import OAuthSettings
 from .tables import AccessTokenRow, ClientRow, CodeRow, CutoffRow, DeviceRow, GrantRow, RefreshTokenRow
 
@@ -87,7 +87,9 @@ def issue(
     """Write down a new access token and, if the client may have one, a refresh token."""
     account = session.get(AccountRow, grant.account) if grant.account is not None else None
     issued = int(office.now.timestamp())
-    expires = issued + min(grant.access_seconds, life(client, office.settings))
+    owner = account or (session.get(AccountRow, client.owner) if client.owner is not None else None)
+    longest = owner.longest_access_seconds if owner is not None else None
+    expires = issued + min(grant.access_seconds, life(client, office.settings, longest))
     jti = new_id("")
     session.add(
         AccessTokenRow(
@@ -126,26 +128,53 @@ def add_refresh_token(session: Session, grant: GrantRow, office: Office) -> str:
     return secret.text
 
 
-def life(client: ClientRow, settings: OAuthSettings) -> int:
-    """For how many seconds the client's access tokens live: its own time, or the usual one."""
-    return min(client.access_seconds or settings.access_seconds, settings.longest_access_seconds)
+def life(client: ClientRow | Client, settings: OAuthSettings, longest: int | None = None) -> int:
+    """For how many seconds the client's access tokens live: its own time, or the usual one, and no longer than an
+    account may have them (``longest``) or anybody.
+    """
+    usual = min(client.access_seconds or settings.access_seconds, settings.longest_access_seconds)
+    return usual if longest is None else min(usual, longest)
 
 
 def usable(session: Session, grant: GrantRow, issued: datetime, now: datetime) -> ClientRow | None:
     """The client of a grant, if what was issued by the grant at ``issued`` is in force: nothing has ended it."""
     client = session.get(ClientRow, grant.client)
-    if client is None or not client.enabled or grant.ended is not None:
-        return None
-    if grant.expires is not None and grant.expires <= now:
+    if client is None:
         return None
     subjects = [ALL, f"client:{client.id}"]
-    owner = grant.account if grant.account is not None else client.owner
+    owner = owner_of(grant, client)
+    account = session.get(AccountRow, owner) if owner is not None else None
     if owner is not None:
-        account = session.get(AccountRow, owner)
-        if account is None or not account.enabled:
-            return None
         subjects.append(f"user:{owner}")
-    return None if is_cut_off(session, subjects, issued) else client
+    good = is_in_force(
+        ended=grant.ended,
+        expires=grant.expires,
+        client_enabled=client.enabled,
+        account_enabled=owner is None or (account is not None and account.enabled),
+        cut_off=is_cut_off(session, subjects, issued),
+        now=now,
+    )
+    return client if good else None
+
+
+def is_in_force(
+    *,
+    ended: datetime | None,
+    expires: datetime | None,
+    client_enabled: bool,
+    account_enabled: bool | None,
+    cut_off: bool,
+    now: datetime,
+) -> bool:
+    """Whether what a grant gave may still be used. An account that is not there is not enabled."""
+    if ended is not None or (expires is not None and expires <= now):
+        return False
+    return client_enabled and bool(account_enabled) and not cut_off
+
+
+def owner_of(grant: GrantRow, client: ClientRow) -> str | None:
+    """The account for which a grant counts: who agreed to it, or on whose behalf the client acts."""
+    return grant.account if grant.account is not None else client.owner
 
 
 def is_cut_off(session: Session, subjects: Sequence[str], issued: datetime) -> bool:

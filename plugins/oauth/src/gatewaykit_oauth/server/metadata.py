@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .answering import document, endpoint
+from .assertions import ALGORITHMS as SIGNED_BY
 from .authority import Authority
 from .challenges import METADATA
 from .client_auth import METHODS
@@ -21,6 +22,7 @@ from .model import GRANT_TYPES
 from .openapi import described
 from .proofs import ALGORITHMS
 
+_AUTHENTICATED = ("token", "revocation", "introspection")
 _SERVER, _OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
 
 
@@ -43,6 +45,7 @@ def server_metadata(authority: Authority) -> dict[str, Any]:
         "token_endpoint_auth_methods_supported": list(METHODS),
         "revocation_endpoint_auth_methods_supported": list(METHODS),
         "introspection_endpoint_auth_methods_supported": [name for name in METHODS if name != "none"],
+        **{f"{endpoint}_endpoint_auth_signing_alg_values_supported": list(SIGNED_BY) for endpoint in _AUTHENTICATED},
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,
         "client_id_metadata_document_supported": settings.client_documents,

@@ -5,7 +5,7 @@ but :class:`NewClient`, once.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -22,7 +22,8 @@ Origin: TypeAlias = Literal["static", "dynamic", "document"]
 class ClientSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a client is to be.
 
-    ``confidential`` clients have a secret. ``scopes`` are those it may ask for. ``owner`` is the account for which it
+    ``confidential`` clients have a secret or, with ``jwks``, public keys (RFC 7517) of which they hold the private
+    parts. ``scopes`` are those it may ask for. ``owner`` is the account for which it
     acts with the grant ``client_credentials``. ``access_seconds`` is the life of its access tokens, up to a year;
     None is the usual one. ``bound`` demands a proof of possession (RFC 9449) for each of its tokens.
     """
@@ -35,6 +36,7 @@ class ClientSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     owner: str | None = None
     access_seconds: int | None = None
     bound: bool = False
+    jwks: dict[str, Any] | None = None
 
 
 class ClientChanges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -47,6 +49,7 @@ class ClientChanges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     owner: str | UnsetType | None = UNSET
     access_seconds: int | UnsetType | None = UNSET
     bound: bool | UnsetType = UNSET
+    jwks: dict[str, Any] | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
 
 
@@ -69,6 +72,7 @@ class Client(Struct, frozen=True, kw_only=True):
     created_by: str
     last_used: datetime | None
     version: int
+    jwks: dict[str, Any] | None = None
 
 
 class NewClient(Struct, frozen=True):

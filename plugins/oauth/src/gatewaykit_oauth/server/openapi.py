@@ -9,7 +9,12 @@ from .model import GRANT_TYPES
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _FORM = "application/x-www-form-urlencoded"
-_CLIENT = {"client_id": _TEXT, "client_secret": _TEXT}
+_CLIENT = {
+    "client_id": _TEXT,
+    "client_secret": _TEXT,
+    "client_assertion": _TEXT,
+    "client_assertion_type": _TEXT,
+}
 _ERROR: dict[str, Any] = {
     "type": "object",
     "required": ["error"],

@@ -36,7 +36,6 @@ from .forms import Form, parse
 from .grants import life
 from .model import Client
 from .redirects import is_loopback, origin_of
-from .tables import ClientRow
 
 LIVES = (3600, 86_400, 30 * 86_400, 365 * 86_400)
 """Seconds among which somebody may choose, as far as the client's own time goes."""
@@ -99,7 +98,7 @@ class Pages:
         if "consent" not in asked.prompt and await authority.read(
             lambda database: is_agreed(database, client, asked, account, office.now)
         ):
-            return await self._send_code(client, asked, session, self._longest(client))
+            return await self._send_code(client, asked, session, self._longest(client, session))
         if "none" in asked.prompt:
             raise Refused(asked.redirect_uri, asked.state, ConsentRequired())
         waiting = await authority.write(lambda database: keep_waiting(database, asked, account, office))
@@ -110,7 +109,7 @@ class Pages:
             program=_shown(client, asked.redirect_uri),
             scopes=self._described(asked.scopes),
             resources=asked.resources,
-            lives=self._lives(self._longest(client)),
+            lives=self._lives(self._longest(client, session)),
             waiting=waiting,
         )
 
@@ -124,7 +123,9 @@ class Pages:
             raise BadRequest("The program that sent you here is not known.")
         if form.text("decision") != "allow":
             return denied(authority, asked)
-        return await self._send_code(client, asked, session, _chosen(form.text("seconds"), self._longest(client)))
+        return await self._send_code(
+            client, asked, session, _chosen(form.text("seconds"), self._longest(client, session))
+        )
 
     async def _send_code(self, client: Client, asked: AuthorizationRequest, session: Session, seconds: int) -> Response:
         authority, account, since = self._authority, session.account.id, session.authenticated
@@ -151,7 +152,7 @@ class Pages:
             program=_shown(client, None),
             scopes=self._described(waiting.scopes),
             resources=waiting.resources,
-            lives=self._lives(waiting.seconds),
+            lives=self._lives(_allowed(waiting, session)),
             typed=typed,
         )
 
@@ -159,7 +160,7 @@ class Pages:
         form, account, since = await form_of(request), session.account.id, session.authenticated
         waiting, _ = await self._waiting(request, session, form.text("user_code"))
         allow = form.text("decision") == "allow"
-        seconds = _chosen(form.text("seconds"), waiting.seconds)
+        seconds = _chosen(form.text("seconds"), _allowed(waiting, session))
 
         def work(database: Database) -> bool:
             now = datetime.now(UTC)
@@ -186,9 +187,8 @@ class Pages:
     def _described(self, scopes: tuple[str, ...]) -> list[tuple[str, str]]:
         return [(name, self._authority.scopes.describe(name)) for name in scopes]
 
-    def _longest(self, client: Client) -> int:
-        row = ClientRow(access_seconds=client.access_seconds)
-        return life(row, self._authority.settings)
+    def _longest(self, client: Client, session: Session) -> int:
+        return life(client, self._authority.settings, session.account.longest_access_seconds)
 
     def _lives(self, longest: int) -> list[int]:
         """What can be chosen, the client's own time last."""
@@ -235,6 +235,12 @@ def _is_too_old(asked: AuthorizationRequest, session: Session, now: datetime) ->
     if "login" in asked.prompt and since > _JUST_NOW:
         return True
     return asked.max_age is not None and since > max(timedelta(seconds=asked.max_age), _JUST_NOW)
+
+
+def _allowed(waiting: Waiting, session: Session) -> int:
+    """Seconds that a token of the device may live, if this account agrees."""
+    longest = session.account.longest_access_seconds
+    return waiting.seconds if longest is None else min(waiting.seconds, longest)
 
 
 def _chosen(text: str, longest: int) -> int:

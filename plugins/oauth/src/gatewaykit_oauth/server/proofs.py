@@ -14,9 +14,14 @@ from urllib.parse import urlsplit
 import jwt
 import msgspec
 
+from ..keys.secrets import Secrets
+
 ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256", "PS256")
 WINDOW = 60
 """Seconds by which a proof may be older or newer than this server's clock."""
+
+NONCE_SECONDS = 300
+"""How long one nonce is given out; it is good for as long again."""
 
 _LONGEST, _LONGEST_ID = 8192, 256
 _MEMBERS = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
@@ -25,11 +30,14 @@ _SMALLEST_RSA, _LARGEST_RSA = 2048, 8192
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A good proof: the thumbprint of its key (RFC 7638), and what to know it by should it come again."""
+    """A good proof: the thumbprint of its key (RFC 7638), what to know it by should it come again, and the nonce of
+    ours that is in it.
+    """
 
     thumbprint: str
     digest: bytes
     expires: int
+    nonce: str | None = None
 
 
 def check(text: str, method: str, url: str, access_token: str | None = None) -> Proof | None:
@@ -56,14 +64,43 @@ def check(text: str, method: str, url: str, access_token: str | None = None) -> 
         return None
     if access_token is not None and not _is_for(claims.get("ath"), access_token):
         return None
-    print_ = thumbprint(jwk)
-    return Proof(print_, hashlib.sha256(f"{print_}\0{name}".encode("utf-8", "replace")).digest(), made + 2 * WINDOW)
+    print_, nonce = thumbprint(jwk), claims.get("nonce")
+    digest = hashlib.sha256(f"{print_}\0{name}".encode("utf-8", "replace")).digest()
+    return Proof(print_, digest, made + 2 * WINDOW, nonce if isinstance(nonce, str) else None)
 
 
 def thumbprint(jwk: dict[str, Any]) -> str:
     """RFC 7638, 3."""
     members = {name: jwk[name] for name in _MEMBERS[jwk["kty"]]}
     return _base64(hashlib.sha256(msgspec.json.encode(members)).digest())
+
+
+class Nonces:
+    """Nonces for proofs (RFC 9449, 8): a proof with one of them was made now, not in advance by a thief who was there.
+
+    They come from the pepper and the time, so that every process knows those of the others and nobody keeps any.
+    """
+
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
+
+    def current(self) -> str:
+        """The one to give out."""
+        return self._of(self._secrets.digest(_span(0)))
+
+    def is_good(self, nonce: str | None) -> bool:
+        """Whether it was given out lately: at most ten minutes ago, by whichever pepper."""
+        known = [self._of(digest) for back in (0, 1) for digest in self._secrets.digests(_span(back))]
+        given = (nonce or "").encode("utf-8", "replace")
+        return any([hmac.compare_digest(one.encode(), given) for one in known])  # noqa: C419 - each is compared
+
+    @staticmethod
+    def _of(digest: bytes) -> str:
+        return _base64(digest[:18])
+
+
+def _span(back: int) -> str:
+    return f"gatewaykit: nonce of proofs {int(time.time() // NONCE_SECONDS) - back}"
 
 
 class Replays:

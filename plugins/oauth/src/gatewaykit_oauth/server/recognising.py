@@ -1,4 +1,4 @@
-"""From a token's id to what its bearer may do now: one read of the database, which sees all five ways of ending it.
+"""From a token's id to what its bearer may do now: one statement, which sees all five ways of ending it.
 
 A token that was never written down is refused, so a stolen signing key alone makes none.
 """
@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import Row, Select, bindparam, func, literal, select
 from sqlalchemy.orm import Session
 
 from gatewaykit.limits import Limit
@@ -19,12 +19,12 @@ from gatewaykit.types import Principal
 from ..changes.feed import newest_change
 from ..keys.globs import common
 from ..keys.model import KeyLimits
-from ..tables import AccountRow
+from ..tables import AccountRow, ChangeRow
 from .access_tokens import Verified
-from .grants import ALL, usable
+from .grants import ALL, is_in_force
 from .resources import Resources
 from .scopes import Scopes
-from .tables import AccessTokenRow, ClientRow, GrantRow, SigningKeyRow
+from .tables import AccessTokenRow, ClientRow, CutoffRow, GrantRow, SigningKeyRow
 
 
 class TokenEntry(msgspec.Struct, frozen=True, eq=False):
@@ -55,70 +55,115 @@ def recognise_token(
     session: Session, verified: Verified, scopes: Scopes, resources: Resources, challenge: str, now: datetime
 ) -> FoundToken:
     """Look whether the token is in force."""
-    seq = newest_change(session)  # first: what is read after it can only be newer
-    _fetch(session, verified.jti)
-    row = session.get(AccessTokenRow, verified.jti)
-    if row is None or row.revoked is not None or row.expires <= now or row.kid != verified.kid:
-        return FoundToken(seq)
-    key, grant = session.get(SigningKeyRow, row.kid), session.get(GrantRow, row.grant)
-    if key is None or key.state == "revoked" or grant is None or grant.id != verified.claims.gid:
-        return FoundToken(seq)
-    client = usable(session, grant, row.issued, now)
-    if client is None or (client.bound and verified.thumbprint is None):
-        return FoundToken(seq)
-    owner = grant.account if grant.account is not None else client.owner
-    account = session.get(AccountRow, owner) if owner is not None else None
-    subjects = [f"token:{row.jti}", f"grant:{grant.id}", f"client:{client.id}", f"kid:{row.kid}", ALL]
+    facts = _facts(session, verified.jti)
+    if facts is None:
+        seq = newest_change(session)  # first: what is read after it can only be newer
+        facts = _facts(session, verified.jti)
+        if facts is None:
+            return FoundToken(seq)
+    if not _is_in_force(facts, verified, now):
+        return FoundToken(facts.seq)
+    owner = facts.owner
+    subjects = [f"token:{facts.jti}", f"grant:{facts.grant}", f"client:{facts.client}", f"kid:{facts.kid}", ALL]
     if owner is not None:
         subjects.append(f"user:{owner}")
     return FoundToken(
-        seq,
+        facts.seq,
         TokenEntry(
-            principal=_principal(grant, client.name, account, row.scopes, scopes, challenge),
+            principal=_principal(facts, scopes, challenge),
             ends=float(verified.expires),
-            paths=resources.paths_of(row.audience),
+            paths=resources.paths_of(facts.audience),
             thumbprint=verified.thumbprint,
             subjects=tuple(subjects),
-            granted=tuple(row.scopes),
-            client=client.id,
-            account=grant.account,
+            granted=tuple(facts.scopes),
+            client=facts.client,
+            account=facts.grantor,
         ),
     )
 
 
-def _fetch(session: Session, jti: str) -> None:
-    """Read the token and all that it depends on at once; the session has each of them from then on."""
+def _is_in_force(facts: Row[Any], verified: Verified, now: datetime) -> bool:
+    """Whether nothing has ended the token: itself, its signing key, its grant, its client, its account."""
+    if facts.revoked is not None or facts.expires <= now or facts.kid != verified.kid:
+        return False
+    if facts.key_state in {None, "revoked"} or facts.grant != verified.claims.gid:
+        return False
+    if facts.bound and verified.thumbprint is None:
+        return False
+    return is_in_force(
+        ended=facts.ended,
+        expires=facts.grant_expires,
+        client_enabled=facts.client_enabled,
+        account_enabled=facts.account_enabled if facts.owner is not None else True,
+        cut_off=facts.cut_off is not None,
+        now=now,
+    )
+
+
+def _facts(session: Session, jti: str) -> Row[Any] | None:
+    """The token and all that it depends on, as one statement sees it."""
+    return session.connection().execute(_FACTS, {"jti": jti}).first()
+
+
+def _statement() -> Select[Any]:
+    """Made once: to put it together costs more than to execute it."""
     owner = func.coalesce(GrantRow.account, ClientRow.owner)
-    query = (
-        select(AccessTokenRow, GrantRow, ClientRow, SigningKeyRow, AccountRow)
-        .join(GrantRow, GrantRow.id == AccessTokenRow.grant)
+    is_subject = (
+        (CutoffRow.subject == ALL)
+        | (CutoffRow.subject == literal("client:") + ClientRow.id)
+        | (CutoffRow.subject == literal("user:") + owner)
+    )
+    cut_off = select(CutoffRow.subject).where(is_subject, CutoffRow.before >= AccessTokenRow.issued).limit(1)
+    newest = select(func.coalesce(func.max(ChangeRow.seq), 0))
+    return (
+        select(
+            newest.scalar_subquery().label("seq"),
+            AccessTokenRow.jti,
+            AccessTokenRow.kid,
+            AccessTokenRow.scopes,
+            AccessTokenRow.audience,
+            AccessTokenRow.expires,
+            AccessTokenRow.revoked,
+            SigningKeyRow.state.label("key_state"),
+            GrantRow.id.label("grant"),
+            GrantRow.account.label("grantor"),
+            GrantRow.ended,
+            GrantRow.expires.label("grant_expires"),
+            ClientRow.id.label("client"),
+            ClientRow.name.label("client_name"),
+            ClientRow.enabled.label("client_enabled"),
+            ClientRow.bound,
+            owner.label("owner"),
+            AccountRow.enabled.label("account_enabled"),
+            AccountRow.role,
+            AccountRow.models,
+            AccountRow.limits,
+            cut_off.correlate(ClientRow, GrantRow, AccessTokenRow).scalar_subquery().label("cut_off"),
+        )
+        .join_from(AccessTokenRow, GrantRow, GrantRow.id == AccessTokenRow.grant)
         .join(ClientRow, ClientRow.id == GrantRow.client)
         .outerjoin(SigningKeyRow, SigningKeyRow.kid == AccessTokenRow.kid)
         .outerjoin(AccountRow, AccountRow.id == owner)
-        .where(AccessTokenRow.jti == jti)
+        .where(AccessTokenRow.jti == bindparam("jti"))
     )
-    session.info["token"] = session.execute(query).first()  # the session itself keeps rows only weakly
 
 
-def is_admin(account: AccountRow | None) -> bool:
-    """Whether tokens of this account may manage everything, if they have the scope."""
-    return account is not None and account.role == "admin"
+_FACTS = _statement()
 
 
-def _principal(
-    grant: GrantRow, name: str, account: AccountRow | None, granted: list[str], scopes: Scopes, challenge: str
-) -> Principal:
-    rights = scopes.rights(granted, admin=is_admin(account))
+def _principal(facts: Row[Any], scopes: Scopes, challenge: str) -> Principal:
+    has_account = facts.account_enabled is not None
+    rights = scopes.rights(facts.scopes, admin=facts.role == "admin")
     models = rights.models
     limits: tuple[Limit, ...] = ()
-    if account is not None:
-        models = common(models, tuple(account.models))
-        limits = msgspec.convert(account.limits, KeyLimits).limits(f"user:{account.id}")
-    claims: Mapping[str, Any] = {"client_id": grant.client, "scope": " ".join(granted)}
+    if has_account:
+        models = common(models, tuple(facts.models))
+        limits = msgspec.convert(facts.limits, KeyLimits).limits(f"user:{facts.owner}")
+    claims: Mapping[str, Any] = {"client_id": facts.client, "scope": " ".join(facts.scopes)}
     return Principal(
-        id=grant.id,
-        name=name,
-        owner=account.id if account is not None else "",
+        id=facts.grant,
+        name=facts.client_name,
+        owner=facts.owner if has_account else "",
         models=models,
         routes=rights.routes,
         scopes=rights.scopes,

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,15 +26,15 @@ from ..keys.format import REGISTRATION
 from ..keys.model import Actor
 from . import clients
 from .answering import document, endpoint, with_headers
+from .assertions import METHOD
 from .authority import Authority
 from .challenges import HEADER
 from .client_auth import METHODS
 from .errors import InvalidClientMetadataError, InvalidRedirectURIError, OAuth2Error
 from .model import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, GRANT_TYPES, USUAL_SCOPES, Client, ClientSpec, NewClient
 from .redirects import MOST, is_safe
-from .tables import ClientRow, GrantRow
+from .tables import ClientRow
 
-UNUSED = timedelta(days=1)
 _LONGEST = 16 * 1024
 _AN_HOUR = 20
 _ACTOR = "registration"
@@ -51,6 +50,7 @@ class ClientMetadata(msgspec.Struct, frozen=True):
     response_types: tuple[str, ...] = ("code",)
     scope: str | None = None
     dpop_bound_access_tokens: bool = False
+    jwks: dict[str, Any] | None = None
 
 
 def registration_routes(authority: Authority) -> list[Route]:
@@ -79,7 +79,6 @@ class _Registration:
         def work(session: Session) -> NewClient:
             now = datetime.now(UTC)
             take_turn(session)
-            forget_unused(session, now)
             return clients.create(
                 session,
                 actor,
@@ -120,7 +119,7 @@ class _Registration:
             "redirect_uris": list(client.redirect_uris),
             "grant_types": list(client.grants),
             "response_types": ["code"] if AUTHORIZATION_CODE in client.grants else [],
-            "token_endpoint_auth_method": "client_secret_basic" if client.confidential else "none",
+            "token_endpoint_auth_method": _method(client),
             "scope": " ".join(client.scopes),
             "dpop_bound_access_tokens": client.bound,
             "registration_client_uri": f"{self._authority.issuer}/oauth/register/{client.id}",
@@ -144,6 +143,8 @@ def read_metadata(body: bytes, authority: Authority) -> ClientSpec:
         raise InvalidRedirectURIError("A redirect URI is missing or not safe.")
     if given.token_endpoint_auth_method not in METHODS or not set(given.response_types) <= {"code"}:
         raise InvalidClientMetadataError("The way to authenticate, or the response type, is not supported.")
+    if (given.token_endpoint_auth_method == METHOD) != (given.jwks is not None):
+        raise InvalidClientMetadataError("A client signs with keys of its own (jwks), or has none.")
     if not set(given.grant_types) <= set(GRANT_TYPES) - {CLIENT_CREDENTIALS}:
         raise InvalidClientMetadataError("A grant type is not supported.")
     spec = ClientSpec(
@@ -153,6 +154,7 @@ def read_metadata(body: bytes, authority: Authority) -> ClientSpec:
         grants=given.grant_types,
         scopes=_scopes(given.scope),
         bound=given.dpop_bound_access_tokens,
+        jwks=given.jwks,
     )
     try:
         clients.check(spec, authority.settings)
@@ -161,13 +163,10 @@ def read_metadata(body: bytes, authority: Authority) -> ClientSpec:
     return spec
 
 
-def forget_unused(session: Session, now: datetime) -> None:
-    """Delete registrations of which nothing came."""
-    used = select(GrantRow.client)
-    query = delete(ClientRow).where(
-        ClientRow.origin == "dynamic", ClientRow.created < now - UNUSED, ClientRow.id.not_in(used)
-    )
-    session.execute(query)
+def _method(client: Client) -> str:
+    if client.jwks is not None:
+        return METHOD
+    return "client_secret_basic" if client.confidential else "none"
 
 
 def _scopes(text: str | None) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from pydantic import Field, field_validator, model_validator
 from gatewaykit.settings import Seconds, Section, Table
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE
 
+from ..identity.settings import IdentityProviderSettings
+
 YEAR = 31_536_000
 """Seconds: the longest that an access token may live."""
 
@@ -20,6 +22,7 @@ BUILTIN = (INFERENCE, USAGE, KEYS, ADMIN, "openid", "profile", "offline_access")
 Allowed = Literal["inference", "usage", "keys", "admin"]
 Life = Annotated[int, Field(ge=60, le=YEAR)]
 _scope = re.compile(r"[!#-\[\]-~]{1,64}").fullmatch
+_provider = re.compile(r"[a-z0-9][a-z0-9-]{0,31}").fullmatch
 _path = re.compile(r"/[A-Za-z0-9._~/-]{0,200}").fullmatch
 
 
@@ -56,6 +59,13 @@ class OAuthSettings(Section):
         description="For so long a refresh token that was just spent gives the same successor once more, for clients "
         "that lost the answer. After that its use ends the whole grant.",
     )
+    keep_days: int = Field(
+        90,
+        ge=0,
+        le=36_500,
+        description="Days that grants which have ended, and what was agreed to with them, are kept for people to look "
+        "at; 0 for ever.",
+    )
     code_seconds: Seconds = Field(60.0, le=600, description="Life of an authorization code.")
     device_seconds: Seconds = Field(600.0, le=1800, description="Life of a device code.")
     key_days: int = Field(90, ge=1, le=3650, description="Days after which the next signing key takes over.")
@@ -64,8 +74,16 @@ class OAuthSettings(Section):
         ("/v1",), description="Paths that tokens can be restricted to (RFC 8707), beside the gateway as a whole."
     )
     scopes: dict[str, ScopeSettings] = Field({}, description="Scopes of your own, by name.")
+    dpop_nonce: bool = Field(
+        False,
+        description="Demand in each proof of possession (DPoP) a nonce of this server's, at most ten minutes old: a "
+        "proof cannot be made in advance then. Clients ask once more for it (RFC 9449, 8).",
+    )
     registration: bool = Field(
         False, description="Let anybody register clients (RFC 7591). They can do nothing without somebody's consent."
+    )
+    identity_providers: dict[str, IdentityProviderSettings] = Field(
+        {}, description="Outside OpenID providers through which people sign in to the pages, by name."
     )
     client_documents: bool = Field(
         False, description="Accept clients whose id is the https address of a document that describes them."
@@ -95,6 +113,13 @@ class OAuthSettings(Section):
             if name in BUILTIN:
                 raise ValueError(f"the scope {name} is there already and cannot be changed")
         return scopes
+
+    @field_validator("identity_providers")
+    @classmethod
+    def _are_names(cls, providers: dict[str, IdentityProviderSettings]) -> dict[str, IdentityProviderSettings]:
+        if not all(_provider(name) for name in providers):
+            raise ValueError("a provider's name is 1 to 32 lower-case letters, digits and -")
+        return providers
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -34,8 +34,9 @@ class SigningKeyRow(Base):
 class ClientRow(Base):
     """A program that asks for tokens. ``origin`` is static, dynamic (RFC 7591) or document (its id is an address).
 
-    ``secret`` is a digest by ``pepper``; None for public clients. ``owner`` is the account on whose behalf it acts with
-    its own credentials. ``access_seconds`` is the life of its tokens where it differs from the usual one.
+    ``secret`` is a digest by ``pepper``, ``jwks`` are public keys with which it signs instead (RFC 7523); a public
+    client has neither. ``owner`` is the account on whose behalf it acts with its own credentials. ``access_seconds`` is
+    the life of its tokens where it differs from the usual one.
     """
 
     __tablename__ = "oauth_clients"
@@ -58,6 +59,7 @@ class ClientRow(Base):
     last_used: Mapped[datetime | None]
     registration: Mapped[bytes | None]
     version: Mapped[int]
+    jwks: Mapped[dict[str, Any] | None]
 
 
 class GrantRow(Base):
@@ -78,7 +80,7 @@ class GrantRow(Base):
     created: Mapped[datetime] = mapped_column(index=True)
     expires: Mapped[datetime | None]
     last_used: Mapped[datetime | None]
-    ended: Mapped[datetime | None]
+    ended: Mapped[datetime | None] = mapped_column(index=True)
     reason: Mapped[str | None]
 
 
@@ -173,7 +175,9 @@ class CutoffRow(Base):
 
 
 class ProofRow(Base):
-    """A proof of possession that was used at the token endpoint, until it could not be used anyway."""
+    """What counts once and was used, until it could not be used anyway: a proof of possession, a client's assertion, an
+    attempt to sign in elsewhere.
+    """
 
     __tablename__ = "oauth_proofs"
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,20 +17,21 @@ from gatewaykit.guarding import incoming_of
 from ..keys.audit import take_turn
 from ..keys.format import CODE, REFRESH, is_secret
 from ..keys.model import Actor
+from ..once import spend
 from . import proofs
 from .access_tokens import identity, sign
-from .answering import document
+from .answering import document, with_headers
 from .authority import Authority
 from .client_auth import authenticated
 from .devices import redeem_device
-from .errors import InvalidProof, InvalidRequestError, InvalidScopeError, UnsupportedGrantType, invalid_grant
+from .errors import InvalidProof, InvalidRequestError, InvalidScopeError, UnsupportedGrantType, UseNonce, invalid_grant
 from .forms import Form, read_form
 from .grants import Office, Wanted, end_grant, issue, life, open_grant, usable
 from .model import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, DEVICE_CODE, REFRESH_TOKEN, Client, Issued
 from .redeeming import Presented, Reused, redeem_code, refresh
 from .scopes import OPENID
 from .signing_keys import Signer
-from .tables import ClientRow, GrantRow, ProofRow
+from .tables import ClientRow, GrantRow
 
 _verifier = re.compile(r"[A-Za-z0-9._~-]{43,128}").fullmatch
 Narrow = Callable[[Sequence[str], Sequence[str]], tuple[tuple[str, ...], tuple[str, ...]]]
@@ -150,9 +150,13 @@ class TokenEndpoint:
                 raise InvalidProof()
             return None
         proof = proofs.check(given, request.method, f"{self._authority.issuer}/oauth/token")
-        if proof is None or not self._authority.running.replays.is_new(proof):
+        if proof is None:
             raise InvalidProof()
-        if not await self._authority.write(lambda session: _spend(session, proof)):
+        if (nonce := self._authority.nonce_for(proof)) is not None:
+            raise with_headers(UseNonce(), dpop_nonce=nonce)
+        if not self._authority.running.replays.is_new(proof):
+            raise InvalidProof()
+        if not await self._authority.write(lambda session: spend(session, proof.digest, proof.expires)):
             raise InvalidProof()
         return proof.thumbprint
 
@@ -189,17 +193,6 @@ def _own_token(session: Session, asked: _Asked, scopes: Sequence[str], audience:
     return issue(
         session, grant, client, office, scopes=scopes, audience=audience, thumbprint=asked.thumbprint, refresh=False
     )
-
-
-def _spend(session: Session, proof: proofs.Proof) -> bool:
-    """Whether nobody, in any process, has used the proof before."""
-    row = ProofRow(digest=proof.digest, expires=datetime.fromtimestamp(proof.expires, UTC))
-    try:
-        with session.begin_nested():
-            session.add(row)
-    except IntegrityError:
-        return False
-    return True
 
 
 def _granted(found: Issued | Reused | None) -> Issued:

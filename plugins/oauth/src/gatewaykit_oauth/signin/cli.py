@@ -80,6 +80,18 @@ def remove_factor(account_id: str, config: Path | None) -> None:
     good(f"{visible(account_id)} signs in with a password alone.")
 
 
+@users.command()
+@click.argument("account_id", metavar="ID")
+@config_option
+def unlink(account_id: str, config: Path | None) -> None:
+    """Forget which person at an outside OpenID provider an account belongs to: the next one of that name gets it."""
+    from ..identity.people import unlink as forget
+
+    with opened(config) as desk:
+        forgotten = desk.write(lambda session: forget(session, CLI, account_id, datetime.now(UTC)))
+    good(f"{visible(account_id)} belonged to somebody at {forgotten} providers, and no longer does.")
+
+
 @users.command("end-sessions")
 @click.argument("account_id", metavar="ID")
 @config_option

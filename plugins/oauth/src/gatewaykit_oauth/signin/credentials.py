@@ -40,6 +40,12 @@ def credentials_of(session: Session, account_id: str) -> Credentials | None:
     return Credentials(row.password, row.changed, row.factor is not None, len(row.recovery))
 
 
+def has_factor(session: Session, account_id: str) -> bool:
+    """Whether a second factor is asked of the account, however it proves the first."""
+    row = session.get(CredentialsRow, account_id)
+    return row is not None and row.factor is not None
+
+
 def set_password(
     session: Session, actor: Actor, account_id: str, password: str, now: datetime, *, session_id: str | None = None
 ) -> None:

@@ -17,7 +17,7 @@ from ..accounts import account_of, put_account
 from ..keys.account_changes import AccountChanges, add_account, change_account
 from ..keys.audit import record, take_turn
 from ..keys.model import Account, Actor
-from ..tables import AccountRow, CredentialsRow, SetupLinkRow
+from ..tables import AccountRow, CredentialsRow, IdentityRow, SetupLinkRow
 from .credentials import set_password
 from .tokens import LINK, digest, new_token
 
@@ -35,9 +35,10 @@ def first_link(session: Session, now: datetime) -> str | None:
 
 
 def has_admin(session: Session) -> bool:
-    """Whether some admin can sign in."""
-    query = select(AccountRow.id).join(CredentialsRow, CredentialsRow.account == AccountRow.id)
-    return session.scalar(query.where(AccountRow.role == "admin", AccountRow.enabled).limit(1)) is not None
+    """Whether some admin can sign in: with a password, or through an outside provider."""
+    can = exists().where(CredentialsRow.account == AccountRow.id) | exists().where(IdentityRow.account == AccountRow.id)
+    query = select(AccountRow.id).where(AccountRow.role == "admin", AccountRow.enabled, can)
+    return session.scalar(query.limit(1)) is not None
 
 
 def new_link(session: Session, actor: Actor, account: Account, now: datetime) -> str:

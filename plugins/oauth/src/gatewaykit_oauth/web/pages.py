@@ -10,6 +10,7 @@ from gatewaykit.errors import NotFound
 
 from . import account, audit_log, key_changes, key_lists, providers, usage, users
 from .entering import entering_routes
+from .identity import identity_routes
 from .site import OpenPage, Site, redirect, sign_in_first, signed_in
 from .static import PREFIX, static_file
 
@@ -20,6 +21,7 @@ def page_routes(site: Site) -> list[Route]:
         Route("/admin", site.open_page(_first)),
         Route(f"{PREFIX}/{{tag}}/{{name}}", static_file),
         *entering_routes(site),
+        *identity_routes(site),
         _read("/", site.page(usage.show_overview)),
         _read("/usage", site.page(usage.show_usage)),
         _read("/providers", site.page(providers.show_providers, admin=True)),

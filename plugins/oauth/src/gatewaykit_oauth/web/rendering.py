@@ -37,10 +37,29 @@ class Entry:
     for_admins: bool = False
 
 
+class Door(Protocol):
+    """An outside provider, as far as it is seen on a page."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in addresses."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        ...
+
+
 class Frame(Protocol):
     """What all pages share, as far as it is seen on them."""
 
     settings: AdminSettings
+
+    @property
+    def identity_providers(self) -> Mapping[str, Door]:
+        """Outside providers through which people sign in."""
+        ...
 
     @property
     def entries(self) -> Sequence[Entry]:
@@ -136,6 +155,7 @@ def _context(request: Request, site: Frame, chosen: Language) -> Mapping[str, An
             entry for entry in (*NAVIGATION, *site.entries) if session and (session.is_admin or not entry.for_admins)
         ],
         "done": DONE.get(request.query_params.get("done", "")),
+        "identity_providers": site.identity_providers.values(),
         "now": datetime.now(UTC),
     }
 

@@ -24,6 +24,7 @@ from ..words import N_
 
 HALF_A_YEAR = 180 * 86_400
 SESSION, VISIT, BROWSER = "gatewaykit_session", "gatewaykit_visit", "gatewaykit_browser"
+IDENTITY = "gatewaykit_identity"
 LANGUAGE, THEME = "gatewaykit_language", "gatewaykit_theme"
 FOREIGN = N_("This form did not come from a page of this gateway. Open the page again, and send it from there.")
 HTTPS_ONLY = N_("People sign in over HTTPS only. Over plain HTTP the pages work on the gateway's own machine.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
@@ -19,6 +20,8 @@ from gatewaykit.protocols import GatewayContext
 
 from ..keys.api_base import Desk
 from ..keys.model import Actor
+from ..server.pace import Pace
+from ..server.settings import OAuthSettings
 from ..settings import AdminSettings
 from ..signin import sessions
 from ..signin.passwords import Passwords
@@ -40,6 +43,9 @@ from .safety import (
 )
 from .safety import SESSION as SESSION_COOKIE
 
+if TYPE_CHECKING:
+    from ..identity.provider import IdentityProvider
+
 OpenPage = Callable[[Request], Awaitable[Response]]
 Page = Callable[[Request, Session], Awaitable[Response]]
 SIGN_IN = "/admin/sign-in"
@@ -59,6 +65,8 @@ class Site:
         )
         self.passwords = Passwords()
         self.models = Models(desk.gateway.providers)
+        self.identity_providers = identity_providers(desk.gateway.settings.get(OAuthSettings))
+        self.pace = Pace()
         self.entries: list[Entry] = []
         self._prepared = False
         _sites[desk.gateway] = self
@@ -156,6 +164,15 @@ class Site:
 
 
 _sites = WeakKeyDictionary()
+
+
+def identity_providers(settings: OAuthSettings) -> Mapping[str, IdentityProvider]:
+    """The outside providers through which people sign in, by name; what asks them is imported where there are some."""
+    if not settings.identity_providers:
+        return {}
+    from ..identity.provider import IdentityProvider
+
+    return {name: IdentityProvider(name, one) for name, one in settings.identity_providers.items()}
 
 
 def site_of(request: Request) -> Site:

@@ -30,7 +30,7 @@ from .key_lists import currency_of
 from .rendering import render
 from .site import Page as WebPage
 from .site import acting, redirect, said, site_of
-from .values import limits_of, shown_limits, words
+from .values import access_of, limits_of, shown_limits, words
 
 ON_A_PAGE = 50
 
@@ -119,7 +119,7 @@ async def edit_user(request: Request, session: Session) -> Response:
     form = await form_of(request)
     try:
         wanted = _account(form, account)
-        names = ("name", "role", "models", "limits")
+        names = ("name", "role", "models", "limits", "longest_access_seconds")
         changes = AccountChanges(**{name: getattr(wanted, name) for name in names})
         await site.desk.write(lambda database: change_account(database, actor, account_id, changes))
     except (BadRequest, PermissionDenied) as error:
@@ -203,6 +203,7 @@ def _typed_account(account: Account) -> dict[str, Any]:
         "kind": account.kind,
         "role": account.role,
         "models": "\n".join(account.models),
+        "longest_access": "" if account.longest_access_seconds is None else str(account.longest_access_seconds // 3600),
         **shown_limits(account.limits),
     }
 
@@ -219,4 +220,11 @@ def _account(form: Form, known: Account) -> Account:
         role=form.text("role") or "member",
         models=words(form.text("models")) or ("*",),
         limits=limits_of(form),
+        longest_access_seconds=_access(form, known),
     )
+
+
+def _access(form: Form, known: Account) -> int | None:
+    """As it was, unless another number of hours was typed: the field shows whole ones only."""
+    same = form.text("longest_access") == _typed_account(known)["longest_access"]
+    return known.longest_access_seconds if same else access_of(form)

@@ -55,6 +55,12 @@ def shown_money(micros: int | None) -> str:
     return f"{whole}.{rest:06}".rstrip("0").rstrip(".") if rest else str(whole)
 
 
+def access_of(form: Form) -> int | None:
+    """The longest life of access tokens, in seconds, from a field that counts hours; None for no limit of its own."""
+    hours = _amount(form, "longest_access")
+    return None if hours is None else hours * 3600
+
+
 def lifetime_of(form: Form) -> timedelta | None:
     """How long a key is to live, where a length of time was chosen."""
     lifetime = form.text("lifetime")
