@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any, Literal, TypeAlias
@@ -79,7 +81,7 @@ class Registry:
         """
         for name, module in BUILTIN.items():
             self._load(name, EntryPoint(name, module, GROUP), None, blocked, must=True)
-        installed = list(_entry_points())
+        installed = installed_plugins()
         owners: dict[str, Distribution] = {}
         for entry, distribution in installed:
             if entry.name in owners or entry.name in BUILTIN:
@@ -188,17 +190,22 @@ class Registry:
         return ()
 
 
-def _entry_points() -> Iterator[tuple[EntryPoint, Distribution]]:
+def installed_plugins() -> tuple[tuple[EntryPoint, Distribution], ...]:
     """Entry points of the group, by name: the order of the file system must not matter.
 
     Of a package that is there twice the first on the path counts, as with every import.
     """
+    return _installed_on(tuple(sys.path))
+
+
+@lru_cache(maxsize=4)
+def _installed_on(path: tuple[str, ...]) -> tuple[tuple[EntryPoint, Distribution], ...]:
+    """Every package's metadata is read, which takes longer than all else at a start: once for each path."""
     found: dict[tuple[str, str], tuple[EntryPoint, Distribution]] = {}
-    for distribution in distributions():
+    for distribution in distributions(path=list(path)):
         for entry in distribution.entry_points.select(group=GROUP):
             found.setdefault((entry.name, distribution.name), (entry, distribution))
-    for key in sorted(found):
-        yield found[key]
+    return tuple(found[key] for key in sorted(found))
 
 
 def _implementations(plugin: object) -> Iterator[tuple[str, Any]]:

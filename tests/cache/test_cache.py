@@ -23,12 +23,8 @@ from gatewaykit.builtin.cache.stored import Recording, read
 from gatewaykit.builtin.cache.stores import MemoryStore
 from gatewaykit.errors import ConfigError, ProviderUnavailable
 from gatewaykit.testing import FakeProvider, make_gateway, plugin_of, serve, until
+from gatewaykit.testing.servers import RedisServer
 from gatewaykit.types import EmbeddingList, ReasoningDelta, RefusalDelta
-
-from ..failures.servers import RedisServer
-from ..redis.conftest import redis_store
-
-__all__ = ["redis_store"]
 
 KEYS = {"one": "gk_test_one_0123456789abcdef", "two": "gk_test_two_0123456789abcdef"}
 _numbers = count()

@@ -1,4 +1,7 @@
-"""The program as a user has it: a process of its own, in an empty folder, with an environment that is spelled out."""
+"""The program as a user has it: a process of its own, in an empty folder, with an environment that is spelled out.
+
+What only runs to its end is forked from a process that has loaded the program; what serves is started anew.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+
+from gatewaykit.testing import program
 
 GATEWAYKIT = str(Path(sysconfig.get_path("scripts")) / "gatewaykit")
 PATIENCE = 60.0
@@ -66,15 +71,7 @@ class Place:
 
     def run(self, *arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run to the end."""
-        return subprocess.run(
-            [GATEWAYKIT, *arguments],
-            cwd=self.folder,
-            env=self.environ(environ),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=PATIENCE,
-            stdin=subprocess.DEVNULL,
-        )
+        return program.run(*arguments, folder=self.folder, environ=self.environ(environ), timeout=PATIENCE)
 
     @contextmanager
     def start(
@@ -101,14 +98,11 @@ class Place:
         """Run with a terminal for input and output; what it shows is ``out``."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        process = subprocess.Popen(
-            [GATEWAYKIT, *arguments],
-            cwd=self.folder,
-            env=self.environ({"TERM": "xterm-256color", **(environ or {})}),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            encoding="utf-8",
+        process = program.start(
+            arguments,
+            folder=self.folder,
+            environ=self.environ({"TERM": "xterm-256color", **(environ or {})}),
+            streams=(theirs, theirs, theirs),
         )
         os.close(theirs)
         with Running(process, {"out": os.fdopen(ours, encoding="utf-8", newline="")}).kept() as running:
@@ -118,7 +112,7 @@ class Place:
 class Running:
     """A process whose output is collected while it runs."""
 
-    def __init__(self, process: subprocess.Popen[str], streams: Mapping[str, IO[str]]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | program.Forked, streams: Mapping[str, IO[str]]) -> None:
         self.process = process
         self._said: dict[str, str] = dict.fromkeys(streams, "")
         self._news = threading.Condition()

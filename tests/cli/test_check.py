@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from gatewaykit.testing import program
+
 from .conftest import GATEWAYKIT, PATIENCE, Place
 
 LOOP = """
@@ -273,13 +275,7 @@ def test_any_encoding_of_the_terminal_will_do(place: Place, encoding: str) -> No
     """Marks that the encoding lacks are replaced by plain ones, for good news and bad."""
     file = place.configure("[sërver]\n")
     for arguments in (("plugins",), ("check",), ("-h",), ("check", "--config", str(file)), ("check", "--json")):
-        done = subprocess.run(
-            [GATEWAYKIT, *arguments],
-            cwd=Path("/"),
-            env=place.environ({"PYTHONIOENCODING": encoding}),
-            capture_output=True,
-            timeout=PATIENCE,
-        )
-        assert b"Traceback" not in done.stderr
+        done = program.run(*arguments, folder=Path("/"), environ=place.environ({"PYTHONIOENCODING": encoding}))
+        assert "Traceback" not in done.stderr
         assert done.returncode == (1 if "--config" in arguments else 0)
         assert done.stdout or done.stderr

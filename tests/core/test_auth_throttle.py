@@ -6,7 +6,6 @@ import asyncio
 import logging
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Network, IPv6Network
@@ -35,9 +34,9 @@ from gatewaykit.guarding import answer, guarded
 from gatewaykit.hookspecs import hookimpl
 from gatewaykit.settings import RedisSettings
 from gatewaykit.testing import KEY, FakeProvider, gateway_client, make_gateway, plugin_of
+from gatewaykit.testing.servers import RedisServer, redis_program, redis_server, valkey_program
+from gatewaykit.testing.waiting import within
 from gatewaykit.types import USAGE
-
-from ..failures.servers import RedisServer, redis_program, redis_server, valkey_program
 
 PATH = "/v1/models"
 OTHER = "gk_test_abcdefghij0123456789"
@@ -100,7 +99,7 @@ class Door:
 
     async def until_refused(self, client: str | None, **how: Any) -> None:
         """The guesses have been counted, in a thread, and now there is a block."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await self.ask(client, **how) != 429:
                 await asyncio.sleep(0.002)
 
@@ -133,7 +132,7 @@ async def test_over_a_socket_a_guesser_is_told_to_wait() -> None:
     async with gateway_client(make()) as http:
         statuses = [(await http.get(PATH, headers={"Authorization": f"Bearer {n}"})).status_code for n in range(4)]
         assert statuses == [401] * 4
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (response := await http.get(PATH, headers={"Authorization": "Bearer x"})).status_code == 401:
                 await asyncio.sleep(0.002)
     assert response.status_code == 429
@@ -400,10 +399,13 @@ def redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
         yield server
 
 
-def sharing(redis: RedisServer, **throttle: Any) -> Gateway:
-    """A gateway that counts in this Redis, and tries again at once when it was down."""
-    link = {"url": redis.url, "cooldown": 0.001, "timeout": 1.0}
-    return make(redis=link, limits={"store": "memory"}, throttle=throttle)
+def sharing(redis: RedisServer, timeout: float = 30.0) -> Gateway:
+    """A gateway that counts in this Redis, and tries again at once when it was down.
+
+    It waits for Redis longer than a busy machine makes it wait: what timed out would be counted by each for itself.
+    """
+    link = {"url": redis.url, "cooldown": 0.001, "timeout": timeout}
+    return make(redis=link, limits={"store": "memory"})
 
 
 async def test_two_gateways_share_their_counts(redis: RedisServer) -> None:
@@ -441,11 +443,10 @@ async def test_without_redis_each_counts_for_itself_and_goes_on(
 
 async def test_a_redis_that_hangs_holds_up_no_answer(redis: RedisServer) -> None:
     """While it is frozen answers take no longer than else, and guesses are counted here."""
-    async with opened(sharing(redis)) as door:
+    async with opened(sharing(redis, timeout=8.0)) as door:
         assert await door.ask("192.0.2.1") == 401
         redis.freeze()
-        began = time.monotonic()
-        assert {await door.ask("192.0.2.1") for _ in range(3)} == {401}
-        assert time.monotonic() - began < 0.5
+        async with within(7, "answers come while Redis is still waited for"):
+            assert {await door.ask("192.0.2.1") for _ in range(3)} == {401}
         await door.until_refused("192.0.2.1")
         redis.thaw()

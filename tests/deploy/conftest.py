@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
+from gatewaykit.testing import machine
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 PROGRAMS = {
@@ -22,13 +20,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def program(name: str) -> str:
     """The program's path. Without it the test is skipped, or fails where the environment requires it."""
-    found = shutil.which(name)
-    if found is None:
-        message = f"{name} is not installed: apt-get install {PROGRAMS[name]}"
-        if "prometheus" in os.environ.get("TESTS_REQUIRE", "").split(","):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
+    return machine.program("prometheus", f"{name} is not installed: apt-get install {PROGRAMS[name]}", name)
 
 
 def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:

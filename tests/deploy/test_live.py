@@ -29,11 +29,11 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 from gatewaykit.testing import Upstream, until
+from gatewaykit.testing.servers import redis_program, redis_server
 from gatewaykit_gigachat.sandbox import B2B, running_sandbox
 
 from ..cli.conftest import Place, Running
 from ..e2e import openai_upstream
-from ..failures.servers import redis_program, redis_server
 from .conftest import DEPLOY, program
 from .expressions import expressions, in_plain_promql, rules
 
@@ -193,7 +193,7 @@ class World:
 
     async def ask(self, query: str) -> list[dict[str, Any]]:
         """What Prometheus answers now."""
-        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+        async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.post(
                 f"http://127.0.0.1:{self.prometheus}/api/v1/query", data={"query": query}, timeout=PATIENCE
             )

@@ -99,15 +99,13 @@ class Awaiting:
 
 
 def blocking(base_url: str, key: str, **options: Any) -> openai.OpenAI:
-    """The blocking SDK; nothing is tried twice, and no certificates are loaded: that takes longer than most tests."""
-    plain = openai.DefaultHttpxClient(verify=False)
-    return openai.OpenAI(**{"base_url": base_url, "api_key": key, "http_client": plain, **USUAL, **options})
+    """The blocking SDK; nothing is tried twice."""
+    return openai.OpenAI(**{"base_url": base_url, "api_key": key, **USUAL, **options})
 
 
 def awaiting(base_url: str, key: str, **options: Any) -> openai.AsyncOpenAI:
     """The asynchronous SDK, likewise."""
-    plain = openai.DefaultAsyncHttpxClient(verify=False)
-    return openai.AsyncOpenAI(**{"base_url": base_url, "api_key": key, "http_client": plain, **USUAL, **options})
+    return openai.AsyncOpenAI(**{"base_url": base_url, "api_key": key, **USUAL, **options})
 
 
 @asynccontextmanager

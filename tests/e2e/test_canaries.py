@@ -16,8 +16,8 @@ import redis
 
 from gatewaykit import Finished, TextDelta
 from gatewaykit.testing import KEY, FakeProvider, Upstream, gateway_client, plugin_of
+from gatewaykit.testing.servers import RedisServer, redis_program, redis_server
 
-from ..failures.servers import RedisServer, redis_program, redis_server
 from ..ledger.serving import Served
 from ..tracing.conftest import Collector, collector
 from ..tracing.test_tracing import traced

@@ -224,7 +224,7 @@ bodies = st.one_of(
 def client(world: World) -> Iterator[httpx.Client]:
     """A connection for many requests."""
     headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
-    with httpx.Client(base_url=world.url, headers=headers, timeout=30, trust_env=False, verify=False) as made:
+    with httpx.Client(base_url=world.url, headers=headers, timeout=30, trust_env=False) as made:
         yield made
 
 

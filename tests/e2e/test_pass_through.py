@@ -106,7 +106,7 @@ bodies = members.flatmap(lambda some: st.permutations([*some, MESSAGES])).map(la
 @pytest.fixture(scope="module")
 def client(world: World) -> Iterator[httpx.Client]:
     """A connection for many requests."""
-    with httpx.Client(base_url=world.url, timeout=30, trust_env=False, verify=False) as made:
+    with httpx.Client(base_url=world.url, timeout=30, trust_env=False) as made:
         yield made
 
 

@@ -13,13 +13,9 @@ import httpx
 import pytest
 
 from gatewaykit.testing import KEY, make_gateway, serve
+from gatewaykit.testing.servers import RedisServer
 from gatewaykit_gigachat.pool import SharedSlots
 from gatewaykit_gigachat.sandbox import B2B, PERS, running_sandbox
-
-from ..failures.servers import RedisServer
-from ..redis.conftest import redis_store
-
-__all__ = ["redis_store"]
 
 CALLS = 60
 BODY = {"model": "GigaChat-2", "messages": [{"role": "user", "content": "say 3 words [[fault: delay=0.1]]"}]}

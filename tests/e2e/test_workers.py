@@ -103,13 +103,13 @@ def test_two_workers(served: Served, sandbox: RunningSandbox) -> None:
     with ExitStack() as stack:
 
         def all_serve() -> bool:
-            client = stack.enter_context(httpx.Client(base_url=served.url, trust_env=False, verify=False))
+            client = stack.enter_context(httpx.Client(base_url=served.url, trust_env=False))
             answer = client.get("/v1/models", headers={"authorization": f"Bearer {served.key}"})
             assert answer.status_code == 200
             return len(served.workers) == 2 and all(served.connections(pid) for pid in served.workers)
 
         eventually(all_serve, PATIENCE)
-        assert httpx.get(f"{served.url}/v1/models", trust_env=False, verify=False).status_code == 401
+        assert httpx.get(f"{served.url}/v1/models", trust_env=False).status_code == 401
 
     with blocking(f"{served.url}/v1", served.key) as client:
         asked = user(f"say 60 words {PROMPT} [[fault: slow=0.05]]")
@@ -120,7 +120,7 @@ def test_two_workers(served: Served, sandbox: RunningSandbox) -> None:
     assert text_of(chunks).split() == [f"word{number}" for number in range(1, 61)]
     assert served.process.wait(10) == 0
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{served.url}/livez", trust_env=False, verify=False)
+        httpx.get(f"{served.url}/livez", trust_env=False)
     assert sandbox.stats.live_streams == 0
     assert "word1" not in served.output + served.errors
     for secret in (served.key, sandbox.key(B2B), PROMPT):

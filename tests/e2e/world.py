@@ -240,7 +240,7 @@ def _wait_for_models(world: World, wanted: set[str]) -> None:
     """Which provider has a model is known once both have listed theirs."""
 
     headers = {"authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=world.base_url, headers=headers, trust_env=False, verify=False) as client:
+    with httpx.Client(base_url=world.base_url, headers=headers, trust_env=False) as client:
         eventually(lambda: wanted <= {model["id"] for model in client.get("/models").json()["data"]})
 
 

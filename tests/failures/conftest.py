@@ -17,11 +17,11 @@ import pytest
 
 from gatewaykit import Finished, Gateway, Provider, Target, TextDelta, Usage
 from gatewaykit.testing import KEY, gateway_client, make_gateway, plugin_of
+from gatewaykit.testing.servers import PostgresServer, RedisServer, redis_program, redis_server, valkey_program
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE
 
 from .page import Row, rows
 from .proxy import Wire, wire_to
-from .servers import PostgresServer, RedisServer, redis_program, redis_server, valkey_program
 
 MODEL = "m"
 PEPPER = "a pepper for tests, longer than it has to be"
@@ -36,20 +36,14 @@ def row(request: pytest.FixtureRequest) -> Row:
     return rows()[name]
 
 
-@pytest.fixture(scope="session")
-def _postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    yield server
-    server.close()
-
-
 @pytest.fixture
-async def postgres(_postgres: PostgresServer) -> AsyncIterator[PostgresServer]:
+async def postgres(postgres_server: PostgresServer) -> AsyncIterator[PostgresServer]:
     """A Postgres that is well again after the test."""
-    yield _postgres
-    await asyncio.to_thread(_postgres.thaw)
-    await asyncio.to_thread(_postgres.start)
-    await asyncio.to_thread(_postgres.drop)
+    before = set(postgres_server.databases)
+    yield postgres_server
+    await asyncio.to_thread(postgres_server.thaw)
+    await asyncio.to_thread(postgres_server.start)
+    await asyncio.to_thread(postgres_server.drop, *set(postgres_server.databases) - before)
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from gatewaykit.testing import KEY
+from gatewaykit.testing.servers import PostgresServer
 
 from .conftest import Log, Opener, recorded
 from .page import Row
-from .servers import PostgresServer
 
 PRICES = {"models": [{"model": "*", "input": 1, "output": 1}]}
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gatewaykit.testing.servers import PostgresServer
+
 from .conftest import Log, Opener, Wired, recorded
 from .page import Row
-from .servers import PostgresServer
 
 
 async def test_db_slow_key_in_use(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:

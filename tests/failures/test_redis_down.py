@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 
+from gatewaykit.testing.servers import PostgresServer, RedisServer
+
 from .conftest import Log, Opener
 from .page import Row
-from .servers import PostgresServer, RedisServer
 
 PRICES = {"models": [{"model": "*", "input": 1, "output": 100}]}
 

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gatewaykit.testing.servers import RedisServer
+
 from .conftest import Opener
 from .page import Row
-from .servers import RedisServer
 
 TURNS = 6
 

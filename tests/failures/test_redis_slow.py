@@ -6,10 +6,11 @@ import asyncio
 
 import httpx
 
+from gatewaykit.testing.servers import RedisServer
+
 from .conftest import Log, Opener
 from .page import Row
 from .proxy import wire_to
-from .servers import RedisServer
 
 
 async def limits_beside(world: Opener, redis: RedisServer, policy: str, log: Log) -> list[httpx.Response]:

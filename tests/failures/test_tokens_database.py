@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from gatewaykit.testing.servers import PostgresServer
+
 from .conftest import Log, Opener, Wired
 from .page import Row
-from .servers import PostgresServer
 from .test_database_flapping import flapping
 from .tokens import office
 

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Iterator
 import httpx
 import pytest
 
+from gatewaykit.testing.servers import RedisServer, redis_program, redis_server
+
 from .conftest import Opener
 from .page import SLACK, Row
-from .servers import RedisServer, redis_program, redis_server
 from .test_redis_flapping import flapping
 from .tokens import Office, office
 

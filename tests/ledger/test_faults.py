@@ -19,9 +19,9 @@ from gatewaykit import CallRecord, Gateway, GatewayError
 from gatewaykit.builtin.ledger.ledger import Ledger
 from gatewaykit.storage import Storage
 from gatewaykit.testing import KEY, FakeProvider, Upstream, gateway_client, make_gateway, plugin_of, until
+from gatewaykit.testing.servers import PostgresServer
 
 from ..e2e import openai_upstream
-from ..failures.servers import PostgresServer
 from ..storage.conftest import start
 from .conftest import counted, ids, record, rows, storage_at
 from .serving import chat, client, served, upstream_section

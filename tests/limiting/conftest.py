@@ -13,18 +13,10 @@ from gatewaykit.limiting import Backend, MemoryBackend
 from gatewaykit.limiting.database import DatabaseBackend
 from gatewaykit.limiting.redis import RedisBackend
 from gatewaykit.storage import Storage
+from gatewaykit.testing.servers import PostgresServer, RedisServer
 
-from ..failures.servers import RedisServer
-from ..redis.conftest import PATIENT, link_to, redis_store, valkey_store
+from ..redis.conftest import PATIENT, link_to
 from ..storage.conftest import storage_at
-
-__all__ = [
-    "open_backend",
-    "postgres_storage",
-    "redis_store",
-    "sqlite_storage",
-    "valkey_store",
-]
 
 LEASE = 60.0
 MIDDAY = 1_792_670_400.0
@@ -132,7 +124,9 @@ def sqlite_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage
 
 
 @pytest.fixture(scope="module")
-def postgres_storage(postgres: str) -> Iterator[Storage]:
+def postgres_storage(postgres_server: PostgresServer) -> Iterator[Storage]:
     """An open database on a Postgres server for all tests of a module."""
-    with storage_at(postgres.format(name="postgres")).opened() as storage:
+    name = postgres_server.database()
+    with storage_at(postgres_server.url(name)).opened() as storage:
         yield storage
+    postgres_server.drop(name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 
@@ -11,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gatewaykit.metrics import Metric
+from gatewaykit.testing import machine
 
 
 class Scrape(Mapping[str, dict[frozenset[tuple[str, str]], float]]):
@@ -50,11 +49,7 @@ def read_scrape() -> type[Scrape]:
 @pytest.fixture
 def promtool() -> Callable[[str], subprocess.CompletedProcess[str]]:
     """``promtool check metrics``."""
-    program = shutil.which("promtool")
-    if program is None:
-        if "prometheus" in os.environ.get("TESTS_REQUIRE", "").split(","):
-            pytest.fail("promtool is required and not installed: apt-get install prometheus")
-        pytest.skip("promtool is not installed: apt-get install prometheus")
+    program = machine.program("prometheus", "promtool is not installed: apt-get install prometheus", "promtool")
 
     def check(text: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -7,8 +7,8 @@ from pathlib import Path
 from gatewaykit import Call, Reply, Target, Usage
 from gatewaykit.metrics import names
 from gatewaykit.testing import FakeProvider, gateway_client, make_gateway, plugin_of
+from gatewaykit.testing.servers import redis_program, redis_server
 
-from ..failures.servers import redis_program, redis_server
 from .test_scrape import ask, scrape, until_seen
 
 

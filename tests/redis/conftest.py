@@ -10,27 +10,12 @@ import pytest
 
 from gatewaykit.redislink import RedisLink, Script
 from gatewaykit.settings import RedisSettings
-
-from ..failures.servers import RedisServer, redis_program, redis_server, valkey_program
+from gatewaykit.testing.servers import RedisServer, redis_program, redis_server, valkey_program
 
 PROGRAMS = {"redis": redis_program, "valkey": valkey_program}
 ECHO = Script("return ARGV[1]")
 PATIENT = 10.0
 """A timeout for tests that are not about time, on machines that have other things to do."""
-
-
-@pytest.fixture(scope="session")
-def redis_store() -> Iterator[RedisServer]:
-    """A Redis for all tests of this process; whoever writes to it takes names of its own, or empties it."""
-    with redis_server(redis_program()) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def valkey_store() -> Iterator[RedisServer]:
-    """The same with Valkey."""
-    with redis_server(valkey_program()) as server:
-        yield server
 
 
 @pytest.fixture(params=PROGRAMS)

@@ -17,8 +17,8 @@ import redis
 from gatewaykit.limiting import Charge
 from gatewaykit.limiting.redis import RedisBackend
 from gatewaykit.limits import Limit
+from gatewaykit.testing.servers import wait_for
 
-from ..failures.servers import wait_for
 from .conftest import PATIENT, PROGRAMS, link_to
 
 LIMITS = (

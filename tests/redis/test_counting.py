@@ -14,8 +14,8 @@ from gatewaykit.limiting import Charge
 from gatewaykit.limiting.redis import RedisBackend
 from gatewaykit.limits import Limit
 from gatewaykit.redislink import RedisLink
+from gatewaykit.testing.servers import RedisServer
 
-from ..failures.servers import RedisServer
 from .conftest import PATIENT, eventually, link_to
 
 LIMITS = (

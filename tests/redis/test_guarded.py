@@ -15,8 +15,8 @@ from gatewaykit.limiting import Charge, MemoryBackend
 from gatewaykit.limiting.guarded import GuardedBackend
 from gatewaykit.limiting.redis import RedisBackend
 from gatewaykit.limits import Limit
+from gatewaykit.testing.servers import RedisServer
 
-from ..failures.servers import RedisServer
 from .conftest import eventually, link_to
 
 RPM = Limit("key:k", "requests", 10, 60)

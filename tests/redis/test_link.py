@@ -13,8 +13,8 @@ import pytest
 
 from gatewaykit.errors import ConfigError, Unavailable
 from gatewaykit.redislink import RedisLink, Script
+from gatewaykit.testing.servers import RedisServer
 
-from ..failures.servers import RedisServer
 from .conftest import ECHO, PATIENT, eventually, link_to
 
 

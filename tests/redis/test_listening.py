@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gatewaykit.redislink import RedisLink
+from gatewaykit.testing.servers import RedisServer
 
-from ..failures.servers import RedisServer
 from .conftest import PATIENT, eventually, link_to
 
 

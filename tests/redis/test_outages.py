@@ -13,8 +13,8 @@ import redis
 
 from gatewaykit.errors import Unavailable
 from gatewaykit.redislink import RedisLink, Script
+from gatewaykit.testing.servers import RedisServer
 
-from ..failures.servers import RedisServer
 from .conftest import ECHO, eventually, link_to
 
 TIMEOUT = 0.25

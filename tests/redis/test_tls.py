@@ -12,8 +12,8 @@ import pytest
 import trustme
 
 from gatewaykit.errors import Unavailable
+from gatewaykit.testing.servers import RedisServer
 
-from ..failures.servers import RedisServer
 from .conftest import ECHO, PATIENT, eventually, link_to
 
 

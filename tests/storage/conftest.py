@@ -17,8 +17,14 @@ import pytest
 from gatewaykit.migration import MigrationSource
 from gatewaykit.settings import DatabaseSettings
 from gatewaykit.storage import Storage
+from gatewaykit.testing import program
 
 Open = Callable[..., Storage]
+
+
+@pytest.fixture(autouse=True)
+def _own_migrations(own_migrations: None) -> None:
+    """Migrations are what these tests are about."""
 
 
 @pytest.fixture
@@ -60,24 +66,26 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mig
     return make
 
 
-def start(program: str, *arguments: str, **environ: str) -> subprocess.Popen[str]:
-    """A Python process that runs ``program``; its settings come from ``environ`` alone."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAYKIT_")}
+def inherited() -> dict[str, str]:
+    """This process's environment without settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GATEWAYKIT_")}
+
+
+def start(source: str, *arguments: str, **environ: str) -> subprocess.Popen[str]:
+    """A Python process that runs ``source``; its settings come from ``environ`` alone."""
     return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-c", source, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**inherited, **environ},
+        env=inherited() | environ,
     )
 
 
 def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """``gatewaykit`` with these arguments."""
-    process = start("from gatewaykit.cli import main; main()", *arguments, **environ)
-    out, err = process.communicate(timeout=60)
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+    return program.run(*arguments, folder=Path.cwd(), environ=inherited() | environ)
 
 
 def as_json(done: subprocess.CompletedProcess[str]) -> Any:

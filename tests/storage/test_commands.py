@@ -12,6 +12,7 @@ import pytest
 from gatewaykit import ConfigError, Gateway, StorageError
 from gatewaykit.settings import describe
 from gatewaykit.testing import make_gateway
+from gatewaykit.testing.servers import PostgresServer
 
 from .conftest import as_json, command, start, storage_at
 from .test_migrations import HEAD, REVISIONS, execute
@@ -120,7 +121,7 @@ def test_a_url_that_cannot_be_used_is_a_fault_of_its_setting(url: str, fault: st
     assert CANARY not in str(found)
 
 
-def canaries(postgres: str) -> dict[str, str]:
+def canaries(postgres: PostgresServer) -> dict[str, str]:
     """URLs with a secret in them that lead nowhere, each in another way."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -128,8 +129,8 @@ def canaries(postgres: str) -> dict[str, str]:
     return {
         "nobody listens": f"{silent}127.0.0.1:{port}/d",
         "no such host": f"{silent}{'x' * 70}.invalid/d",
-        "no such database": postgres.format(name="nowhere").replace("postgres:@", f"postgres:{CANARY}@"),
-        "no such user": postgres.format(name="postgres").replace("postgres:@", f"{CANARY}-user:{CANARY}@"),
+        "no such database": postgres.url("nowhere").replace("postgres:@", f"postgres:{CANARY}@"),
+        "no such user": postgres.url("postgres").replace("postgres:@", f"{CANARY}-user:{CANARY}@"),
         "slash in password": f"postgresql://u:{CANARY}/{CANARY}@127.0.0.1:{port}/d",
         "unknown option": f"{silent}127.0.0.1:{port}/d?{CANARY}={CANARY}",
     }
@@ -140,10 +141,10 @@ def canaries(postgres: str) -> dict[str, str]:
     ["nobody listens", "no such host", "no such database", "no such user", "slash in password", "unknown option"],
 )
 async def test_no_part_of_the_credentials_is_ever_shown(
-    postgres: str, name: str, caplog: pytest.LogCaptureFixture
+    postgres_server: PostgresServer, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither in errors nor logs nor `repr` nor `config show`, whatever is wrong with the database."""
-    url = canaries(postgres)[name]
+    url = canaries(postgres_server)[name]
     gateway = make_gateway(database={"url": url, "timeout": 1.0})
     with caplog.at_level(logging.DEBUG), pytest.raises(StorageError) as raised:
         await gateway.start()

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -18,6 +17,7 @@ from gatewaykit.builtin.usage.parameters import Span
 from gatewaykit.builtin.usage.records import Search
 from gatewaykit.builtin.usage.rollups import Question
 from gatewaykit.storage import Storage
+from gatewaykit.testing.servers import PostgresServer
 
 from .conftest import BEGAN, HOUR, many, moment, storage_at, sums
 from .test_sheets import written
@@ -32,6 +32,8 @@ FILTERS: list[dict[str, str]] = [
     {"outcome": "done"},
     {"key": "key_7", "model": "model-7", "owner": "acc_7", "provider": "fake", "outcome": "done"},
 ]
+PATIENCE = 60.0
+"""Seconds that a statement may take: how long is not what these tests are about."""
 TEXTS = ("principal", "owner", "model", "provider", "provider_model", "currency")
 
 
@@ -39,16 +41,14 @@ TEXTS = ("principal", "owner", "model", "provider", "provider_model", "currency"
 def big(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     """A database with many calls, and the sums of many hours and days."""
     if request.param == "sqlite":
-        with filled(storage_at(f"sqlite:///{tmp_path_factory.mktemp('big')}/big.db")) as storage:
+        with filled(storage_at(f"sqlite:///{tmp_path_factory.mktemp('big')}/big.db", timeout=PATIENCE)) as storage:
             yield storage
         return
-    server: str = request.getfixturevalue("postgres")
-    with psycopg.connect(server.format(name="postgres"), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE big_usage")
-    with filled(storage_at(server.format(name="big_usage"))) as storage:
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name = server.database()
+    with filled(storage_at(server.url(name), timeout=PATIENCE)) as storage:
         yield storage
-    with psycopg.connect(server.format(name="postgres"), autocommit=True) as connection:
-        connection.execute("DROP DATABASE big_usage WITH (FORCE)")
+    server.drop(name)
 
 
 @contextmanager

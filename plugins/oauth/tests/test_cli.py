@@ -8,7 +8,6 @@ import pty
 import re
 import shlex
 import subprocess
-import sys
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from gatewaykit.testing import running
+from gatewaykit.testing import program, running
 from gatewaykit_oauth.keys.cli_values import amount, expiry, money, show_ago, show_money, show_span, span
 from gatewaykit_oauth.tables import KeyRow
 
-from .surfaces import PROGRAM, Api, Place
+from .surfaces import Api, Place
 
 SECRET = re.compile(r"gk_live_\w{42}")
 
@@ -52,14 +51,13 @@ def shown(place: Place, *arguments: str) -> str:
 def on_terminal(place: Place, *arguments: str, **environ: str) -> str:
     """What a command prints on a terminal."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        cwd=place.folder,
-        env=place.environ(TERM="xterm-256color", COLUMNS="160", **environ),
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-    )
+    with Path(os.devnull).open("rb") as nothing:
+        process = program.start(
+            arguments,
+            folder=place.folder,
+            environ=place.environ(TERM="xterm-256color", COLUMNS="160", **environ),
+            streams=(nothing.fileno(), theirs, theirs),
+        )
     os.close(theirs)
     said = b""
     try:
@@ -81,10 +79,10 @@ def test_a_new_key_is_printed_once_with_a_line_that_works(place: Place) -> None:
     (secret, again) = SECRET.findall(text)
     assert secret == again
     (line,) = [line for line in text.splitlines() if line.startswith("curl ")]
-    program, *arguments = shlex.split(line)
+    curl, *arguments = shlex.split(line)
     with running(place.gateway()) as address:
         arguments = [argument.replace("http://127.0.0.1:8080", address) for argument in arguments]
-        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([curl, *arguments], capture_output=True, text=True, timeout=60)
     assert json.loads(done.stdout)["object"] == "list"
     for command in (["list"], ["show", key_of(text)], ["audit"], ["list", "--json"], ["audit", "--json"]):
         assert not SECRET.search(shown(place, "keys", *command))

@@ -25,6 +25,7 @@ from gatewaykit.settings import RedisSettings
 from gatewaykit.storage import Storage
 from gatewaykit.testing import gateway_client, make_gateway
 from gatewaykit.testing.gateways import KEY
+from gatewaykit.testing.servers import PostgresServer
 from gatewaykit.testing.waiting import until
 from gatewaykit_oauth import plugin
 from gatewaykit_oauth.keys.format import new_key
@@ -70,7 +71,7 @@ async def test_over_http(url: str, storage: Storage, caplog: pytest.LogCaptureFi
         assert secret not in "".join(said)
 
 
-async def test_while_postgres_lets_nobody_in(postgres: str, postgres_url: str) -> None:
+async def test_while_postgres_lets_nobody_in(postgres_server: PostgresServer, postgres_url: str) -> None:
     """Keys that were used work on; others get 503 with Retry-After; and all is well when Postgres is back."""
     name = postgres_url.partition("?")[0].rpartition("/")[2]
     with storage_at(postgres_url).opened() as storage:
@@ -79,7 +80,7 @@ async def test_while_postgres_lets_nobody_in(postgres: str, postgres_url: str) -
     gateway = make_gateway(plugin, database={"url": postgres_url, "timeout": 2}, keys=settings)
 
     def let_in(allowed: bool) -> None:
-        with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as connection:
+        with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
             connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {str(allowed).lower()}")
             if not allowed:
                 ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from gatewaykit.testing import machine
 
 from .oauth_served import Served, served
 from .test_node_clients import HOW
@@ -29,12 +30,7 @@ def command(language: str) -> list[str]:
     """How the example is run."""
     if language == "python":
         return [sys.executable, str(EXAMPLES / "python/login.py")]
-    node = shutil.which("node")
-    if node is None and "node" in os.environ.get("TESTS_REQUIRE", "").split(","):
-        pytest.fail(HOW)
-    if node is None:
-        pytest.skip(HOW)
-    return [node, str(EXAMPLES / "javascript/login.mjs")]
+    return [machine.program("node", HOW), str(EXAMPLES / "javascript/login.mjs")]
 
 
 @pytest.mark.parametrize("language", ["python", "javascript"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gatewaykit.testing import machine
 from gatewaykit_oauth.server.model import DEVICE_CODE
 
 from .oauth_served import Served, served
@@ -25,12 +24,9 @@ HOW = "install Node 20 or newer (Debian: nodejs, npm), then: npm ci --prefix plu
 
 def node() -> str:
     """The program. Skips where it is missing, unless ``TESTS_REQUIRE`` names it."""
-    found = shutil.which("node")
-    if found is not None and (FOLDER / "node_modules/openid-client").is_dir():
-        return found
-    if "node" in os.environ.get("TESTS_REQUIRE", "").split(","):
-        pytest.fail(HOW)
-    pytest.skip(HOW)
+    if not (FOLDER / "node_modules/openid-client").is_dir():
+        machine.missing("node", HOW)
+    return machine.program("node", HOW)
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def as_actor(storage: Storage, key: ApiKey, **changes: Any) -> Actor:
     return Actor(key.id, Principal(key.id, owner=key.owner or "", scopes=scopes, models=key.models, **changes))
 
 
-def test_the_tables_are_as_declared(url: str) -> None:
+def test_the_tables_are_as_declared(url: str, own_migrations: None) -> None:
     """After the migrations the schema check finds no difference."""
     storage = storage_at(url)
     storage.migrate()

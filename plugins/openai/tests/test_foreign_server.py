@@ -59,9 +59,7 @@ async def client(request: pytest.FixtureRequest, foreign: str) -> AsyncIterator[
     gateway = make_gateway(*plugins, openai={"upstreams": upstreams})
     async with (
         serve(gateway) as url,
-        openai.AsyncOpenAI(
-            base_url=f"{url}/v1", api_key=KEY, max_retries=0, http_client=openai.DefaultAsyncHttpxClient(verify=False)
-        ) as made,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0) as made,
     ):
         yield made
 

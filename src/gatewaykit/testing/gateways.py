@@ -9,7 +9,6 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +16,7 @@ import httpx
 import uvicorn
 
 from gatewaykit.app import Gateway
+from gatewaykit.registry import installed_plugins
 from gatewaykit.serving.heads import limited_protocol
 from gatewaykit.settings import ServerSettings
 
@@ -51,7 +51,7 @@ def _uninvited(plugins: tuple[object, ...], config: dict[str, Any]) -> list[str]
     return sorted(
         {
             entry.name
-            for entry in entry_points(group="gatewaykit")
+            for entry, _ in installed_plugins()
             if entry.name.replace("-", "_") not in config or entry.module in modules
         }
     )

