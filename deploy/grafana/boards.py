@@ -205,6 +205,7 @@ INTERNALS = Board(
                   (f"time() - max by (instance) ({selected(m.BACKUP_TIME)})", "{{instance}}"), (now(m.BACKUP_INTERVAL, "instance", "max"), "{{instance}} should be")),
             graph("Backups that failed", "short", "A second.", (rate(m.BACKUP_FAILURES, "instance"), "{{instance}}")),
             graph("Revocation", "s", "Age of what is known of revoked keys.", (now(m.REVOCATION_LAG, "instance", "max"), "{{instance}}")),
+            graph("Nobody can say", "short", "Requests whose key or token could not be confirmed, a second.", (rate(m.UNCONFIRMED, "instance, gatewaykit_cache"), "{{instance}} {{gatewaykit_cache}}")),
             graph("Holds lost", "short", "Reservations that could not be settled, a second.", (rate(m.LIMITER_LOST, "instance"), "{{instance}}")),
         )),
     ),

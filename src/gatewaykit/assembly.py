@@ -270,47 +270,32 @@ def _parts(
     """Every method that a request meets, isolated: what fails or hangs is its owner's, and does what that declares."""
     timeouts, transforms, limiters = settings.get(TimeoutSettings), objects["transforms"], objects["limiters"]
     routers, authenticators = objects["routers"], objects["authenticators"]
+
+    def awaited(item: Named, method: Any) -> Any:
+        return isolate_async(item, method, timeouts.hook, costs)
+
+    def unharmed(item: Named, method: Any) -> Any:
+        return harmless(item, method, costs)
+
     return Parts(
         door=Door(
-            tuple(isolate_async(item, item.authenticate, timeouts.hook, costs) for item in authenticators),
-            tuple(
-                harmless(item, item.judged, costs)
-                for item in authenticators
-                if _overrides(item, Authenticator, "judged")
-            ),
-            tuple(
-                isolate(item, item.challenge, lambda incoming: None, costs)
-                for item in authenticators
-                if _overrides(item, Authenticator, "challenge")
-            ),
-            tuple(
-                isolate_async(item, item.look_up, timeouts.hook, costs)
-                for item in authenticators
-                if _overrides(item, Authenticator, "look_up")
-            ),
+            tuple(awaited(item, item.authenticate) for item in authenticators),
+            _own(authenticators, Authenticator, "judged", unharmed),
+            _hooks(authenticators, Authenticator, "challenge", lambda incoming: None, costs),
+            _own(authenticators, Authenticator, "look_up", awaited),
         ),
         limiters=tuple(isolate_limiter(item, timeouts.hook, costs) for item in limiters),
-        standings=tuple(
-            isolate_async(item, item.standings, timeouts.hook, costs)
-            for item in limiters
-            if _overrides(item, Limiter, "standings")
-        ),
-        forecasts=tuple(
-            isolate_async(item, item.foretell, timeouts.hook, costs)
-            for item in limiters
-            if _overrides(item, Limiter, "foretell")
-        ),
+        standings=_own(limiters, Limiter, "standings", awaited),
+        forecasts=_own(limiters, Limiter, "foretell", awaited),
         routes=tuple(isolate(item, item.route, lambda call: (), costs) for item in routers),
-        catalogues=tuple(isolate_async(item, item.models, timeouts.hook, costs) for item in routers),
+        catalogues=tuple(awaited(item, item.models) for item in routers),
         on_event=fused(_hooks(transforms, Transform, "on_event", lambda call, event: event, costs)),
         on_reply=_hooks(transforms, Transform, "on_reply", lambda call, reply: reply, costs),
         around=_chain(objects["around_calls"]),
         attempts=_attempts(
             providers, targets, settings, _hooks(transforms, Transform, "on_attempt", lambda call, target: None, costs)
         ),
-        seal=tuple(
-            harmless(item, item.seal, costs) for item in objects["observers"] if _overrides(item, Observer, "seal")
-        ),
+        seal=_own(objects["observers"], Observer, "seal", unharmed),
         observe=observers.record,
         limits=TimeLimits(
             timeouts.request_body,
@@ -377,6 +362,11 @@ def _shared_routes(dialects: Sequence[Dialect]) -> Iterator[ConfigFault]:
 def _hooks(items: Sequence[Named], protocol: type, method: str, otherwise: Any, costs: Costs) -> tuple[Any, ...]:
     """``method`` of those items that have one of their own: an inherited one would be called for nothing."""
     return tuple(hook for _, hook in _owned(items, protocol, method, otherwise, costs))
+
+
+def _own(items: Sequence[Named], protocol: type, method: str, wrap: Callable[[Named, Any], Any]) -> tuple[Any, ...]:
+    """The same, wrapped in some other way."""
+    return tuple(wrap(item, getattr(item, method)) for item in items if _overrides(item, protocol, method))
 
 
 def _owned(

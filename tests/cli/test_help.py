@@ -45,7 +45,7 @@ def test_help_fits_the_terminal(place: Place, words: tuple[str, ...], columns: i
         (("sevre",), "did you mean 'serve'?"),
         (("demon",), "did you mean 'demo'?"),
         (("config", "shw"), "Did you mean 'show'?"),
-        (("xyz",), "There are: accounts, check, clients, config, "),
+        (("xyz",), "There are: accounts, backup, check, clients, config, "),
     ],
 )
 def test_an_unknown_command_is_answered_with_the_nearest(place: Place, words: tuple[str, ...], hint: str) -> None:

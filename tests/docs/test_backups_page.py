@@ -45,7 +45,7 @@ def test_the_commands_answer_as_shown(tmp_path: Path, monkeypatch: pytest.Monkey
     for block in blocks(PAGES[0], "console"):
         for command, shown in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block, re.MULTILINE):
             variables, _, arguments = command.rpartition("gatewaykit ")
-            given = dict(pair.split("=", 1) for pair in variables.split())
+            given = {"COLUMNS": "300", **dict(pair.split("=", 1) for pair in variables.split())}
             answer = runner.invoke(main, arguments.split(), env=given)
             assert answer.exit_code == 0, answer.output
             told = without_what_varies(answer.output, tmp_path)
