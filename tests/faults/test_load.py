@@ -76,7 +76,9 @@ async def test_a_fifth_of_faults_hardly_reaches_a_client(tmp_path: Path) -> None
             assert [(standing.limit.unit, standing.used) for standing in standings] == [("concurrency", 0)]
             targets = world.gateway._assembly.parts.attempts._targets
             assert all(state.in_flight == 0 for state in targets.all())
-    assert sandbox.stats.faults > REQUESTS * SHARE / 3
+    asked = sandbox.stats.requests["/chat/completions"]  # the breaker spares it some of the calls
+    assert sandbox.stats.faults > asked * SHARE * 0.75
+    assert asked > REQUESTS / 10
     assert sum(statuses.values()) == REQUESTS
     assert statuses[200] > 0.99 * REQUESTS, statuses
     with sqlite3.connect(ledger) as connection:
