@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from gatewaykit import Gateway
+from gatewaykit import Gateway, Model
 from gatewaykit.errors import ProviderUnavailable
 from gatewaykit.testing import FakeProvider, make_gateway, plugin_of, running
 from gatewaykit_oauth import plugin
@@ -40,7 +40,7 @@ CELL = re.compile(r'data-label="([^"]+)">(.*?)</td>', re.DOTALL)
 FACT = re.compile(r"<dt>(.*?)</dt><dd>(.*?)</dd>", re.DOTALL)
 SERVER = """
 import sys
-from gatewaykit import Gateway
+from gatewaykit import Gateway, Model
 from gatewaykit.serving.server import GatewayServer
 config = {"server": {"port": 0, "workers": 2}, "database": {"url": sys.argv[1]}, "keys": {"pepper": sys.argv[2]}}
 server = GatewayServer(Gateway({**config, "log": {"access": False}}, environ={}))
@@ -89,13 +89,20 @@ def facts(html: str) -> dict[str, str]:
 # Numbers
 
 
+class Down(FakeProvider):
+    """A provider that does not even list its models: nothing gives hope that it is well."""
+
+    async def models(self) -> Sequence[Model]:
+        raise ProviderUnavailable
+
+
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, str]]:
     """A gateway that has answered, failed and refused."""
     providers = plugin_of(
         providers=[
             FakeProvider(name="good", models=["swift", "wise"]),
-            FakeProvider(ProviderUnavailable(), name="bad", models=["broken"]),
+            Down(ProviderUnavailable(), name="bad"),
         ]
     )
     folder = tmp_path_factory.mktemp("live")
@@ -105,6 +112,8 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, st
         database={"url": f"sqlite:///{folder}/gatewaykit.db"},
         keys={"pepper": PEPPER},
         prices={"models": [{"model": "*", "input": 1_000_000, "output": 2_000_000}]},
+        breaker={"calls": 3, "cooldown": 600},
+        router={"aliases": {"spare": ["bad/broken"]}},
     )
     with running(gateway) as address:
         assert gateway.storage is not None
@@ -158,6 +167,16 @@ def test_the_page_says_what_a_scrape_says(busy: tuple[Gateway, str]) -> None:
     assert said["Spent a minute"].startswith(f"{scrape.sum('gatewaykit_spend_total')}.00")
     assert re.fullmatch(r"[\d.]+ ms", said["Time for an answer"])
     assert re.fullmatch(r"[\d.]+ ms", said["Time to the first token"])
+
+
+def test_a_model_that_is_left_alone(busy: tuple[Gateway, str]) -> None:
+    """The circuit that its failures have opened is shown with the time until it is tried again."""
+    with Browser(busy[1]) as browser:
+        browser.sign_in("anna")
+        page, scrape = browser.get("/admin/live").text, Scrape(busy[1])
+    assert 0 < scrape.sum("gatewaykit_breaker_cooldown_seconds", gen_ai_response_model="broken") <= 600
+    assert re.fullmatch(r"left alone for (10|9\.\d+|9) min.*", rows(page)["broken bad"]["Circuit"])
+    assert rows(page)["swift good"]["Circuit"] == "in use"
 
 
 def test_models_of_a_provider_are_told_the_same(busy: tuple[Gateway, str]) -> None:

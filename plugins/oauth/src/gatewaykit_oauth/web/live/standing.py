@@ -11,6 +11,7 @@ from gatewaykit.metrics.names import (
     ATTEMPTS,
     ATTEMPTS_ACTIVE,
     BREAKER,
+    BREAKER_COOLDOWN,
     BUDGET_USED,
     CALLS,
     CLIENT_DURATION,
@@ -47,14 +48,15 @@ _MOST_CODES = 12
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model of a provider. ``circuit`` is the worst that a process has for it. ``typical`` and ``slow`` are the
-    seconds within which half, and 95 of 100, of its answers came since the start. ``failure`` is the code of what went
-    wrong most often.
+    """A model of a provider. ``circuit`` is the worst that a process has for it, and ``cooldown`` the seconds until it
+    is tried again. ``typical`` and ``slow`` are the seconds within which half, and 95 of 100, of its answers came since
+    the start. ``failure`` is the code of what went wrong most often.
     """
 
     provider: str
     model: str
     circuit: str
+    cooldown: float
     active: int
     attempts: int
     failed: int
@@ -106,12 +108,11 @@ def targets(sums: Sums) -> list[Target]:
     found = []
     for one in sorted(known):
         codes = {code: count for (*whose, code), count in attempts.items() if tuple(whose) == one}
-        circuit = _CIRCUITS.get(circuits.get(one, 0.0), "closed")
-        found.append(_target(sums, one, codes, circuit, int(active.get(one, 0))))
+        found.append(_target(sums, one, codes, circuits.get(one, 0.0), int(active.get(one, 0))))
     return found
 
 
-def _target(sums: Sums, one: tuple[str, ...], codes: Mapping[str, float], circuit: str, active: int) -> Target:
+def _target(sums: Sums, one: tuple[str, ...], codes: Mapping[str, float], circuit: float, active: int) -> Target:
     provider, model = one
     failures = {code: count for code, count in codes.items() if code not in {"", LEFT_BY_CLIENT}}
     measured = CLIENT_DURATION if sums.has(CLIENT_DURATION) else NEW_DURATION
@@ -119,7 +120,8 @@ def _target(sums: Sums, one: tuple[str, ...], codes: Mapping[str, float], circui
     return Target(
         provider,
         model,
-        circuit=circuit,
+        circuit=_CIRCUITS.get(circuit, "closed"),
+        cooldown=sums.total(BREAKER_COOLDOWN, {PROVIDER: provider, ANSWERED: model}),
         active=active,
         attempts=int(sum(codes.values())),
         failed=int(sum(failures.values())),
