@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gatewaykit.testing.servers import PostgresServer, RedisServer
 
 settings.register_profile("gatewaykit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same-each-time", parent=settings.get_profile("gatewaykit"), derandomize=True)
 settings.load_profile("gatewaykit")
 
 

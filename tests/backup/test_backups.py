@@ -7,8 +7,10 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from pathlib import Path
 
 import msgspec
@@ -124,6 +126,20 @@ def test_one_that_was_killed_is_not_there(sqlite_url: str, backups: Make) -> Non
     made = there.create()
     assert [backup.name for backup in there.list()] == [made.name]
     assert not list(there.folder.path.glob(".partial-*"))
+
+
+def test_the_first_two_may_come_together(tmp_path: Path) -> None:
+    """Both would make the folder: one of them has it to itself, the other is told that it is busy, if anything."""
+
+    def enter(folder: BackupFolder, together: threading.Barrier) -> None:
+        together.wait()
+        with suppress(Busy), folder.alone():
+            pass
+
+    with ThreadPoolExecutor(2) as pool:
+        for place in range(50):
+            both = repeat(BackupFolder(tmp_path / str(place)), 2), repeat(threading.Barrier(2), 2)
+            list(pool.map(enter, *both))
 
 
 def test_it_can_be_stopped(storage: Storage, backups: Make) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -333,6 +333,7 @@ def test_a_minute_and_a_quarter_of_an_hour() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(values=st.lists(st.none() | st.floats(0, 1e9), min_size=2, max_size=LENGTH))
+@example(values=[0.0, 2.2e-311])
 def test_a_line_stays_in_its_box(values: list[float | None]) -> None:
     """Points lie within, from left to right; a gap is one."""
     drawn = line(values)

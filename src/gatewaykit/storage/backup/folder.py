@@ -55,8 +55,7 @@ class BackupFolder:
         Raises :class:`Busy` while another process is at it, :class:`~gatewaykit.errors.BackupError` where nobody can.
         """
         with self._told():
-            if not self.path.is_dir():
-                self.path.mkdir(mode=0o700)
+            self.path.mkdir(mode=0o700, exist_ok=True)
             lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

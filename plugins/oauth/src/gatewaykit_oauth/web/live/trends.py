@@ -108,13 +108,13 @@ def line(values: Values) -> Line:
     """Values from left to right; where there is none, the line breaks."""
     known = [value for value in values if value is not None]
     most = max(known, default=0.0)
-    step, scale = WIDTH / (len(values) - 1), (HEIGHT - 2 * _ROOM) / (most or 1.0)
+    step, room = WIDTH / (len(values) - 1), HEIGHT - 2 * _ROOM
     pieces: list[list[tuple[float, float]]] = [[]]
     for place, value in enumerate(values):
         if value is None:
             pieces.append([])
         else:
-            pieces[-1].append((round(place * step, 1), round(HEIGHT - _ROOM - value * scale, 1)))
+            pieces[-1].append((round(place * step, 1), round(HEIGHT - _ROOM - value / (most or 1.0) * room, 1)))
     drawn = [piece for piece in pieces if len(piece) > 1]
     path = "".join("M" + "L".join(f"{x} {y}" for x, y in piece) for piece in drawn)
     area = "".join(
