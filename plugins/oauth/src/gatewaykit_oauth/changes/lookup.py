@@ -84,7 +84,11 @@ class Lookup(Generic[EntryT]):
         if task is None:
             task = self._loading[digest] = asyncio.create_task(load(), name="gatewaykit-credential")
             task.add_done_callback(lambda done: self._done(digest, done))
-        entry = await asyncio.shield(task)
+        try:
+            entry = await asyncio.shield(task)
+        except Unavailable:
+            self.unconfirmed += 1
+            raise
         if entry is None:
             raise self.refusal()
         return entry
