@@ -47,6 +47,11 @@ PAGES = {
     "account": "/admin/account",
     "factor": "/admin/account/factor",
     "grants": "/admin/grants",
+    "grant": "/admin/grants/{grant}",
+    "clients": "/admin/clients",
+    "client": "/admin/clients/one?id={client}",
+    "client-new": "/admin/clients/new",
+    "client-edit": "/admin/clients/one/edit?id={client}",
     "device": "/oauth/device",
     "confirm": "/admin/confirm",
     "nothing": "/admin/no-such-page",
@@ -54,6 +59,11 @@ PAGES = {
 
 
 Special = Iterator[tuple[str, Any]]
+
+
+def at(place: Place, path: str) -> str:
+    """The path of a page about something that there is."""
+    return path.format(key=place.keys["Notebook"], client=place.client, grant=place.grant)
 
 
 def registered(place: Place, **spec: Any) -> NewClient:
@@ -132,7 +142,7 @@ def test_axe_finds_nothing(chromium: Any, place: Place, code: str, theme: str) -
     context = chromium.new_context(locale=code, color_scheme=theme, viewport={"width": 1280, "height": 900})
     page, complaints = signed_in(context, place.address)
     for name, path in PAGES.items():
-        page.goto(place.address + path.format(key=place.keys["Notebook"]))
+        page.goto(place.address + at(place, path))
         found[name] = seen(page, f"{name}-{code}-{theme}")
     for name, met in special(page, place):
         found[name] = seen(met, f"{name}-{code}-{theme}")
@@ -148,7 +158,7 @@ def test_html_validate_finds_nothing(chromium: Any, place: Place, tmp_path: Path
     context = chromium.new_context(locale="en")
     page, _ = signed_in(context, place.address)
     for name, path in PAGES.items():
-        answer = page.request.get(place.address + path.format(key=place.keys["Notebook"]))
+        answer = page.request.get(place.address + at(place, path))
         (tmp_path / f"{name}.html").write_text(answer.text())
     for name, met in special(page, place):
         (tmp_path / f"{name}.html").write_text(f"<!DOCTYPE html>{met.evaluate('document.documentElement.outerHTML')}")
