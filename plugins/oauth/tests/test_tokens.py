@@ -117,7 +117,7 @@ async def test_only_what_belongs_to_the_code_redeems_it(url: str) -> None:
             refused(await there.redeem(made, code, **form), "invalid_grant")
         refused(await there.redeem(made, code[:-1] + ("a" if code[-1] != "a" else "b")), "invalid_grant")
         refused(await there.redeem(made, code, code_verifier="short"), "invalid_request")
-        refused(await there.redeem(made, code, code_verifier=None), "invalid_request")
+        refused(await there.redeem(made, code, code_verifier=None), "invalid_grant")
         refused(await there.redeem(made, code, resource="https://else.test"), "invalid_target")
         refused(await there.redeem(made, code, scope="inference admin"), "invalid_scope")
         assert (await there.redeem(made, code)).status_code == 200
