@@ -178,6 +178,6 @@ async def saved(http: httpx.AsyncClient) -> None:
 
 async def well(http: httpx.AsyncClient) -> None:
     """The provider is used again without anybody's help."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await ask(http)).status_code != 200:
             await asyncio.sleep(0.02)

@@ -124,7 +124,7 @@ def test_two_instances_that_start_together_share_one_key(url: str) -> None:
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        answers = [process.communicate(timeout=120)[0] for process in processes]
+        answers = [process.communicate(timeout=300)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -374,7 +374,7 @@ async def test_two_processes_redeem_one_code_once(url: str) -> None:
                 assert process.stdin is not None
                 process.stdin.write("\n")
                 process.stdin.flush()
-            counts = [int(process.communicate(timeout=60)[0]) for process in processes]
+            counts = [int(process.communicate(timeout=300)[0]) for process in processes]
         finally:
             for process in processes:
                 process.kill()

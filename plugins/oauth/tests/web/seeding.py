@@ -38,6 +38,7 @@ def seeded_gateway(folder: Path, **config: Any) -> Gateway:
     sections: dict[str, Any] = {
         "database": {"url": f"sqlite:///{folder}/gatewaykit.db"},
         "keys": {"pepper": PEPPER, "poll_seconds": 0.2},
+        "timeouts": {"hook": 30},
         **config,
     }
     return make_gateway(plugin, PROVIDERS, **sections)
