@@ -196,7 +196,7 @@ async def test_unknown_keys_are_remembered_briefly(
 ) -> None:
     """The same wrong key asks the database once, and again when the time is over."""
     key = new_key("live")
-    async with keys_at(url, poll_seconds=120, stale_seconds=600, negative_seconds=60) as keys:
+    async with keys_at(url, poll_seconds=60, stale_seconds=600, negative_seconds=60) as keys:
         for _ in range(5):
             await refused(keys, key)
         assert reads() == 1

@@ -21,8 +21,8 @@ from gatewaykit_oauth.tables import ChangeRow
 
 from .conftest import OPERATOR, SECRETS, incoming, keys_at, made, storage_at, text_of
 
-NEVER = {"poll_seconds": 120, "stale_seconds": 600}
-SOONER = 60.0
+NEVER = {"poll_seconds": 60, "stale_seconds": 600}
+SOONER = 45.0
 """Seconds within which somebody who asks that rarely can only have been told."""
 
 

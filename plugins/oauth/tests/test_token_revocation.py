@@ -23,8 +23,8 @@ from .conftest import OPERATOR
 from .oauth_world import World, oauth_gateway, world
 
 LEVELS = ("token", "grant", "user", "client", "key", "all")
-RARELY = {"poll_seconds": 120, "stale_seconds": 600}
-SOONER = 60.0
+RARELY = {"poll_seconds": 60, "stale_seconds": 600}
+SOONER = 45.0
 """Seconds within which somebody who asks that rarely can only have been told. How soon, the two processes of
 :mod:`.test_revoked_everywhere` say.
 """
