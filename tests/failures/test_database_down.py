@@ -115,7 +115,7 @@ async def test_db_down_ledger_at_the_end(
 
 async def limits_down(world: Opener, postgres: PostgresServer, url: str, policy: str, log: Log) -> list[httpx.Response]:
     """Seven calls under a limit of four, with the database down after the first; then it is back and counts again."""
-    limits = {"store": "database", "on_failure": policy, "each_key": {"rpm": 4}}
+    limits = {"store": "database", "on_failure": policy, "each_key": {"rpd": 4}}
     async with world(url, limits=limits) as it:
         assert (await it.ask()).headers["x-ratelimit-remaining-requests"] == "3"
         await asyncio.to_thread(postgres.kill)

@@ -79,7 +79,7 @@ async def limits_slow(world: Opener, postgres: PostgresServer, url: str, policy:
 
     The first five wait; then it is left alone, and nobody does.
     """
-    limits = {"store": "database", "on_failure": policy, "each_key": {"rpm": 4}}
+    limits = {"store": "database", "on_failure": policy, "each_key": {"rpd": 4}}
     async with world(url, limits=limits, timeouts={"hook": 1}) as it:
         assert (await it.ask()).headers["x-ratelimit-remaining-requests"] == "3"
         await asyncio.to_thread(postgres.freeze)

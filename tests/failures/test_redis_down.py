@@ -21,7 +21,7 @@ PRICES = {"models": [{"model": "*", "input": 1, "output": 100}]}
 
 async def limits_without(world: Opener, redis: RedisServer, policy: str, log: Log) -> list[httpx.Response]:
     """Nine calls under a limit of four, with Redis killed after the first; then it is back, and counts again."""
-    limits = {"on_failure": policy, "each_key": {"rpm": 4}}
+    limits = {"on_failure": policy, "each_key": {"rpd": 4}}
     async with world(None, redis.url, redis=PATIENT, limits=limits) as it:
         assert (await it.ask()).headers["x-ratelimit-remaining-requests"] == "3"
         redis.kill()
@@ -119,7 +119,7 @@ async def test_redis_down_readyz(world: Opener, redis: RedisServer, row: Row) ->
 async def test_redis_down_start(world: Opener, redis: RedisServer, row: Row, log: Log) -> None:
     """The gateway starts without it, and uses it when it comes."""
     redis.kill()
-    limits: dict[str, Any] = {"each_key": {"rpm": 100}}
+    limits: dict[str, Any] = {"each_key": {"rpd": 100}}
     async with world(None, redis.url, limits=limits) as it:
         row.holds(*await it.ask_times(6))
         redis.start()

@@ -22,7 +22,7 @@ async def limits_beside(world: Opener, redis: RedisServer, policy: str, log: Log
     The first five wait for ``redis.timeout`` each; then it is left alone, and nobody waits.
     """
     async with world(
-        None, redis.url, redis={"cooldown": 1.0, "timeout": WAIT}, limits={"on_failure": policy, "each_key": {"rpm": 4}}
+        None, redis.url, redis={"cooldown": 1.0, "timeout": WAIT}, limits={"on_failure": policy, "each_key": {"rpd": 4}}
     ) as it:
         await it.ask()
         redis.freeze()
@@ -66,7 +66,7 @@ async def test_redis_slow_start(world: Opener, redis: RedisServer, row: Row) -> 
     """The gateway starts beside it, and is ready."""
     redis.freeze()
     async with asyncio.timeout(60):
-        async with world(None, redis.url, limits={"each_key": {"rpm": 100}}) as it:
+        async with world(None, redis.url, limits={"each_key": {"rpd": 100}}) as it:
             row.holds(await it.ask(), await it.http.get("/readyz"))
     redis.thaw()
 
@@ -74,7 +74,7 @@ async def test_redis_slow_start(world: Opener, redis: RedisServer, row: Row) -> 
 async def test_redis_delayed(world: Opener, redis: RedisServer, row: Row, log: Log) -> None:
     """Where each answer takes 20 ms, less than ``redis.timeout``, it goes on counting for all; calls take longer."""
     async with wire_to(redis.socket) as wire:
-        limits = {"each_key": {"rpm": 100}}
+        limits = {"each_key": {"rpd": 100}}
         async with world(None, f"redis://127.0.0.1:{wire.port}", redis={"timeout": 10}, limits=limits) as it:
             await it.ask()
             wire.delay = 0.02
