@@ -45,6 +45,11 @@ class KeysSettings(Section):
     poll_seconds: Seconds = Field(
         1.0, le=60, description="How often each process asks for changes of keys: a revoked key works no longer."
     )
+    leak_reports: bool = Field(
+        False,
+        description="Let anybody end API keys and refresh tokens by sending them to `/api/credentials/revoke`, as "
+        "those do who find them in public.",
+    )
     stale_seconds: Seconds = Field(
         60.0,
         description="How long remembered keys work while the database cannot be asked for changes; from then on "

@@ -26,8 +26,8 @@ class Place:
     gateway: Gateway
     address: str
     keys: dict[str, str]
-    client: str
-    grant: str
+    client: str = ""
+    grant: str = ""
 
 
 @pytest.fixture(scope="module")

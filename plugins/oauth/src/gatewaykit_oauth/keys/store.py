@@ -9,6 +9,7 @@ and returns what there is now, without the secret: that was in the answer to the
 from __future__ import annotations
 
 import secrets as random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -143,6 +144,16 @@ def revoke(session: Session, actor: Actor, key_id: str, *, now: datetime | None 
     for secret in _in_force(session, row, now):
         secret.ends = now
     return _recorded(session, actor, "key.revoke", row, before, now)
+
+
+def revoke_many(
+    session: Session, actor: Actor, ids: Sequence[str], owner: str | None = None, *, now: datetime | None = None
+) -> tuple[ApiKey, ...]:
+    """End these keys, or all that an owner has in force; one that cannot be ended keeps all of them as they are."""
+    take_turn(session)
+    if owner is not None:
+        ids = session.scalars(select(KeyRow.id).where(KeyRow.owner == owner, KeyRow.revoked.is_(None))).all()
+    return tuple(revoke(session, actor, key_id, now=now) for key_id in dict.fromkeys(ids))
 
 
 def rotate(
