@@ -85,6 +85,16 @@ def special(page: Any, place: Place) -> Special:
     page.locator("main button[type=submit]").click()
     page.locator("#secret").wait_for()
     yield "key-secret", page
+    page.goto(f"{address}/admin/clients/new")
+    page.fill("#name", "Robot")
+    page.select_option("#kind", "confidential")
+    page.locator("main button[type=submit]").click()
+    page.locator("#redirect_uris-problem").wait_for()
+    yield "client-faulty", page
+    page.fill("#redirect_uris", "https://robot.example/cb")
+    page.locator("main button[type=submit]").click()
+    page.locator("#secret").wait_for()
+    yield "client-secret", page
     page.goto(f"{address}/admin/users/boris")
     page.locator("form[action$='/link'] button").click()
     page.locator("#link").wait_for()
