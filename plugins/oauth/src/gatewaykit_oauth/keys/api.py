@@ -125,7 +125,8 @@ class _Keys:
         create = partial(
             store.create,
             secrets=self._desk.secrets(),
-            lifetime=store.DEFAULT_LIFETIME if wanted.expires is UNSET else None,
+            lifetime=store.usual_lifetime(self._desk.longest) if wanted.expires is UNSET else None,
+            longest=self._desk.longest,
             idempotency_key=request.headers.get("idempotency-key"),
         )
         created = await self._desk.write(lambda session: create(session, actor, spec))
@@ -138,7 +139,8 @@ class _Keys:
     async def update(self, request: Request, principal: Principal) -> Response:
         changes = await read_body(request, KeyChanges)
         actor, key_id = actor_of(request, principal), named(request, "id")
-        key = await self._desk.write(lambda session: store.update(session, actor, key_id, changes))
+        change = partial(store.update, longest=self._desk.longest)
+        key = await self._desk.write(lambda session: change(session, actor, key_id, changes))
         return answer(key_document(key))
 
     async def rotate(self, request: Request, principal: Principal) -> Response:

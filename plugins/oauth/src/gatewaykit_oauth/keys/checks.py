@@ -99,6 +99,13 @@ def check_account_id(account_id: str, field: str) -> None:
         raise BadRequest("An account's id is 1 to 64 letters, digits and any of . _ @ + -.", param=field)
 
 
+def check_life(expires: datetime | None, longest: timedelta | None, now: datetime) -> None:
+    """Nobody makes a key live longer than the configuration lets one."""
+    if longest is not None and (expires is None or expires > now + longest):
+        message = counted("A key lives for %(n)s day at most.", "A key lives for %(n)s days at most.", longest.days)
+        raise Fault(message, param="expires")
+
+
 def check_idempotency_key(text: str) -> None:
     """Any visible text that is not too long."""
     if not _idempotency_key(text):

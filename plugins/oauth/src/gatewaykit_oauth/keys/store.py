@@ -21,7 +21,7 @@ from gatewaykit.limits import Limit
 
 from ..tables import AccountRow, KeyRow, SecretRow
 from .audit import entries, record, take_turn
-from .checks import LONGEST_GRACE, check_grace, check_idempotency_key, checked
+from .checks import LONGEST_GRACE, check_grace, check_idempotency_key, check_life, checked
 from .listing import find
 from .model import Actor, ApiKey, AuditEntry, Created, KeyChanges, KeyLimits, KeySpec, Page
 from .repetitions import remember, repeated
@@ -47,6 +47,11 @@ __all__ = [
 ]
 
 
+def usual_lifetime(longest: timedelta | None) -> timedelta:
+    """How long a key lives of which nobody said it, where the configuration has such a bound."""
+    return DEFAULT_LIFETIME if longest is None else min(DEFAULT_LIFETIME, longest)
+
+
 def get(session: Session, key_id: str) -> ApiKey:
     """The key. Raises :class:`~gatewaykit.errors.NotFound`."""
     row = session.get(KeyRow, key_id)
@@ -62,10 +67,12 @@ def create(
     *,
     secrets: Secrets,
     lifetime: timedelta | None = None,
+    longest: timedelta | None = None,
     now: datetime | None = None,
     idempotency_key: str | None = None,
 ) -> Created:
     """Make a key. ``lifetime`` is for one whose ``spec`` names no end; it is shorter where its maker ends earlier.
+    ``longest`` is the configuration's bound for all.
 
     Raises :class:`~gatewaykit.errors.PermissionDenied` when it would allow more than its maker may, and
     :class:`~gatewaykit.errors.BadRequest` for a field that is wrong.
@@ -78,6 +85,7 @@ def create(
         return Created(known, None)
     if lifetime is not None and spec.expires is None:
         spec = msgspec.structs.replace(spec, expires=_end(session, actor, now + lifetime, now))
+    check_life(spec.expires, longest, now)
     _require_covered(session, actor, spec, now)
     secret = secrets.new()
     row = KeyRow(
@@ -97,7 +105,15 @@ def create(
     return Created(key, secret.text)
 
 
-def update(session: Session, actor: Actor, key_id: str, changes: KeyChanges, *, now: datetime | None = None) -> ApiKey:
+def update(
+    session: Session,
+    actor: Actor,
+    key_id: str,
+    changes: KeyChanges,
+    *,
+    longest: timedelta | None = None,
+    now: datetime | None = None,
+) -> ApiKey:
     """Change what a key may do or what it is called.
 
     Neither the old nor the new key may allow more than the actor may: :class:`~gatewaykit.errors.PermissionDenied`.
@@ -112,6 +128,7 @@ def update(session: Session, actor: Actor, key_id: str, changes: KeyChanges, *, 
         )
     else:
         wanted = checked(wanted, now)
+        check_life(wanted.expires, longest, now)
     _require_covered(session, actor, before.spec, now)
     _require_covered(session, actor, wanted, now)
     if wanted == before.spec:
