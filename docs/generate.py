@@ -46,7 +46,7 @@ with file and line, and `gatewaykit config show` says where each value comes fro
 
 PLUGINS = """# Plugins and hooks
 
-*This page is generated from `gatewaykit/hookspecs.py` and `gatewaykit/protocols.py`: `make docs`.*
+*This page is generated from `gatewaykit/hookspecs.py` and `gatewaykit/protocols`: `make docs`.*
 
 A plugin is a Python module, found by an entry point of the group `gatewaykit`:
 

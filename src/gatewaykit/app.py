@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from gatewaykit.assembly import Sources, assemble, find_redis, find_storage, make_targets, reload
+from gatewaykit.assembly import assemble, make_targets, reload
 from gatewaykit.current import REQUEST
 from gatewaykit.errors import ConfigError, GatewayKitError, Unavailable
 from gatewaykit.exchange import Exchange, read_incoming
@@ -22,6 +22,7 @@ from gatewaykit.pipeline import Pipeline
 from gatewaykit.protocols import Dialect, Known, Lifespan, Provider, Reloaded, Router
 from gatewaykit.registry import PluginInfo
 from gatewaykit.settings import ServerSettings
+from gatewaykit.sources import Sources, find_redis, find_storage
 from gatewaykit.tallying import SharedTally
 from gatewaykit.types import Call, Incoming, Principal
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatewaykit.admission import Door
@@ -39,109 +38,22 @@ from gatewaykit.relay import fused
 from gatewaykit.routes import RouteTable
 from gatewaykit.settings import (
     COMMAND_LINE,
-    CORE_SECTIONS,
     DEFAULT,
     BreakerSettings,
-    DatabaseSettings,
     HedgingSettings,
-    PluginsSettings,
-    RedisSettings,
     RetrySettings,
     Section,
     ServerSettings,
     Settings,
     TimeoutSettings,
-    read_settings,
 )
+from gatewaykit.sources import Sources
 from gatewaykit.types import Call
 
 if TYPE_CHECKING:
-    from gatewaykit.redislink import RedisLink
-    from gatewaykit.storage import Storage
+    pass
 
 SectionT = TypeVar("SectionT", bound=Section)
-
-
-class Sources:
-    """Where the configuration comes from; read twice: for ``[plugins]``, and when all sections are known."""
-
-    def __init__(
-        self, config: Path | str | Mapping[str, Any] | None, environ: Mapping[str, str], overrides: Mapping[str, Any]
-    ) -> None:
-        given = config if isinstance(config, Mapping) else {}
-        self._file = Path(config) if isinstance(config, str | Path) else None
-        self._environ = environ
-        self._overrides = {**given, **overrides}
-
-    def load_plugins(self, plugins: Iterable[object]) -> Registry:
-        """The registry with all plugins that take part.
-
-        Raises when ``[plugins]`` has faults, with those of the core's other sections: then nobody knows which to load.
-        """
-        wanted, faults = self._read({"gatewaykit": CORE_SECTIONS}, partial=True)
-        if PluginsSettings.section in wanted.faulty:
-            raise ConfigError(faults)
-        settings = wanted.get(PluginsSettings)
-        registry = Registry()
-        registry.discover(required=settings.required, blocked=settings.blocked, configured=wanted.configured)
-        for plugin in plugins:
-            try:
-                registry.add(plugin)
-            except PluginError as error:
-                registry.faults.append(ConfigFault(error.message, f"plugin {error.plugin}"))
-        return registry
-
-    def load_settings(self, registry: Registry) -> Settings:
-        """All sections, those of the plugins too; faults are added to ``registry.faults``."""
-        owned: dict[str, list[type[Section]]] = {"gatewaykit": list(CORE_SECTIONS)}
-        for plugin, section in registry.collect("gateway_settings"):
-            owned.setdefault(plugin, []).append(section)
-        blamed = {fault.where for fault in registry.faults}
-        idle = [
-            info.name.replace("-", "_")
-            for info in registry.report
-            if info.status != "active" or f"plugin {info.name}" in blamed
-        ]
-        settings, faults = self._read(owned, ignored=idle)
-        registry.faults.extend(faults)
-        return settings
-
-    def _read(
-        self, sections: Mapping[str, Iterable[type[Section]]], **options: Any
-    ) -> tuple[Settings, list[ConfigFault]]:
-        return read_settings(sections, file=self._file, environ=self._environ, overrides=self._overrides, **options)
-
-
-def find_storage(registry: Registry, settings: Settings) -> Storage | None:
-    """The database of ``[database]``, not opened yet, with the plugins' migrations; None without a URL.
-
-    Problems are added to ``registry.faults``.
-    """
-    sources = [source for _, source in registry.collect("gateway_migrations")]
-    try:
-        database = settings.get(DatabaseSettings)
-        if database.url is None:
-            return None
-        from gatewaykit.storage import Storage
-
-        return Storage(database, sources)
-    except ConfigError as error:
-        registry.faults.extend(error.faults)
-        return None
-
-
-def find_redis(registry: Registry, settings: Settings) -> RedisLink | None:
-    """The Redis of ``[redis]``, not connected yet; None without a URL. Problems are added to ``registry.faults``."""
-    try:
-        redis = settings.get(RedisSettings)
-        if redis.url is None:
-            return None
-        from gatewaykit.redislink import RedisLink
-
-        return RedisLink(redis)
-    except ConfigError as error:
-        registry.faults.extend(error.faults)
-        return None
 
 
 @dataclass(frozen=True)
@@ -173,6 +85,29 @@ _KINDS = ("observers", "dialects", "authenticators", "limiters", "routers", "tra
 Objects = Mapping[str, tuple[Any, ...]]
 
 
+class _Found:
+    """What hooks return, in order, and which of those objects live, tell how they stand, and can be reloaded."""
+
+    def __init__(self, registry: Registry, gateway: GatewayContext, costs: Costs) -> None:
+        self._registry = registry
+        self._gateway = gateway
+        self.lifespans: list[Callable[[], Lifespan]] = []
+        self.readings: list[tuple[str, Callable[[], Iterable[Reading]]]] = [("hooks", costs.readings)]
+        self.reloadable: list[Any] = []
+
+    def by(self, hook: str) -> tuple[Any, ...]:
+        """The objects of one hook; none where their order is impossible, which is a fault of the registry then."""
+        items = [item for _, item in self._registry.collect(hook, gateway=self._gateway)]
+        self.lifespans += [item.lifespan for item in items if callable(getattr(item, "lifespan", None))]
+        self.readings += [(item.name, item.readings) for item in items if callable(getattr(item, "readings", None))]
+        self.reloadable += [item for item in items if callable(getattr(item, "reload", None))]
+        try:
+            return solve(items)
+        except PluginError as error:
+            self._registry.faults.append(ConfigFault(error.message, f"plugin {error.plugin}"))
+            return ()
+
+
 def assemble(
     registry: Registry,
     settings: Settings,
@@ -186,24 +121,10 @@ def assemble(
     Raises :class:`~gatewaykit.errors.ConfigError` with the faults of the registry and those found here.
     """
     registry.settled = not registry.faults
-    lifespans: list[Callable[[], Lifespan]] = []
     costs = Costs()
-    readings: list[tuple[str, Callable[[], Iterable[Reading]]]] = [("hooks", costs.readings)]
-    reloadable: list[Any] = []
-
-    def collect(hook: str) -> tuple[Any, ...]:
-        items = [item for _, item in registry.collect(hook, gateway=gateway)]
-        lifespans.extend(item.lifespan for item in items if callable(getattr(item, "lifespan", None)))
-        readings.extend((item.name, item.readings) for item in items if callable(getattr(item, "readings", None)))
-        reloadable.extend(item for item in items if callable(getattr(item, "reload", None)))
-        try:
-            return solve(items)
-        except PluginError as error:
-            registry.faults.append(ConfigFault(error.message, f"plugin {error.plugin}"))
-            return ()
-
-    providers.update({provider.name: provider for provider in collect("gateway_providers")})
-    objects = {kind: collect(f"gateway_{kind}") for kind in _KINDS}
+    found = _Found(registry, gateway, costs)
+    providers.update({provider.name: provider for provider in found.by("gateway_providers")})
+    objects = {kind: found.by(f"gateway_{kind}") for kind in _KINDS}
     routers.update({router.name: router for router in objects["routers"]})
     dialects = objects["dialects"]
     registry.faults.extend(_shared_routes(dialects))
@@ -213,7 +134,7 @@ def assemble(
     if registry.faults:
         raise ConfigError([_located(fault, settings) for fault in registry.take_faults()])
     observers = ObserverQueue([item for item in objects["observers"] if _overrides(item, Observer, "record")])
-    readings.append(("observers", observers.readings))
+    found.readings.append(("observers", observers.readings))
     parts = _parts(objects, providers, gateway.targets, observers, settings, costs)
     on_request = _owned(objects["transforms"], Transform, "on_request", lambda call: None, costs)
     routed = tuple(
@@ -224,9 +145,9 @@ def assemble(
         DialectTable(dialects),
         RouteTable(routes, dialects, routed),
         observers,
-        lifespans=tuple(lifespans),
-        reloadable=tuple(reloadable),
-        readings=tuple(readings),
+        lifespans=tuple(found.lifespans),
+        reloadable=tuple(found.reloadable),
+        readings=tuple(found.readings),
         knows=tuple(item.knows for item in objects["routers"] if _overrides(item, Router, "knows")),
         on_request=on_request,
         guarded=any(getattr(item, "identifies", True) for item in objects["authenticators"]),

@@ -2,8 +2,8 @@
 
 ASGI servers do not raise when a client leaves; one has to ask ``receive``. A :class:`Watch` asks, keeps one timer
 for all limits (rearmed when it fires, so that an event costs one assignment), and cancels the task of the call with
-a reason. It begins to ask a little late: most calls that are answered from a cache or by a quick provider are over
-by then, and need no second task.
+a reason. It begins to ask a little late: what a cache or a quick provider answers, also through a busy gateway, is over
+by then and needs no second task, and what a model does in so short a time is hardly worth saving.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Self
 from gatewaykit.errors import ClientGone, GatewayError, ProviderTimeout
 
 Receive = Callable[[], Awaitable[Any]]
-LISTEN_AFTER = 0.03
+LISTEN_AFTER = 0.08
 """Seconds after which a call's client is listened to."""
 
 

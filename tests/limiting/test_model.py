@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from gatewaykit.limiting import Backend, Charges, Standing
+from gatewaykit.limiting import Backend, Charges, Standing, Standings
 from gatewaykit.limits import Limit
 
 from .conftest import LEASE, MIDDAY, Clock, Opener, new_subject
@@ -151,6 +151,11 @@ class Comparison(RuleBasedStateMachine):
         self.calls.append((hold, [place for place in charges if self.models[place].unit != "requests"]))
         for standing, (place, amount) in zip(decision.standings, charges.items(), strict=True):
             self.compare(place, standing, 0 if decision.taken else amount)
+        if isinstance(decision.standings, Standings):
+            used, resets = decision.standings.figures(len(charges))
+            assert list(used) == [standing.used for standing in decision.standings]
+            for standing, seconds in zip(decision.standings, resets, strict=True):
+                assert standing.resets <= seconds <= standing.resets + 1
 
     @rule(data=st.data(), back=st.integers(1, 4), amount=st.sampled_from([0, 1, 2, 7]))
     def settle(self, data: st.DataObject, back: int, amount: int) -> None:

@@ -25,7 +25,7 @@ def test_reports_add_up_to_what_was_counted(steps: list[tuple[str, float, bool]]
     book, totals = SeriesBook(100), Totals()
     for who, amount, ask in steps:
         book.add(HITS, (who, ""), amount)
-        book.record(TIMES, (who,), amount)
+        book.record(TIMES, (who,), [amount])
         if ask:
             totals.add(book.take())
     totals.add(book.take())

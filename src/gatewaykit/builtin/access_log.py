@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from gatewaykit.hookspecs import hookimpl
-from gatewaykit.logs import dropped_lines, visible
+from gatewaykit.logs import StructuredLines, dropped_lines, visible
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.names import LOG_DROPPED, REASON
 from gatewaykit.protocols import GatewayContext, Observer, Readable
@@ -140,8 +141,12 @@ class AccessLog(Observer):
     name = "access-log"
 
     def record(self, record: CallRecord) -> None:
-        """Log one line."""
-        _log(logging.INFO, record, gathered=True)
+        """Log one line: the short way, if it ends with ourselves."""
+        match logger.handlers:
+            case [StructuredLines() as lines] if not logger.filters and logger.isEnabledFor(logging.INFO):
+                lines.gather(AccessLine(record))
+            case _:
+                _log(logging.INFO, record)
 
     def flush(self) -> None:
         """Let the lines be seen."""
@@ -151,14 +156,12 @@ class AccessLog(Observer):
     def routed(self, record: RouteRecord) -> None:
         """Log one line; what machines ask every few seconds is not news."""
         quiet = record.route in _PROBES and record.status < 400
-        _log(logging.DEBUG if quiet else logging.INFO, record, gathered=False)
+        _log(logging.DEBUG if quiet else logging.INFO, record)
 
 
-def _log(level: int, record: CallRecord | RouteRecord, *, gathered: bool) -> None:
+def _log(level: int, record: CallRecord | RouteRecord) -> None:
     if logger.isEnabledFor(level):
-        line = logging.LogRecord(logger.name, level, __file__, 0, AccessLine(record), (), None)
-        line.gathered = gathered
-        logger.handle(line)
+        logger.handle(logging.LogRecord(logger.name, level, __file__, 0, AccessLine(record), (), None))
 
 
 def _beginning(record: CallRecord | RouteRecord) -> list[tuple[str, str]]:
@@ -176,7 +179,13 @@ def _line(columns: list[tuple[str, str]], colours: bool) -> str:
 
 
 def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    whole = int(seconds)
+    return f"{_to_the_second(whole)}.{int((seconds - whole) * 1000):03}+00:00"
+
+
+@lru_cache(maxsize=256)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")[:19]
 
 
 def _milliseconds(seconds: float | None) -> float | None:

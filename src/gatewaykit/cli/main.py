@@ -82,8 +82,8 @@ class Commands(click.Group):
         if self._asked:
             return
         self._asked = True
-        from gatewaykit.assembly import Sources
         from gatewaykit.settings import find_config
+        from gatewaykit.sources import Sources
 
         try:
             registry = Sources(find_config(None, os.environ), os.environ, {}).load_plugins(())

@@ -69,8 +69,8 @@ def _problem_with(name: str) -> str | None:
 
 def _taken() -> set[str]:
     """Names of plugins and of their tables, the core's among them, with underscores."""
-    from gatewaykit.assembly import Sources
     from gatewaykit.settings import CORE_SECTIONS
+    from gatewaykit.sources import Sources
 
     registry = Sources(None, {}, {}).load_plugins(())
     sections = [*CORE_SECTIONS, *(section for _, section in registry.collect("gateway_settings"))]

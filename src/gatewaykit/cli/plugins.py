@@ -26,8 +26,8 @@ def plugins(config: Path | None, as_json: bool) -> None:
 
     Exits with 1 if a plugin that must take part does not load.
     """
-    from gatewaykit.assembly import Sources
     from gatewaykit.settings import find_config
+    from gatewaykit.sources import Sources
 
     registry = Sources(find_config(config, os.environ), os.environ, {}).load_plugins(())
     if as_json:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from .client import USER_AGENT
+
+if TYPE_CHECKING:
+    import httpx
 
 
 def control_client(
@@ -20,6 +21,8 @@ def control_client(
     **options: Any,
 ) -> httpx.AsyncClient:
     """An httpx client for what is not a model call: no redirects, no proxy variables, one time limit in seconds."""
+    import httpx
+
     return httpx.AsyncClient(
         base_url=base_url,
         headers={"User-Agent": USER_AGENT, **(headers or {})},

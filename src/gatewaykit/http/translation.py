@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from types import TracebackType
-
-import httpx
+from typing import Any
 
 from gatewaykit.errors import ProviderBadAnswer, ProviderError, ProviderTimeout, ProviderUnavailable
 
@@ -31,16 +31,28 @@ class translated_errors:  # noqa: N801 - used like a function
 
 def _translation(error: BaseException) -> ProviderError | None:
     name = type(error).__name__
+    if (httpx := sys.modules.get("httpx")) is not None and isinstance(error, (httpx.HTTPError, httpx.InvalidURL)):
+        return _translation_of_httpx(error, httpx, name)
     match error:
-        case TimeoutError() | httpx.TimeoutException():
+        case TimeoutError():
+            return ProviderTimeout(detail=name)
+        case OSError():
+            return ProviderUnavailable(detail=tls_failure(error) or name)
+        case ValueError():
+            return ProviderBadAnswer(detail=name)
+    return None
+
+
+def _translation_of_httpx(error: BaseException, httpx: Any, name: str) -> ProviderError:
+    """The library is not imported for this: it takes long, and what nobody imported raises nothing."""
+    match error:
+        case httpx.TimeoutException():
             return ProviderTimeout(detail=name)
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():
             return ProviderError(detail=name)
-        case httpx.TransportError() | OSError():
+        case httpx.TransportError():
             return ProviderUnavailable(detail=tls_failure(error) or name)
-        case httpx.HTTPError() | ValueError():
-            return ProviderBadAnswer(detail=name)
-    return None
+    return ProviderBadAnswer(detail=name)
 
 
 def tls_failure(error: BaseException) -> str | None:

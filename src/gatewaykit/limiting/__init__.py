@@ -6,9 +6,19 @@ Their limits need subjects of their own, such as ``acme:NAME``.
 
 from __future__ import annotations
 
-from gatewaykit.limiting.backend import Backend, Charge, Charges, Decision
+from gatewaykit.limiting.backend import Backend, Charge, Charges, Decision, Standings
 from gatewaykit.limiting.choosing import choose_backend
 from gatewaykit.limiting.memory import LEASE, MemoryBackend
 from gatewaykit.limits import Standing
 
-__all__ = ["LEASE", "Backend", "Charge", "Charges", "Decision", "MemoryBackend", "Standing", "choose_backend"]
+__all__ = [
+    "LEASE",
+    "Backend",
+    "Charge",
+    "Charges",
+    "Decision",
+    "MemoryBackend",
+    "Standing",
+    "Standings",
+    "choose_backend",
+]

@@ -7,6 +7,7 @@ never been.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, overload
@@ -46,6 +47,19 @@ class Charges(Sequence[Charge]):
         if isinstance(place, slice):
             return [Charge(*pair) for pair in zip(self.limits[place], self.amounts[place], strict=True)]
         return Charge(self.limits[place], self.amounts[place])
+
+
+class Standings(Sequence[Standing], ABC):
+    """How limits stand, worked out as far as it is looked at."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def figures(self, count: int) -> tuple[Sequence[int], Sequence[float]]:
+        """What is used of the first ``count`` limits, and in how many seconds nothing of that counts any more.
+
+        The seconds may be up to one more than they are; they are the very same object as long as they are the same.
+        """
 
 
 @dataclass(slots=True)

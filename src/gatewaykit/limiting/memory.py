@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias, overload
 
-from gatewaykit.limiting.backend import Backend, Charge, Charges, Decision
+from gatewaykit.limiting.backend import Backend, Charge, Charges, Decision, Standings
 from gatewaykit.limiting.counter import Counter
 from gatewaykit.limits import Limit, Standing
 
@@ -166,7 +166,7 @@ class _Group:
     counters may have another slice.
     """
 
-    __slots__ = ("counters", "held", "held_at", "limits", "most", "turns")
+    __slots__ = ("_resets", "_second", "counters", "held", "held_at", "limits", "most", "turns")
 
     def __init__(self, limits: tuple[Limit, ...], counter: Callable[[Limit], Counter]) -> None:
         self.limits = limits
@@ -175,13 +175,24 @@ class _Group:
         self.held_at = tuple([place for place, limit in enumerate(limits) if limit.held])
         self.held = tuple([self.counters[place] for place in self.held_at])
         self.turns = -math.inf
+        self._second = -1
+        self._resets: Sequence[float] = ()
 
     def turn(self, now: float) -> None:
         """Let every counter count in the slice of ``now``."""
+        self._second = -1
         for counter in self.counters:
             if now >= counter.turns:
                 counter.turn(now)
         self.turns = min([counter.turns for counter in self.counters])
+
+    def resets(self, now: float) -> Sequence[float]:
+        """In how many seconds nothing of the slices of ``now`` counts any more, as it was when its second began."""
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._resets = [counter.until - second if counter.settles else 0.0 for counter in self.counters]
+        return self._resets
 
     def refusal(self, amounts: Sequence[int], now: float) -> Decision:
         """The answer where ``amounts`` do not fit, or a period has no seed yet."""
@@ -195,8 +206,8 @@ class _Group:
         )
 
 
-class _Standings(Sequence[Standing]):
-    """How the limits of a group stand after something was taken, worked out when asked for: not all are told."""
+class _Standings(Standings):
+    """How the limits of a group stand after something was taken."""
 
     __slots__ = ("_group", "_now")
 
@@ -206,6 +217,15 @@ class _Standings(Sequence[Standing]):
 
     def __len__(self) -> int:
         return len(self._group.limits)
+
+    def figures(self, count: int) -> tuple[Sequence[int], Sequence[float]]:
+        """As the stores' contract says, from rows of numbers."""
+        counters = self._group.counters[:count]
+        used = [counter.used for counter in counters]
+        for counter in counters:
+            if counter.used == counter.before:  # nothing of this slice counts
+                return used, [standing.resets for standing in self[:count]]
+        return used, self._group.resets(self._now)
 
     @overload
     def __getitem__(self, place: int) -> Standing: ...

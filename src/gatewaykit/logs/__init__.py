@@ -14,7 +14,7 @@ from __future__ import annotations
 from gatewaykit.logs.configuring import configure_logs, dropped_lines
 from gatewaykit.logs.files import RotatingFile
 from gatewaykit.logs.holding import HeldLogs, hold_logs
-from gatewaykit.logs.intercepting import Intercept, Structured
+from gatewaykit.logs.intercepting import Intercept, Structured, StructuredLines
 from gatewaykit.logs.lines import encode_line, no_colours, visible
 from gatewaykit.logs.redaction import Redactor, secrets_in
 from gatewaykit.logs.writing import LineWriter
@@ -26,6 +26,7 @@ __all__ = [
     "Redactor",
     "RotatingFile",
     "Structured",
+    "StructuredLines",
     "configure_logs",
     "dropped_lines",
     "encode_line",

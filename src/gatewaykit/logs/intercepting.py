@@ -49,8 +49,8 @@ class Intercept(logging.Handler):
 
 
 class StructuredLines(logging.Handler):
-    """Lines that know their own form. Those of records with a true ``gathered`` are written when they are flushed, on
-    the time of who flushes.
+    """Lines that know their own form. Those that are gathered are written when they are flushed, on the time of who
+    flushes.
     """
 
     def __init__(self, form: Callable[[Structured], bytes], writer: LineWriter) -> None:
@@ -62,11 +62,16 @@ class StructuredLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take one line; never waits."""
         message: Any = record.msg
+        self._writer.put(self._form(message))
+
+    def gather(self, message: Structured) -> None:
+        """Keep one line. It needs no record around it, which takes longer to make than the line."""
         line = self._form(message)
-        if getattr(record, "gathered", False):
+        self.acquire()
+        try:
             self._lines.append(line)
-        else:
-            self._writer.put(line)
+        finally:
+            self.release()
 
     def flush(self) -> None:
         """Write what was kept."""

@@ -31,8 +31,8 @@ class Api:
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
         limit: float | None = None,
-        **body: Any,
     ) -> dict[str, Any]:
         """The JSON object that ``path`` answers within ``limit`` seconds.
 
@@ -41,7 +41,7 @@ class Api:
 
         async def send(authorization: str | None) -> HttpAnswer:
             sent = {"Accept": "application/json", **authorization_header(authorization), **(headers or {})}
-            answer = await self._control.send(method, self._base_url + path, headers=sent, limit=limit, **body)
+            answer = await self._control.send(method, self._base_url + path, headers=sent, body=body, limit=limit)
             if answer.status != 200:
                 raise api_refusal(answer.status, answer.headers, answer.body)
             return answer

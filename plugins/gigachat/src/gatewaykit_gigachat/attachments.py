@@ -12,12 +12,16 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from gatewaykit.errors import BadRequest, GatewayError
 from gatewaykit.types import AudioPart, Call, ChatRequest, ContentPart, FilePart, ImagePart, TextPart
+from gatewaykit_gigachat.addresses import FetchOptions
 from gatewaykit_gigachat.media import File, Modality, audio_file, decoded, image_file, named_file, too_large
-from gatewaykit_gigachat.safe_fetch import FetchOptions, SafeFetcher
+
+if TYPE_CHECKING:
+    from gatewaykit_gigachat.safe_fetch import SafeFetcher
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +93,6 @@ class Attachments:
     def __init__(self, store: FileStore, options: AttachmentOptions | None = None) -> None:
         self._store = store
         self._options = options or AttachmentOptions()
-        self._fetcher = SafeFetcher(self._options.fetch)
         self._cache: OrderedDict[_Key, _Upload] = OrderedDict()
         self._leases: dict[tuple[int, str], _Lease] = {}
         self._deletions: set[asyncio.Task[None]] = set()
@@ -157,6 +160,13 @@ class Attachments:
                 return await _unblocked(data, lambda: self._named(data, filename, param))
             case _:
                 raise BadRequest("This part has neither an id nor data.", param=param)
+
+    @cached_property
+    def _fetcher(self) -> SafeFetcher:
+        """Made for the first address that comes, for its HTTP library takes long to import."""
+        from gatewaykit_gigachat.safe_fetch import SafeFetcher
+
+        return SafeFetcher(self._options.fetch)
 
     async def _fetched(self, url: str, param: str) -> File:
         found = await self._fetcher.fetch(url, limit=self._options.max_image_bytes, param=param)

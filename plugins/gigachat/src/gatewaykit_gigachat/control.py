@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
-
-from gatewaykit.errors import ProviderBadAnswer
-from gatewaykit.http import HttpAnswer, control_client, translated_errors
+from gatewaykit.http import HttpAnswer, HttpClient, translated_errors
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
@@ -18,7 +15,8 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 class Control:
     """Sends requests and reads whole answers. ``timeout`` is the usual limit of one exchange, in seconds.
 
-    These requests are rare, so each opens a connection of its own: nothing is kept, in no event loop.
+    These requests are rare, so each opens a connection of its own: nothing is kept, in no event loop. They go by the
+    client of the model calls, for it is there already: a second one would be longer in coming than the first token.
     """
 
     def __init__(self, ssl_context: ssl.SSLContext, headers: Mapping[str, str], timeout: float) -> None:
@@ -27,32 +25,20 @@ class Control:
         self._timeout = timeout
 
     async def send(
-        self, method: str, url: str, *, headers: Mapping[str, str], limit: float | None = None, **body: Any
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"", limit: float | None = None
     ) -> HttpAnswer:
         """The answer, whatever its status, within ``limit`` seconds.
 
-        ``body`` is given in httpx's own words: ``content``, ``data``, ``files``.
         Raises :class:`~gatewaykit.errors.ProviderError` and its kinds.
         """
         limit = limit or self._timeout
-        client = control_client(headers=self._headers, ssl_context=self._ssl_context, timeout=limit)
+        parts = urlsplit(url)
+        origin, path = f"{parts.scheme}://{parts.netloc}", parts._replace(scheme="", netloc="", fragment="").geturl()
+        client = HttpClient(origin, headers=self._headers, ssl_context=self._ssl_context, connect_timeout=limit)
         with translated_errors():
             async with (
                 asyncio.timeout(limit),
                 client,
-                client.stream(method, url, headers=headers, **body) as response,
+                client.stream(method, path or "/", body=body, headers=headers) as answer,
             ):
-                return HttpAnswer(response.status_code, _lowered(response.headers), await _read(response))
-
-
-async def _read(response: httpx.Response) -> bytes:
-    body = bytearray()
-    async for piece in response.aiter_bytes():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise ProviderBadAnswer(detail=f"the answer has more than {MAX_BODY_BYTES} bytes")
-    return bytes(body)
-
-
-def _lowered(headers: httpx.Headers) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+                return HttpAnswer(answer.status, answer.headers, await answer.read(MAX_BODY_BYTES))

@@ -7,6 +7,7 @@ import base64
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
+from urllib.parse import urlencode
 
 from gatewaykit.attempts.deadline import Deadline
 from gatewaykit.errors import ProviderTimeout
@@ -85,7 +86,7 @@ class OAuthEndpoint:
         self._retries = retries
         self._url = url
         self._authorization = f"Basic {key}"
-        self._scope = scope
+        self._form = urlencode({"scope": scope}).encode()
 
     async def __call__(self) -> Token:
         """A new token. Raises :class:`~gatewaykit.errors.ProviderAuthFailed` when key or scope are refused."""
@@ -96,8 +97,9 @@ class OAuthEndpoint:
             "Authorization": self._authorization,
             "RqUID": str(uuid.uuid4()),
             "Accept": "application/json",
+            "Content-Type": "application/x-www-form-urlencoded",
         }
-        return _token(await self._control.send("POST", self._url, headers=headers, data={"scope": self._scope}))
+        return _token(await self._control.send("POST", self._url, headers=headers, body=self._form))
 
 
 class PasswordEndpoint:

@@ -9,68 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TypeAlias
 
 import httpx
 
 from gatewaykit.errors import BadRequest, ProviderError
 from gatewaykit.http import control_client, translated_errors
+from gatewaykit_gigachat.addresses import Address, FetchOptions
 
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
-
-_GLOBAL = ipaddress.ip_network("2000::/3")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_UNFIT = tuple(
-    ipaddress.ip_network(block)
-    for block in ("192.0.0.0/24", "192.88.99.0/24", "100.64.0.0/10", "2001::/23", "2001:db8::/32", "3fff::/20")
-)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_URL = 8192
 _MOST_ADDRESSES = 4
 _UNREACHABLE = "The file could not be fetched from its address."
-
-
-def is_public(address: Address) -> bool:
-    """Whether ``address`` is global unicast: not private, shared, loopback, link-local, multicast or reserved.
-
-    IPv6 addresses that stand for an IPv4 address (mapped, NAT64, 6to4) are judged by that one. Source: the IANA
-    special-purpose address registries (RFC 6890).
-    """
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-        if address not in _GLOBAL:
-            return False
-    if address.is_multicast or address.is_reserved or address.is_unspecified or address.is_loopback:
-        return False
-    return address.is_global and not any(address.version == block.version and address in block for block in _UNFIT)
-
-
-async def system_resolver(host: str, port: int) -> list[str]:
-    """The addresses of ``host`` as the system knows them. Raises :class:`OSError`."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
-
-
-@dataclass(frozen=True, slots=True)
-class FetchOptions:
-    """What may be fetched: ``timeout`` in seconds for all of it, redirects included; ``allow`` judges each address."""
-
-    timeout: float = 20.0
-    max_redirects: int = 3
-    ports: frozenset[int] = frozenset({80, 443})
-    allow: Callable[[Address], bool] = is_public
-    resolve: Resolver = system_resolver
-    ssl_context: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +177,3 @@ async def _body(response: httpx.Response, limit: int) -> Fetched:
 
 def _too_large(limit: int) -> _Refused:
     return _Refused(f"The file behind the address is larger than {limit} bytes.")
-
-
-__all__ = ["Address", "FetchOptions", "Fetched", "Resolver", "SafeFetcher", "is_public", "system_resolver"]

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit.errors import BadRequest
-from gatewaykit_gigachat.safe_fetch import Address, FetchOptions, SafeFetcher, is_public
+from gatewaykit_gigachat.addresses import Address, FetchOptions, is_public
+from gatewaykit_gigachat.safe_fetch import SafeFetcher
 
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

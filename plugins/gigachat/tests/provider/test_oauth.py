@@ -8,9 +8,7 @@ import ssl
 from typing import Any
 from urllib.parse import parse_qs
 
-import httpx
 import pytest
-import respx
 
 from gatewaykit.errors import (
     GatewayError,
@@ -20,13 +18,15 @@ from gatewaykit.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from gatewaykit_gigachat.control import Control
+from gatewaykit.testing import Step, Upstream, UpstreamAnswer, refusing_address
+from gatewaykit.testing.upstream import Script
+from gatewaykit_gigachat.control import MAX_BODY_BYTES, Control
 from gatewaykit_gigachat.credentials import OAuthEndpoint, PasswordEndpoint
 from gatewaykit_gigachat.retries import Retries
 from gatewaykit_gigachat.sandbox import B2B, CORP, SandboxSettings
 from gatewaykit_gigachat.token import TokenKeeper
 
-URL = "https://auth.example/api/v2/oauth"
+PATH = "/api/v2/oauth"
 KEY = "Y2FuYXJ5OmNhbmFyeQ=="
 GOOD = {"access_token": "token", "expires_at": 4102444800000}
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -42,18 +42,18 @@ def retries(most: int = 2) -> Retries:
     return Retries(most, 0.001, 1.0, (429, 500, 503))
 
 
-@respx.mock
 async def test_the_request_is_as_documented(control: Control) -> None:
     """The key goes as Basic, with a fresh UUID v4 for each request, the scope as a form, and a User-Agent."""
-    route = respx.post(URL).respond(json=GOOD)
-    endpoint = OAuthEndpoint(control, retries(), URL, KEY, CORP)
-    for _ in range(2):
-        assert (await endpoint()).value == "token"
-    first, second = (call.request for call in route.calls)
+    async with Upstream(lambda _: UpstreamAnswer.of_json(GOOD).script()) as upstream:
+        endpoint = OAuthEndpoint(control, retries(), upstream.url + PATH, KEY, CORP)
+        for _ in range(2):
+            assert (await endpoint()).value == "token"
+    first, second = upstream.requests
+    assert (first.method, first.path) == ("POST", PATH)
     assert first.headers["authorization"] == f"Basic {KEY}"
-    assert first.headers["user-agent"]
+    assert first.headers["user-agent"] == "tests"
     assert first.headers["content-type"] == "application/x-www-form-urlencoded"
-    assert parse_qs(first.content.decode()) == {"scope": [CORP]}
+    assert parse_qs(first.body.decode()) == {"scope": [CORP]}
     assert UUID4.fullmatch(first.headers["rquid"])
     assert first.headers["rquid"] != second.headers["rquid"]
 
@@ -71,49 +71,61 @@ async def test_the_request_is_as_documented(control: Control) -> None:
         (403, {"message": f"no access for {KEY} at https://inner.example/x"}, "no access for"),
     ],
 )
-@respx.mock
 async def test_configuration_errors_are_asked_once(
     control: Control, status: int, body: dict[str, Any], told: str
 ) -> None:
     """A refused key or scope is ProviderAuthFailed, told apart in the log's detail, and never tried again."""
-    route = respx.post(URL).respond(status, json=body)
-    with pytest.raises(ProviderAuthFailed) as caught:
-        await OAuthEndpoint(control, retries(), URL, KEY, B2B)()
-    assert route.call_count == 1
+    async with Upstream(lambda _: UpstreamAnswer.of_json(body, status).script()) as upstream:
+        with pytest.raises(ProviderAuthFailed) as caught:
+            await OAuthEndpoint(control, retries(), upstream.url + PATH, KEY, B2B)()
+    assert len(upstream.requests) == 1
     assert told in str(caught.value)
     assert "inner.example" not in str(caught.value)
     assert caught.value.message == ProviderAuthFailed.default_message
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("script", "kind"),
     [
-        (httpx.Response(429, json={"code": 9, "message": "TOO_MANY_REQUESTS"}), ProviderBusy),
-        (httpx.Response(503, html="<html>busy</html>"), ProviderUnavailable),
-        (httpx.Response(500), ProviderUnavailable),
-        (httpx.ConnectError("refused"), ProviderUnavailable),
-        (httpx.ReadTimeout("slow"), ProviderTimeout),
+        (UpstreamAnswer.of_json({"code": 9, "message": "TOO_MANY_REQUESTS"}, 429).script(), ProviderBusy),
+        (UpstreamAnswer((b"<html>busy</html>",), 503).script(), ProviderUnavailable),
+        (UpstreamAnswer(status=500).script(), ProviderUnavailable),
+        ([Step.RESET], ProviderUnavailable),
+        ([Step.CLOSE], ProviderUnavailable),
+        ([Step.HOLD], ProviderTimeout),
     ],
 )
-@respx.mock
-async def test_what_may_pass_is_tried_again(control: Control, answer: Any, kind: type[GatewayError]) -> None:
-    """Busy, broken and unreachable token endpoints are tried three times in all, then told as what they were."""
-    route = respx.post(URL).mock(side_effect=lambda _: answer) if isinstance(answer, httpx.Response) else None
-    route = route or respx.post(URL).mock(side_effect=answer)
-    with pytest.raises(kind):
-        await OAuthEndpoint(control, retries(), URL, KEY, B2B)()
-    assert route.call_count == 3
+async def test_what_may_pass_is_tried_again(script: Script, kind: type[GatewayError]) -> None:
+    """Busy, broken and silent token endpoints are tried three times in all, then told as what they were."""
+    limit = 0.05 if kind is ProviderTimeout else 10.0
+    control = Control(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), {}, limit)
+    async with Upstream(lambda _: script) as upstream:
+        with pytest.raises(kind):
+            await OAuthEndpoint(control, retries(), upstream.url + PATH, KEY, B2B)()
+    assert kind is ProviderTimeout or len(upstream.requests) == 3
+
+
+async def test_one_that_cannot_be_reached_is_unavailable(control: Control) -> None:
+    """A refused connection is told as such, as often as it is tried."""
+    with refusing_address() as url, pytest.raises(ProviderUnavailable):
+        await OAuthEndpoint(control, retries(), url + PATH, KEY, B2B)()
 
 
 @pytest.mark.parametrize(
     "body", ["", "<html>", "[]", "{}", '{"access_token": 5, "expires_at": 1}', '{"tok": "a b", "exp": 1}']
 )
-@respx.mock
 async def test_answers_without_a_token_are_bad_answers(control: Control, body: str) -> None:
     """A 200 that holds no token is ProviderBadAnswer."""
-    respx.post(URL).respond(200, text=body)
-    with pytest.raises(ProviderBadAnswer):
-        await OAuthEndpoint(control, retries(), URL, KEY, B2B)()
+    async with Upstream(lambda _: UpstreamAnswer((body.encode(),)).script()) as upstream:
+        with pytest.raises(ProviderBadAnswer):
+            await OAuthEndpoint(control, retries(), upstream.url + PATH, KEY, B2B)()
+
+
+async def test_an_answer_has_an_end(control: Control) -> None:
+    """A token endpoint that sends more than eight mebibytes is ProviderBadAnswer."""
+    async with Upstream(lambda _: UpstreamAnswer((b"x" * MAX_BODY_BYTES, b"x")).script()) as upstream:
+        with pytest.raises(ProviderBadAnswer):
+            await OAuthEndpoint(control, retries(), upstream.url + PATH, KEY, B2B)()
 
 
 @pytest.mark.parametrize(

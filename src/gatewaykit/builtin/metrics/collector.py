@@ -62,11 +62,12 @@ class Collector(Observer):
 
     def report(self) -> Report:
         """All that is new in this process."""
-        records, measures = self._records, self._measures
+        records, calls = self._records, list[CallRecord]()
         with suppress(IndexError):
             while True:
                 record = records.popleft()
-                measures.call(record) if isinstance(record, CallRecord) else measures.route(record)
+                calls.append(record) if isinstance(record, CallRecord) else self._measures.route(record)
+        self._measures.calls(calls)
         counted, read = self._book.take(), self._reading_book.report(self._readings())
         return Report([*counted.metrics, *read.metrics], counted.counts + read.counts, read.gauges)
 

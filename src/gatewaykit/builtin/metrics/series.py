@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from gatewaykit.metrics import Distribution, Metric, Reading
 from gatewaykit.metrics.totals import Labels, Report, Row
@@ -33,13 +33,17 @@ class SeriesBook:
             cell = self._cell(metric, values)
         cell[0] += amount
 
-    def record(self, metric: Metric, values: _Values, value: float) -> None:
-        """Take ``value`` into a histogram. A bucket takes what is not above its bound."""
+    def record(self, metric: Metric, values: _Values, numbers: Sequence[float]) -> None:
+        """Take ``numbers`` into a histogram. A bucket takes what is not above its bound."""
+        if not numbers:
+            return
         cell = self._cells.get((metric.name, values))
         if cell is None:
             cell = self._cell(metric, values)
-        cell[bisect_left(metric.bounds, value)] += 1
-        cell[-1] += value
+        bounds = metric.bounds
+        for number in numbers:
+            cell[bisect_left(bounds, number)] += 1
+        cell[-1] += sum(numbers)
 
     def take(self) -> Report:
         """All of it, which is then forgotten."""

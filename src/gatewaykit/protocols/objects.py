@@ -1,42 +1,15 @@
-"""What plugins give to the gateway: small protocols, one for each kind of object that a hook returns.
-
-Subclass a protocol to inherit its defaults, or satisfy it by shape. Every object has a ``name`` that is unique among
-its kind. All of them may declare, as class or instance attributes:
-
-``before``, ``after``
-    names of objects of the same kind that must come later or earlier; they need not be installed.
-``tier``
-    a number that orders objects without a declared relation; lower comes first, 0 is usual.
-``on_error``
-    what an unexpected exception or a missed deadline means: ``"closed"`` refuses the request, ``"open"`` goes on as if
-    the object were not there.
-``deadline``
-    seconds that an asynchronous hook may wait; the setting ``timeouts.hook`` is the default.
-``idle``
-    true while the object has nothing to do: a transform's ``on_request`` is left out then, and costs nothing. It is
-    looked at when the gateway is put together and after each reload.
-``lifespan``
-    a method that returns an asynchronous context manager, entered when the gateway starts and left when it stops.
-``readings``
-    a method that tells in numbers how the object stands: it returns :class:`~gatewaykit.metrics.Reading` objects. It is
-    called from any thread, whenever somebody looks at the metrics, and may not wait.
-``reload``
-    a method that gets newly read settings, checks them, and returns a function that puts them into force; all objects
-    are asked before any of these functions is called. ``reloads`` names the sections that it heeds.
-"""
+"""The kinds of objects that hooks return."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
 
 from gatewaykit.errors import GatewayError, ModelNotFound
 from gatewaykit.limits import Forecast, Standing
 from gatewaykit.metrics import Reading
-from gatewaykit.metrics.totals import Report, Totals
 from gatewaykit.types import (
     Call,
     CallRecord,
@@ -52,14 +25,11 @@ from gatewaykit.types import (
 )
 
 if TYPE_CHECKING:
-    from gatewaykit.attempts.targets import Targets
-    from gatewaykit.redislink import RedisLink
-    from gatewaykit.storage import Storage
+    pass
 
 OnError: TypeAlias = Literal["closed", "open"]
 Proceed: TypeAlias = Callable[[Call], AsyncIterator[Event]]
 Lifespan: TypeAlias = AbstractAsyncContextManager[None]
-SectionT = TypeVar("SectionT")
 
 
 class Named(Protocol):
@@ -69,7 +39,7 @@ class Named(Protocol):
 
 
 class Ordered(Protocol):
-    """The ordering and failure attributes described above, with their defaults."""
+    """The ordering and failure attributes that :mod:`gatewaykit.protocols` describes, with their defaults."""
 
     before: Sequence[str] = ()
     after: Sequence[str] = ()
@@ -331,122 +301,4 @@ class Readable(Named, Protocol):
 
     def readings(self) -> Iterable[Reading]:
         """The numbers now. Called from any thread, whenever somebody looks at the metrics; may not wait."""
-        ...
-
-
-class Tally(Protocol):
-    """Sums that all worker processes share, and that outlive each of them."""
-
-    def contribute(self, report: Callable[[], Report]) -> None:
-        """Ask ``report`` for what is new, in this process: every second, and whenever somebody reads.
-
-        It is called by one thread at a time, never by the event loop's, and may not wait. What it returned is counted;
-        it is not asked for the same again.
-        """
-        ...
-
-    async def read(self) -> Totals:
-        """The sums of all processes, with what each of them has just reported."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    """What became of a reload: sections that are ``in_force`` now, and those that have changed and ``wait`` for a
-    restart.
-    """
-
-    in_force: tuple[str, ...]
-    wait: tuple[str, ...]
-
-
-class Settings(Protocol):
-    """The validated settings, by section."""
-
-    def get(self, section: type[SectionT]) -> SectionT:
-        """The settings of this section's class, as it was declared in ``gateway_settings``."""
-        ...
-
-
-class GatewayContext(Protocol):
-    """The gateway as plugins see it while it is put together."""
-
-    @property
-    def settings(self) -> Settings:
-        """The validated settings."""
-        ...
-
-    @property
-    def providers(self) -> Mapping[str, Provider]:
-        """All providers by name; complete in every hook but ``gateway_providers``."""
-        ...
-
-    @property
-    def routers(self) -> Mapping[str, Router]:
-        """All routers by name; complete in ``gateway_routes`` and whatever runs later."""
-        ...
-
-    @property
-    def storage(self) -> Storage | None:
-        """The database of ``[database]``, open while the gateway runs; None without one."""
-        ...
-
-    @property
-    def redis(self) -> RedisLink | None:
-        """The Redis of ``[redis]``, connected while the gateway runs; None without one."""
-        ...
-
-    def knows(self, model: str) -> bool:
-        """Whether a router knows this name by itself; see :meth:`Router.knows`."""
-        ...
-
-    @property
-    def tally(self) -> Tally:
-        """What the workers count together."""
-        ...
-
-    def readings(self) -> Sequence[Reading]:
-        """How everything in this process stands that has ``readings``, the gateway's own parts included."""
-        ...
-
-    @property
-    def targets(self) -> Targets:
-        """What is known of every target in this process, and what attempts came to."""
-        ...
-
-    async def authenticate(self, incoming: Incoming) -> Principal:
-        """Who calls, by the gateway's authenticators: for routes of your own. See :func:`gatewaykit.guarding.guarded`.
-
-        Raises :class:`~gatewaykit.errors.AuthFailed`, or what an authenticator raises.
-        """
-        ...
-
-    async def standings(self, principal: Principal) -> Sequence[Standing]:
-        """How the principal's own limits stand, as its limiters tell."""
-        ...
-
-    async def look_up(self, id: str) -> Known | None:  # noqa: A002 - the word for it everywhere
-        """Who has this id, as the first authenticator that knows it tells; see :meth:`Authenticator.look_up`."""
-        ...
-
-    async def foretell(self, call: Call) -> Sequence[Forecast]:
-        """What the limiters would say to ``call``, without counting it; see :meth:`Limiter.foretell`."""
-        ...
-
-    @property
-    def ready(self) -> bool:
-        """Whether the gateway has started, in the running event loop."""
-        ...
-
-    def reload(self, *, everywhere: bool = False) -> Reloaded:
-        """Read the configuration again and put into force what can be changed while the gateway runs.
-
-        ``everywhere`` asks the other workers of this machine to do the same. Raises
-        :class:`~gatewaykit.errors.ConfigError` with every fault; then nothing has changed.
-        """
-        ...
-
-    @property
-    def logger(self) -> logging.Logger:
-        """The gateway's logger; modules may as well use their own."""
         ...
