@@ -52,13 +52,23 @@ def guarded(gateway: GatewayContext, scope: str, endpoint: Endpoint) -> Answer:
     No answer is stored by caches, and every one carries ``x-request-id``.
     """
 
+    async def asked(request: Request) -> Response:
+        incoming = incoming_of(request)
+        principal = await gateway.authenticate(incoming)
+        request.scope["gatewaykit.principal"] = principal
+        require(principal, scope, incoming.path)
+        return await endpoint(request, principal)
+
+    return open_to_all(asked)
+
+
+def open_to_all(endpoint: Answer) -> Answer:
+    """A Starlette endpoint that everybody reaches; what becomes of its errors is as with :func:`guarded`."""
+
     async def answered(request: Request) -> Response:
         incoming = incoming_of(request)
         try:
-            principal = await gateway.authenticate(incoming)
-            request.scope["gatewaykit.principal"] = principal
-            require(principal, scope, incoming.path)
-            response = await endpoint(request, principal)
+            response = await endpoint(request)
         except GatewayError as error:
             if error.status >= 500:
                 logger.warning("request %s: %s", incoming.request_id, error)

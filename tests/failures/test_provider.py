@@ -9,7 +9,7 @@ from .upstreams import Mode, ask, config, gated, saved, well
 
 async def failing(world: Opener, row: Row, mode: Mode) -> None:
     """Three calls meanwhile, one with a fallback, and one when it is over."""
-    async with gated() as gate, world(**config(f"http://127.0.0.1:{gate.port}/v1")) as it:
+    async with gated() as gate, world(**config(f"http://127.0.0.1:{gate.port}/v1", mode)) as it:
         await well(it.http)
         gate.mode = mode
         before = gate.requests

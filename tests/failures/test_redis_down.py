@@ -11,14 +11,18 @@ import httpx
 from gatewaykit.testing.servers import PostgresServer, RedisServer
 
 from .conftest import Log, Opener
-from .page import Row
+from .page import SLACK, Row
+
+PATIENT = {"timeout": 5}
+"""A Redis that is well is never too slow, however busy the machine is; one that is down says so at once."""
 
 PRICES = {"models": [{"model": "*", "input": 1, "output": 100}]}
 
 
 async def limits_without(world: Opener, redis: RedisServer, policy: str, log: Log) -> list[httpx.Response]:
     """Nine calls under a limit of four, with Redis killed after the first; then it is back, and counts again."""
-    async with world(None, redis.url, limits={"on_failure": policy, "each_key": {"rpm": 4}}) as it:
+    limits = {"on_failure": policy, "each_key": {"rpd": 4}}
+    async with world(None, redis.url, redis=PATIENT, limits=limits) as it:
         assert (await it.ask()).headers["x-ratelimit-remaining-requests"] == "3"
         redis.kill()
         answers = await it.ask_times(9)
@@ -59,9 +63,9 @@ async def test_redis_down_budget(
 ) -> None:
     """``local``: the budget begins with what the ledger says was spent, so that it is not there anew."""
     limits = {"each_key": {"budget": 0.01}}  # each call costs 0.0002, and may cost 0.0011
-    async with world(postgres_url, redis.url, limits=limits, prices=PRICES) as it:
+    async with world(postgres_url, redis.url, redis=PATIENT, limits=limits, prices=PRICES) as it:
         await it.ask_times(44)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await it.http.get("/v1/usage")).json()["total"]["requests"] < 44:
                 await asyncio.sleep(0.05)
         redis.kill()
@@ -90,7 +94,7 @@ async def test_redis_down_revocation(world: Opener, redis: RedisServer, postgres
         assert (await one.http.post(f"/api/admin/keys/{found['id']}/revoke", json={})).status_code == 200
         began = time.monotonic()
         row.holds(await one.ask(key), await two.until_answered(401, lambda: two.ask(key)))
-        assert time.monotonic() - began < 0.5 + 0.5
+        assert time.monotonic() - began < (0.5 + 0.5) * SLACK
 
 
 async def test_redis_down_guesses(world: Opener, redis: RedisServer, row: Row, log: Log) -> None:
@@ -115,7 +119,7 @@ async def test_redis_down_readyz(world: Opener, redis: RedisServer, row: Row) ->
 async def test_redis_down_start(world: Opener, redis: RedisServer, row: Row, log: Log) -> None:
     """The gateway starts without it, and uses it when it comes."""
     redis.kill()
-    limits: dict[str, Any] = {"each_key": {"rpm": 100}}
+    limits: dict[str, Any] = {"each_key": {"rpd": 100}}
     async with world(None, redis.url, limits=limits) as it:
         row.holds(*await it.ask_times(6))
         redis.start()

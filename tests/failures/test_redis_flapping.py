@@ -45,7 +45,7 @@ async def test_redis_flapping_limits_local(world: Opener, redis: RedisServer, ro
                 row.holds(*await asyncio.gather(*(it.ask() for _ in range(5))))
                 await asyncio.sleep(0.02)
         with redis.client() as client:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 client.flushall()
                 while not list(client.scan_iter("{gatewaykit}:*rpm*")) and not list(client.scan_iter("{gatewaykit}:*")):
                     row.holds(await it.ask())

@@ -38,7 +38,7 @@ def trusting(authority: trustme.CA, tmp_path: Path) -> dict[str, Any]:
 
 async def failing(world: Opener, row: Row, context: ssl.SSLContext, trusting: dict[str, Any], mode: Mode) -> None:
     """Three calls meanwhile, one with a fallback, and one when it is over."""
-    async with gated(context) as gate, world(**config(f"https://127.0.0.1:{gate.port}/v1", **trusting)) as it:
+    async with gated(context) as gate, world(**config(f"https://127.0.0.1:{gate.port}/v1", mode, **trusting)) as it:
         gate.mode = mode
         row.holds(*[await ask(it.http) for _ in range(3)])
         await saved(it.http)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from gatewaykit.testing.servers import PostgresServer
 
@@ -11,7 +13,7 @@ from .page import Row
 from .test_database_flapping import flapping
 from .tokens import office
 
-SOON = {"poll_seconds": 0.05, "stale_seconds": 5}
+SOON = {"poll_seconds": 0.05, "stale_seconds": 60}
 
 
 async def test_db_down_token_in_use(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
@@ -23,14 +25,21 @@ async def test_db_down_token_in_use(world: Opener, postgres: PostgresServer, pos
         row.holds(*await here.ask(token, 5))
 
 
+async def new_token(
+    world: Opener, url: str, row: Row, fail: Callable[[], None], mend: Callable[[], None], **config: Any
+) -> None:
+    """A token that is new here comes meanwhile, some times, and once more when it is over."""
+    async with office(world, url, keys=SOON, **config) as here:
+        token = await here.token()
+        await asyncio.to_thread(fail)
+        row.holds(*await here.ask(token, 3))
+        await asyncio.to_thread(mend)
+        await here.it.until_answered(200, lambda: here.it.ask(token))
+
+
 async def test_db_down_new_token(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """A token that this process has not seen is neither let in nor called invalid, and good when the database is."""
-    async with office(world, postgres_url, keys=SOON) as here:
-        token = await here.token()
-        await asyncio.to_thread(postgres.kill)
-        row.holds(*await here.ask(token, 5))
-        await asyncio.to_thread(postgres.start)
-        await here.it.until_answered(200, lambda: here.it.ask(token))
+    await new_token(world, postgres_url, row, postgres.kill, postgres.start)
 
 
 async def test_db_down_stale_token(
@@ -39,7 +48,7 @@ async def test_db_down_stale_token(
     """A token that may have been revoked for ``keys.stale_seconds`` is trusted no longer; log and metrics say so."""
     async with office(world, postgres_url, keys={"poll_seconds": 0.1, "stale_seconds": 0.3}) as here:
         token = await here.token()
-        await here.ask(token)
+        await here.it.until_answered(200, lambda: here.it.ask(token))
         await asyncio.to_thread(postgres.kill)
         row.holds(await here.it.until_answered(503, lambda: here.it.ask(token)), *await here.ask(token, 3))
         await log.until("nobody can confirm credentials for 0.3 s")
@@ -96,12 +105,7 @@ async def test_db_slow_token_in_use(world: Opener, postgres: PostgresServer, pos
 
 async def test_db_slow_new_token(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """Whoever brings a token that this process has not seen is told to come back before long."""
-    async with office(world, postgres_url, keys=SOON) as here:
-        token = await here.token()
-        await asyncio.to_thread(postgres.freeze)
-        row.holds(*await here.ask(token, 3))
-        await asyncio.to_thread(postgres.thaw)
-        await here.it.until_answered(200, lambda: here.it.ask(token))
+    await new_token(world, postgres_url, row, postgres.freeze, postgres.thaw, timeouts={"hook": 1})
 
 
 async def test_db_slow_token_revocation(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
@@ -166,7 +170,7 @@ async def test_db_flapping_token_revocation(world: Opener, wired: Wired, row: Ro
             await here.ask(token)
         revoked, fresh = [], iter(tokens)
         async with flapping(wired.wire) as flaps:
-            while not flaps.done() and (token := next(fresh, None)):
+            while (not flaps.done() or not revoked) and (token := next(fresh, None)):
                 answer = await here.revoke(token)
                 row.holds(answer)
                 if answer.status_code == 200:
@@ -183,7 +187,7 @@ async def test_db_flapping_token_issuing(world: Opener, wired: Wired, row: Row) 
     async with office(world, wired.url, keys=SOON) as here:
         given = []
         async with flapping(wired.wire) as flaps:
-            while not flaps.done():
+            while not flaps.done() or not given:
                 answer = await here.issue()
                 row.holds(answer)
                 if answer.status_code == 200:

@@ -58,7 +58,7 @@ def served(url: str, *, oauth: dict[str, Any] | None = None, **config: Any) -> I
     with running(gateway, listener):
         _add_ann(url)
         headers = {"authorization": f"Bearer {ADMIN_KEY}"}
-        with httpx.Client(base_url=address, headers=headers, trust_env=False, timeout=30) as admin:
+        with httpx.Client(base_url=address, headers=headers, trust_env=False, timeout=120) as admin:
             yield Served(gateway, address, admin)
 
 

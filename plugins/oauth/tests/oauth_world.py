@@ -31,6 +31,8 @@ ISSUER = "https://gateway.test"
 CALLBACK = "https://client.test/cb"
 VERIFIER = "v" * 43
 ADMIN_KEY = "admin-0123456789abcdefghijklmnop"
+PATIENT = {"code_seconds": 600, "refresh_grace_seconds": 60}
+"""What is over within seconds is not over so soon here, however busy the machine is."""
 
 
 def challenge_of(verifier: str) -> str:
@@ -43,7 +45,7 @@ def oauth_gateway(url: str, *, oauth: dict[str, Any] | None = None, **config: An
     keys = {"pepper": PEPPER, "poll_seconds": 0.1, **config.pop("keys", {})}
     database = {"url": url, "pool_size": config.pop("database_pool", 4)}
     static = {"keys": {"test": KEY, "admin": ADMIN_KEY}, "scopes": {"admin": ["admin", "keys"]}}
-    settings = {"issuer": ISSUER, **(oauth or {})}
+    settings = {"issuer": ISSUER, **PATIENT, **(oauth or {})}
     config.setdefault("timeouts", {"hook": 30})
     plugins = (plugin, *config.pop("plugins_more", ()))
     return make_gateway(*plugins, static_keys=static, database=database, keys=keys, oauth=settings, **config)

@@ -95,7 +95,7 @@ class Api:
 
     def __init__(self, address: str, key: str = ADMIN_KEY) -> None:
         headers = {"Authorization": f"Bearer {key}"}
-        self.client = httpx.Client(base_url=f"{address}/api/admin", headers=headers, timeout=30, trust_env=False)
+        self.client = httpx.Client(base_url=f"{address}/api/admin", headers=headers, timeout=120, trust_env=False)
 
     def __enter__(self) -> Api:
         return self

@@ -212,7 +212,7 @@ def test_what_a_command_does_reaches_a_gateway_that_runs(api: Api, cli: Cli, add
     assert eventually(lambda: status() == 401)
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
     """Whether it comes true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 
+from gatewaykit_oauth.server.model import DEVICE_CODE
+
 from .oauth_served import Served, served
 from .oauth_world import CALLBACK, VERIFIER, challenge_of
 from .web.browser import PASSWORD, Browser
@@ -118,11 +120,19 @@ def test_nobody_is_sent_to_a_stranger(there: Served, app: dict[str, Any], change
 
 
 def test_repeated_parameters(there: Served, app: dict[str, Any]) -> None:
-    """A parameter that comes twice is refused; an address that does leads nowhere; a resource may be repeated."""
+    """A parameter that comes twice is refused; an address that does leads nowhere; a resource may be
+    repeated, and what nobody knows is ignored."""
     assert sent(there.admin.get(url_of(app) + "&scope=openid"))["error"] == "invalid_request"
     assert there.admin.get(url_of(app) + f"&redirect_uri={CALLBACK}").status_code == 400
     twice = urlencode([("resource", f"{there.address}/v1"), ("resource", there.address)])
     assert there.admin.get(url_of(app) + "&" + twice).headers["location"].startswith("/admin/sign-in")
+    assert there.admin.get(url_of(app, nonsense="x")).headers["location"].startswith("/admin/sign-in")
+
+
+def test_a_client_that_may_not_ask_people(there: Served) -> None:
+    """Without the grant a client is sent back with ``unauthorized_client``."""
+    made = there.client("tool", grants=[DEVICE_CODE], redirect_uris=[CALLBACK])
+    assert sent(there.admin.get(url_of(made)))["error"] == "unauthorized_client"
 
 
 def test_a_request_may_be_a_form(there: Served, app: dict[str, Any]) -> None:
@@ -141,8 +151,11 @@ def test_somebody_agrees(there: Served, app: dict[str, Any]) -> None:
         page = browser.send(
             browser.get(url_of(app, redirect_uri=back)), "/admin/sign-in", name="ann", password=PASSWORD
         )
-        for words in ("app", "Use models on your behalf", "Know who you are", app["id"], "127.0.0.1", "1 hour"):
+        for words in ("app", "Use models on your behalf", "Know who you are", app["id"], "127.0.0.1", "1 hour", "Ann"):
             assert words in page.words, words
+        assert f"Where: {there.address}" in page.words
+        assert "on your own computer" in page.words
+        assert page.response.headers["cache-control"] == "no-store"
         policy = page.response.headers["content-security-policy"]
         assert f"form-action 'self' {there.address}" in policy
         assert "frame-ancestors 'none'" in policy
@@ -187,6 +200,21 @@ def test_known_programs_are_not_asked_about_again(there: Served) -> None:
         assert browser.get(url_of(made, redirect_uri=back)).path.startswith("/back?code=")
         assert browser.get(url_of(made, redirect_uri=back, prompt="consent")).forms
         assert browser.get(url_of(made, redirect_uri=back, scope="openid inference usage")).forms
+
+
+def test_programs_that_anybody_can_pretend_to_be(there: Served, app: dict[str, Any]) -> None:
+    """A public client is asked about each time, whatever was agreed to before; its year is told."""
+    back = f"{there.address}/back"
+    public = there.client("public", redirect_uris=[back], access_seconds=31_536_000)
+    for _ in range(2):
+        code = parse_qs(urlsplit(there.agree(url_of(public, redirect_uri=back)).path).query)["code"][0]
+        form = {"grant_type": "authorization_code", "code": code, "code_verifier": VERIFIER, "client_id": public["id"]}
+        assert httpx.post(f"{there.address}/oauth/token", data=form, trust_env=False).status_code == 200
+    with Browser(there.address) as browser:
+        browser.sign_in("ann")
+        page = browser.get(url_of(public, redirect_uri=back))
+        assert page.form("/oauth/consent")
+        assert "1 year" in page.words
 
 
 async def test_authlib_as_a_client(there: Served) -> None:

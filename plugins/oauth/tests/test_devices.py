@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from gatewaykit_oauth.server.model import DEVICE_CODE
 from gatewaykit_oauth.server.tables import DeviceRow
@@ -62,7 +62,7 @@ def decide(there: Served, address: str, decision: str) -> str:
         return browser.send(page, "/oauth/device/confirm", decision=decision).words
 
 
-def test_a_device_is_connected(there: Served, app: dict[str, Any]) -> None:
+def test_a_device_is_connected(there: Served, app: dict[str, Any], url: str) -> None:
     """Until somebody agrees the answer is ``authorization_pending``, and ``slow_down`` for those who ask too often;
     then there are tokens, once."""
     found = begin(there, app, scope="inference")
@@ -70,7 +70,11 @@ def test_a_device_is_connected(there: Served, app: dict[str, Any]) -> None:
     assert found["user_code"] in found["verification_uri_complete"]
     assert found["interval"] == 5
     refused(ask(there, app, found["device_code"]), "authorization_pending")
+    with storage_at(url).opened() as storage, storage.transaction() as session:
+        session.execute(update(DeviceRow).values(interval=600))  # the next question is early, however slow the machine
     refused(ask(there, app, found["device_code"]), "slow_down")
+    with storage_at(url).opened() as storage, storage.transaction(write=False) as session:
+        assert session.scalars(select(DeviceRow.interval).where(DeviceRow.asked.is_not(None))).all() == [605]
     assert "connected" in decide(there, found["verification_uri_complete"], "allow")
     tokens = ask(there, app, found["device_code"])
     assert tokens.status_code == 200, tokens.text

@@ -14,6 +14,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewaykit.testing.waiting import until
 from gatewaykit_oauth.server import documents
 from gatewaykit_oauth.server.documents import Documents, is_safe_id
 
@@ -141,6 +142,37 @@ async def test_what_is_no_document(
         assert await found.client(where["id"]) is None
         assert await found.client(where["id"]) is None
         assert len(seen) >= 2
+
+
+async def test_few_are_fetched_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While some are fetched, and that hangs, more of them are not: they count as unknown at once; and it ends."""
+    begun, go = [], asyncio.Event()
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        begun.append(host)
+        await go.wait()
+        raise OSError
+
+    found = Documents(enabled=True, resolve=resolve)
+    tasks = [asyncio.create_task(found.client(f"https://{HOST}/{n}.json")) for n in range(documents.AT_ONCE)]
+    await until(lambda: len(begun) == documents.AT_ONCE)
+    assert await found.client(f"https://{HOST}/more.json") is None
+    assert len(begun) == documents.AT_ONCE
+    go.set()
+    assert await asyncio.gather(*tasks) == [None] * documents.AT_ONCE
+    monkeypatch.setattr(documents, "SECONDS", 0.01)
+    go.clear()
+    assert await found.client(f"https://{HOST}/hangs.json") is None
+    assert len(begun) == documents.AT_ONCE + 1
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("", 300), ("no-store", 300), ("max-age=10", 300), ("max-age=3600", 3600), ("max-age=999999999", 86_400)],
+)
+def test_how_long_a_document_is_remembered(said: str, seconds: float) -> None:
+    """As long as its host says, between five minutes and a day."""
+    assert documents._lasting({"cache-control": said}) == seconds
 
 
 INSIDE = ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "::1"]

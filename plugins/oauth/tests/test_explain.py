@@ -51,6 +51,7 @@ async def test_limits_and_rights_of_keys_are_told(url: str, storage: Storage) ->
         keys={"pepper": PEPPER},
         router={"default_provider": "fake"},
         static_keys=static,
+        timeouts={"hook": 30},
     )
     async with gateway_client(gateway) as client:
         for name in (key.key.id, key.key.id[:12], key.key.hint):

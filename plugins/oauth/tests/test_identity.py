@@ -247,19 +247,19 @@ def test_a_provider_that_is_away_or_slow(tmp_path: Path) -> None:
     """Its users get 503 with Retry-After and the form for a password, in the time that is set; known metadata serve."""
     liar, listener = LyingProvider(), bound()
     liar.issuer = "http://{}:{}".format(*listener.getsockname())
-    config = {**LIAR, "issuer": liar.issuer, "timeout": 0.3}
+    config = {**LIAR, "issuer": liar.issuer, "timeout": 2}
     gateway = seeded_gateway(tmp_path, oauth={"identity_providers": {"liar": config}})
     with running(gateway) as address, Browser(address) as browser:
         assert gateway.storage is not None
         with gateway.storage.transaction() as session:
             add_people(session)
         with running(liar.app, listener):
-            liar.delay = 5
+            liar.delay = 8
             page = comes(browser)
             assert (page.status, page.response.headers["retry-after"]) == (503, "5")
             liar.reset()
             assert browser.client.get(f"{WITH}/liar", follow_redirects=False).status_code == 303
-            liar.delay = 5
+            liar.delay = 8
             assert comes(browser).status == 503
             liar.reset()
         assert browser.client.get(f"{WITH}/liar", follow_redirects=False).status_code == 303

@@ -74,7 +74,7 @@ def test_six_processes_that_start_at_once_have_one_pepper(sqlite_url: str) -> No
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    found = [process.communicate(timeout=60) for process in processes]
+    found = [process.communicate(timeout=300) for process in processes]
     assert len({out for out, _ in found}) == 1, found
     assert all(out.strip() for out, _ in found), found
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit_oauth.schema import metadata
+from gatewaykit_oauth.server import ending
 from gatewaykit_oauth.server.errors import OAuth2Error
 from gatewaykit_oauth.server.forms import parse
 from gatewaykit_oauth.server.redirects import is_registered, is_safe
@@ -149,6 +150,8 @@ async def test_gap_9_registration(there: World) -> None:
         ({**good, "response_types": ["token"]}, "invalid_client_metadata"),
         ({**good, "token_endpoint_auth_method": "private_key_jwt"}, "invalid_client_metadata"),
         ({**good, "client_name": "x\u202e"}, "invalid_client_metadata"),
+        ({**good, "redirect_uris": [f"https://a.test/{n}" for n in range(11)]}, "invalid_redirect_uri"),
+        ({**good, "logo_uri": "x" * 16_384}, "invalid_client_metadata"),
     ]
     cases += [
         ({**good, "redirect_uris": [uri]}, "invalid_redirect_uri")
@@ -284,6 +287,17 @@ async def test_revocation_and_introspection(there: World) -> None:
     assert await worth(made, refresh) == {"active": False}
 
 
+async def test_endpoints_that_cost_are_paced(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks too often what tokens are worth, or for device codes, gets 429 with Retry-After."""
+    monkeypatch.setattr(ending, "_A_MINUTE", 2)
+    made = await there.client("a", confidential=True, grants=EVERYTHING)
+    own = {"client_id": made.client.id, "client_secret": made.secret}
+    for path, form, most in (("/oauth/introspect", {**own, "token": "x"}, 2), ("/oauth/device", own, 30)):
+        answers = [await there.http.post(path, data=form) for _ in range(most + 1)]
+        assert [answer.status_code for answer in answers] == [200] * most + [429], path
+        assert int(answers[-1].headers["retry-after"]) > 0
+
+
 async def test_metadata(there: World) -> None:
     """RFC 8414 and 9728: both forms, only addresses of the issuer, S256, ``none`` among the methods, CORS for all."""
     for path in ("oauth-authorization-server", "openid-configuration"):
@@ -296,6 +310,11 @@ async def test_metadata(there: World) -> None:
         assert "none" in found["token_endpoint_auth_methods_supported"]
         assert found["authorization_response_iss_parameter_supported"] is True
         assert not {"password", "implicit"} & set(found["grant_types_supported"])
+        assert {"openid", "inference"} <= set(found["scopes_supported"])
+        assert found["client_id_metadata_document_supported"] is False
+        for name in ("authorization", "token", "revocation", "introspection", "registration", "userinfo"):
+            assert found[f"{name}_endpoint"].startswith(f"{ISSUER}/oauth/"), name
+        assert found["jwks_uri"] == f"{ISSUER}/oauth/jwks"
     for path in ("", "/v1"):
         found = (await there.http.get(f"/.well-known/oauth-protected-resource{path}")).json()
         assert found["resource"] == f"{ISSUER}{path}"
@@ -305,6 +324,8 @@ async def test_metadata(there: World) -> None:
     assert (await there.http.get("/.well-known/oauth-protected-resource/x")).status_code == 404
     keys = (await there.http.get("/oauth/jwks")).json()["keys"]
     assert [set(key) for key in keys] == [{"kty", "crv", "x", "y", "kid", "alg", "use"}] * 2
+    for path in ("/oauth/jwks", "/oauth/token", "/oauth/revoke", "/.well-known/oauth-protected-resource"):
+        assert (await there.http.get(path)).headers["access-control-allow-origin"] == "*", path
     preflight = await there.http.options("/oauth/token", headers={"origin": "https://a.test"})
     assert preflight.status_code == 204
     assert "dpop" in preflight.headers["access-control-allow-headers"]

@@ -12,7 +12,7 @@ from .conftest import PEPPER, made, text_of
 async def test_age_of_what_is_known_and_keys_in_memory_are_scraped(url: str, storage: Storage) -> None:
     """A scrape says how old the knowledge of revocations is, and how many keys are remembered; never which."""
     created = made(storage)
-    gateway = make_gateway(plugin, database={"url": url}, keys={"pepper": PEPPER})
+    gateway = make_gateway(plugin, database={"url": url}, keys={"pepper": PEPPER}, timeouts={"hook": 30})
     async with gateway_client(gateway, text_of(created)) as client:
         assert (await client.get("/v1/models")).status_code == 200
         text = (await client.get("/metrics", headers={"authorization": ""})).text

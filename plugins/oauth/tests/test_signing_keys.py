@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from gatewaykit.errors import ConfigError
 from gatewaykit.storage import Storage
@@ -124,7 +124,7 @@ def test_two_instances_that_start_together_share_one_key(url: str) -> None:
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        answers = [process.communicate(timeout=120)[0] for process in processes]
+        answers = [process.communicate(timeout=300)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -135,9 +135,14 @@ def test_two_instances_that_start_together_share_one_key(url: str) -> None:
 
 
 async def test_a_rotation_is_noticed_everywhere(url: str) -> None:
-    """After a rotation new tokens name the new key, the old ones stay good, and the public keys have both."""
+    """A next key that nobody can know yet does not sign. After a rotation new tokens name the new key, the old
+    ones stay good, and the public keys have both."""
     async with world(url) as there:
         before = (await there.tokens())["access_token"]
+        early = await there.http.post("/api/admin/signing-keys/rotate", headers=there.operator)
+        assert (early.status_code, "too new" in early.json()["error"]["message"]) == (400, True)
+        aged = update(SigningKeyRow).values(since=datetime.now(UTC) - timedelta(seconds=300))
+        await there.authority.write(lambda session: session.execute(aged))
         answer = await there.http.post("/api/admin/signing-keys/rotate", headers=there.operator)
         assert answer.status_code == 200, answer.text
         after = (await there.tokens())["access_token"]

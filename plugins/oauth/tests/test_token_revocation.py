@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from gatewaykit.errors import Unavailable
 from gatewaykit.redislink import RedisLink
 from gatewaykit.settings import RedisSettings
-from gatewaykit.testing.waiting import until
+from gatewaykit.testing.waiting import until, within
 from gatewaykit_oauth.accounts import put_account
 from gatewaykit_oauth.keys.model import Account
 from gatewaykit_oauth.server.settings import YEAR
@@ -24,6 +24,10 @@ from .oauth_world import World, oauth_gateway, world
 
 LEVELS = ("token", "grant", "user", "client", "key", "all")
 RARELY = {"poll_seconds": 60, "stale_seconds": 600}
+SOONER = 45.0
+"""Seconds within which somebody who asks that rarely can only have been told. How soon, the two processes of
+:mod:`.test_revoked_everywhere` say.
+"""
 
 
 async def end(there: World, level: str, token: str, made: Any) -> None:
@@ -56,12 +60,40 @@ async def second(url: str, **config: Any) -> AsyncIterator[World]:
         yield World(gateway, http)
 
 
-async def refused_within(there: World, token: str, seconds: float) -> None:
-    """Fails if the token is still good then."""
-    began = time.monotonic()
-    while await there.is_good(token):
-        assert time.monotonic() - began < seconds
-        await asyncio.sleep(0.005)
+async def until_refused(there: World, token: str) -> None:
+    """Wait for it, for less time than it takes until those who ask rarely ask by themselves."""
+    async with within(SOONER, "the token is refused"):
+        while await there.is_good(token):
+            await asyncio.sleep(0.005)
+
+
+@dataclass
+class Outage:
+    """The database of a gateway in this process: away while it is ``down``, or from the ``next_write`` on."""
+
+    down: bool = False
+    next_write: bool = False
+
+    def begin(self, storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stand between the gateway and ``storage``."""
+        read, write = storage.read, storage.write
+
+        async def reading(work: Any) -> Any:
+            self._require()
+            return await read(work)
+
+        async def writing(work: Any) -> Any:
+            self._require()
+            written = await write(work)
+            self.down = self.down or self.next_write
+            return written
+
+        monkeypatch.setattr(storage, "read", reading)
+        monkeypatch.setattr(storage, "write", writing)
+
+    def _require(self) -> None:
+        if self.down:
+            raise Unavailable(retry_after=1.0, detail="database: down")
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -76,7 +108,7 @@ async def test_five_levels_and_a_restart(url: str, level: str) -> None:
             assert await there.is_good(token)
             await end(here, level, token, made)
             assert not await here.is_good(token)
-            await refused_within(there, token, 0.1 + 2.0)
+            await until_refused(there, token)
         again = await here.tokens(made)
         assert await here.is_good(again["access_token"])
         refreshed = await here.refresh(made, tokens["refresh_token"])
@@ -86,16 +118,16 @@ async def test_five_levels_and_a_restart(url: str, level: str) -> None:
         assert await there.is_good(again["access_token"])
 
 
-async def test_redis_tells_others_within_a_second(url: str, redis_url: str) -> None:
-    """With Redis a revocation at one gateway reaches another that hardly ever asks within a second; and when Redis has
-    forgotten everything, the token stays revoked."""
+async def test_redis_tells_others(url: str, redis_url: str) -> None:
+    """With Redis a revocation at one gateway reaches another that hardly ever asks; and when Redis has forgotten
+    everything, the token stays revoked."""
     config: dict[str, Any] = {"keys": RARELY, "redis": {"url": redis_url}}
     async with world(url, **config) as here, second(url, **config) as there:
         made = await here.client()
         token = (await here.tokens(made))["access_token"]
         assert await there.is_good(token)
         assert (await here.revoke(made, token)).status_code == 200
-        await refused_within(there, token, 1.0)
+        await until_refused(there, token)
         link = RedisLink(RedisSettings(url=redis_url))
         async with link.lifespan():
             await link._here().call("FLUSHALL")
@@ -139,7 +171,7 @@ async def test_a_revocation_while_the_token_is_loaded(url: str, monkeypatch: pyt
     def slow(*arguments: Any) -> Any:
         found = real(*arguments)
         read.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return found
 
     async with world(url, keys=RARELY) as there:
@@ -157,40 +189,24 @@ async def test_a_revocation_while_the_token_is_loaded(url: str, monkeypatch: pyt
 async def test_nothing_fails_open(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the database is down remembered tokens work for a while and then get 503 with Retry-After, as unknown ones
     do at once; a revocation that could not be written says so."""
-    async with world(url, keys={"poll_seconds": 0.05, "stale_seconds": 1.5}) as there:
+    async with world(url, keys={"poll_seconds": 0.05, "stale_seconds": 600}) as there:
         made = await there.client()
         known, fresh = await there.tokens(made), await there.tokens(made)
         token = known["access_token"]
         assert await there.is_good(token)
-        storage, down = there.authority._storage, []
-        real_read, real_write = storage.read, storage.write
-
-        async def read(work: Any) -> Any:
-            if down:
-                raise Unavailable(retry_after=1.0, detail="database: down")
-            return await real_read(work)
-
-        async def write(work: Any) -> Any:
-            if down:
-                raise Unavailable(retry_after=1.0, detail="database: down")
-            return await real_write(work)
-
-        monkeypatch.setattr(storage, "read", read)
-        monkeypatch.setattr(storage, "write", write)
-        down.append(True)
-        feed = there.authority.running.lookup.feed
+        outage, feed = Outage(down=True), there.authority.running.lookup.feed
+        outage.begin(there.authority._storage, monkeypatch)
         await until(lambda: feed.down)
         answer = await there.models(fresh["access_token"])
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         answer = await there.revoke(made, token)
         assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
-        async with asyncio.timeout(20):
-            statuses = {200}
-            while 503 not in statuses:
-                statuses.add((await there.models(token)).status_code)
-                await asyncio.sleep(0.01)
-        assert statuses == {200, 503}
-        down.clear()
+        assert await there.is_good(token)
+        feed.confirmed -= 600  # as if all of that time had passed
+        answer = await there.models(token)
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        outage.down = False
         await until(lambda: not feed.down)
         assert await there.is_good(token)
 
@@ -203,26 +219,13 @@ async def test_a_revocation_that_cannot_be_read_back(url: str, monkeypatch: pyte
         token, bystander = [(await there.tokens(one))["access_token"] for one in (made, other)]
         assert await there.is_good(token)
         assert await there.is_good(bystander)
-        storage, down = there.authority._storage, []
-        real_read, real_write = storage.read, storage.write
-
-        async def read(work: Any) -> Any:
-            if down:
-                raise Unavailable(retry_after=1.0, detail="database: down")
-            return await real_read(work)
-
-        async def write(work: Any) -> Any:
-            written = await real_write(work)
-            down.append(True)
-            return written
-
-        monkeypatch.setattr(storage, "read", read)
-        monkeypatch.setattr(storage, "write", write)
+        outage = Outage(next_write=True)
+        outage.begin(there.authority._storage, monkeypatch)
         assert (await there.revoke(made, token)).status_code == 200
-        assert down
+        assert outage.down
         assert (await there.models(token)).status_code == 503
         assert await there.is_good(bystander)
-        down.clear()
+        outage.down = False
         assert await there.authority.running.lookup.feed.poll()
         assert not await there.is_good(token)
         assert await there.is_good(bystander)

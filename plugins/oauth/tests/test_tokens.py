@@ -17,10 +17,13 @@ from sqlalchemy import Engine, event, func, select, update
 
 from gatewaykit.storage import Storage
 from gatewaykit_oauth.accounts import put_account
+from gatewaykit_oauth.keys import store
+from gatewaykit_oauth.keys.format import CODE, new_secret
 from gatewaykit_oauth.keys.model import Account
 from gatewaykit_oauth.server import redeeming
-from gatewaykit_oauth.server.settings import YEAR
+from gatewaykit_oauth.server.settings import YEAR, OAuthSettings
 from gatewaykit_oauth.server.tables import AccessTokenRow, CodeRow, GrantRow, RefreshTokenRow
+from gatewaykit_oauth.signin.credentials import set_password
 
 from .conftest import OPERATOR, PEPPER, start
 from .oauth_world import CALLBACK, EVERYTHING, ISSUER, VERIFIER, world
@@ -30,6 +33,7 @@ def refused(answer: Any, error: str, status: int = 400) -> None:
     """The answer is this error, in the one shape that errors have."""
     assert (answer.status_code, answer.json()["error"]) == (status, error), answer.text
     assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["pragma"] == "no-cache"
     assert answer.headers["content-type"] == "application/json"
 
 
@@ -117,10 +121,27 @@ async def test_only_what_belongs_to_the_code_redeems_it(url: str) -> None:
             refused(await there.redeem(made, code, **form), "invalid_grant")
         refused(await there.redeem(made, code[:-1] + ("a" if code[-1] != "a" else "b")), "invalid_grant")
         refused(await there.redeem(made, code, code_verifier="short"), "invalid_request")
-        refused(await there.redeem(made, code, code_verifier=None), "invalid_request")
+        refused(await there.redeem(made, code, code_verifier=None), "invalid_grant")
         refused(await there.redeem(made, code, resource="https://else.test"), "invalid_target")
         refused(await there.redeem(made, code, scope="inference admin"), "invalid_scope")
         assert (await there.redeem(made, code)).status_code == 200
+
+
+async def test_only_who_may_refresh_gets_a_refresh_token(sqlite_url: str) -> None:
+    """A client without the grant gets none, and an answer tells which scopes the token has."""
+    async with world(sqlite_url) as there:
+        made = await there.client(grants=("authorization_code",))
+        tokens = (await there.redeem(made, await there.code(made), scope="usage")).json()
+        assert "refresh_token" not in tokens
+        assert (tokens["token_type"], tokens["scope"]) == ("Bearer", "usage")
+
+
+def test_what_is_usual() -> None:
+    """A code lives for a minute and has more than 128 bits, an access token lives for an hour."""
+    settings = OAuthSettings(issuer=ISSUER)
+    assert (settings.code_seconds, settings.access_seconds, settings.refresh_grace_seconds) == (60, 3600, 10)
+    assert not settings.registration
+    assert len(new_secret(CODE)) - len(CODE) == 36 + 6  # 36 base62 digits are 214 bits
 
 
 async def test_an_expired_code_is_worth_nothing(url: str) -> None:
@@ -190,6 +211,8 @@ async def test_refresh_tokens_rotate_and_never_split(url: str) -> None:
         refused(await there.refresh(made, second["refresh_token"]), "invalid_grant")
         ended = await there.authority.read(lambda session: session.scalars(select(GrantRow)).one())
         assert ended.reason == "a refresh token was used twice"
+        log = await there.authority.read(lambda session: store.audit(session, key_id=ended.id).items)
+        assert (log[0].action, log[0].after) == ("grant.end", {"reason": ended.reason})
 
 
 async def test_after_the_grace_a_spent_token_ends_the_grant(url: str) -> None:
@@ -236,9 +259,9 @@ async def test_a_refresh_asks_for_no_more_than_was_granted(url: str) -> None:
         assert wide["scope"] == "inference usage"
 
 
-@pytest.mark.parametrize("how", ["account", "client", "idle", "absolute"])
+@pytest.mark.parametrize("how", ["account", "password", "client", "idle", "absolute"])
 async def test_a_refresh_token_ends(url: str, how: str) -> None:
-    """With its account, with its client, when it was not used for long, and at last in any case."""
+    """With its account, its password, its client, when it was not used for long, and at last in any case."""
     settings = {"idle": {"refresh_idle_seconds": 0.001}, "absolute": {"refresh_seconds": 0.001}}.get(how)
     async with world(url, oauth=settings) as there:
         made = await there.client()
@@ -247,6 +270,10 @@ async def test_a_refresh_token_ends(url: str, how: str) -> None:
             await there.authority.change(
                 lambda session: put_account(session, OPERATOR, Account(id="ann", name="Ann", enabled=False))
             )
+        if how == "password":
+            now = datetime.now(UTC)
+            await there.authority.change(lambda session: set_password(session, OPERATOR, "ann", "digest", now))
+            assert not await there.is_good(tokens["access_token"])
         if how == "client":
             answer = await there.http.patch(
                 f"/api/admin/clients/{made.client.id}", json={"enabled": False}, headers=there.operator
@@ -374,7 +401,7 @@ async def test_two_processes_redeem_one_code_once(url: str) -> None:
                 assert process.stdin is not None
                 process.stdin.write("\n")
                 process.stdin.flush()
-            counts = [int(process.communicate(timeout=60)[0]) for process in processes]
+            counts = [int(process.communicate(timeout=300)[0]) for process in processes]
         finally:
             for process in processes:
                 process.kill()

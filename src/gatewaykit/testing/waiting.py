@@ -22,7 +22,7 @@ async def within(seconds: float, what: str) -> AsyncIterator[None]:
         raise TimeoutError(f"not within {seconds:g} s: {what}") from error
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0, what: str = "the condition is true") -> None:
+async def until(condition: Callable[[], object], seconds: float = 30.0, what: str = "the condition is true") -> None:
     """Return as soon as ``condition()`` is true. Raises :class:`TimeoutError` when it is not within ``seconds``."""
     async with within(seconds, what):
         while not condition():  # noqa: ASYNC110 - conditions of any kind have no event

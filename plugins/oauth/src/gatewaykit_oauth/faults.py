@@ -10,7 +10,7 @@ from .words import Filled
 class Fault(BadRequest):
     """A field holds what it cannot."""
 
-    def __init__(self, words: Filled, *, param: str) -> None:
+    def __init__(self, words: Filled, *, param: str | None = None) -> None:
         super().__init__(str(words), param=param)
         self.words = words
 

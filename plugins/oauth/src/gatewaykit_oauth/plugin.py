@@ -134,6 +134,10 @@ def gateway_routes(gateway: GatewayContext) -> Iterable[BaseRoute]:
     desk = Desk(gateway, lambda: api_keys.secrets, api_keys.changed)
     site = _site(desk)
     found: list[BaseRoute] = [*routes(desk)]
+    if gateway.settings.get(KeysSettings).leak_reports:
+        from .leaks import leak_routes
+
+        found += leak_routes(desk)
     if authority is not None:
         from .server.routes import server_routes
 

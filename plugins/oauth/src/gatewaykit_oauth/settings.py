@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -38,6 +39,9 @@ class KeysSettings(Section):
         description="Earlier peppers, under any names: keys digested with them stay valid, and pass to the current one "
         "when they are used.",
     )
+    longest_days: int | None = Field(
+        None, ge=1, le=3650, description="The longest that a key may be made to live, in days; unset for no end at all."
+    )
     cache_size: int = Field(10_000, ge=1, description="Keys that each process remembers.")
     negative_seconds: Seconds = Field(
         5.0, le=60, description="How long each process remembers that it does not know a key, at most."
@@ -45,11 +49,21 @@ class KeysSettings(Section):
     poll_seconds: Seconds = Field(
         1.0, le=60, description="How often each process asks for changes of keys: a revoked key works no longer."
     )
+    leak_reports: bool = Field(
+        False,
+        description="Let anybody end API keys and refresh tokens by sending them to `/api/credentials/revoke`, as "
+        "those do who find them in public.",
+    )
     stale_seconds: Seconds = Field(
         60.0,
         description="How long remembered keys work while the database cannot be asked for changes; from then on "
         "requests are answered with 503.",
     )
+
+    @property
+    def longest(self) -> timedelta | None:
+        """The same as a length of time."""
+        return None if self.longest_days is None else timedelta(days=self.longest_days)
 
     @model_validator(mode="after")
     def _outlives_polls(self) -> Self:

@@ -96,7 +96,7 @@ class Browser:
 
     def __init__(self, address: str, language: str = "en", **headers: str) -> None:
         given = {"accept-language": language, "user-agent": "Testium/1.0", **headers}
-        self.client = httpx.Client(base_url=address, headers=given, follow_redirects=True, timeout=30, trust_env=False)
+        self.client = httpx.Client(base_url=address, headers=given, follow_redirects=True, timeout=120, trust_env=False)
         self.address = address
 
     def __enter__(self) -> Self:

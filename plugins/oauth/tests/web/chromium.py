@@ -26,6 +26,9 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+PATIENCE = 120_000
+"""Milliseconds: longer than a page takes on the busiest machine."""
+
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -38,6 +41,7 @@ def keep(page: Any, name: str) -> None:
 
 def watched(context: Any, *addresses: str, complaints: list[str] | None = None) -> tuple[Any, list[str]]:
     """A page, and all that a browser complains of: refusals by policy, faults of scripts, requests to elsewhere."""
+    context.set_default_timeout(PATIENCE)
     page, complaints = context.new_page(), [] if complaints is None else complaints
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on(

@@ -12,19 +12,22 @@ import pytest
 from gatewaykit import Gateway
 from gatewaykit.testing import running
 from gatewaykit.testing.gateways import bound
+from gatewaykit_oauth.server.settings import OAuthSettings
 
 from .browser import Browser
 from .chromium import launched
-from .seeding import add_keys, add_people, add_usage, seeded_gateway
+from .seeding import add_keys, add_people, add_program, add_usage, seeded_gateway
 
 
 @dataclass(frozen=True)
 class Place:
-    """A gateway at work, and the ids of its keys by name."""
+    """A gateway at work, the ids of its keys by name, and those of a program and of what Boris allowed it."""
 
     gateway: Gateway
     address: str
     keys: dict[str, str]
+    client: str = ""
+    grant: str = ""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             add_people(session)
             keys = add_keys(session)
             add_usage(session, keys)
-        yield Place(gateway, address, keys)
+            client, grant = add_program(session, gateway.settings.get(OAuthSettings))
+        yield Place(gateway, address, keys, client, grant)
 
 
 @pytest.fixture

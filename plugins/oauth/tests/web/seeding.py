@@ -17,6 +17,11 @@ from gatewaykit_oauth.accounts import put_account
 from gatewaykit_oauth.keys import store
 from gatewaykit_oauth.keys.model import Account, Actor, KeyLimits, KeySpec
 from gatewaykit_oauth.keys.secrets import Secrets
+from gatewaykit_oauth.server import clients
+from gatewaykit_oauth.server.grants import Office, Wanted, issue, open_grant
+from gatewaykit_oauth.server.model import ClientSpec
+from gatewaykit_oauth.server.settings import OAuthSettings
+from gatewaykit_oauth.server.tables import ClientRow
 from gatewaykit_oauth.signin.credentials import set_password
 from gatewaykit_oauth.signin.passwords import hashed
 
@@ -33,6 +38,7 @@ def seeded_gateway(folder: Path, **config: Any) -> Gateway:
     sections: dict[str, Any] = {
         "database": {"url": f"sqlite:///{folder}/gatewaykit.db"},
         "keys": {"pepper": PEPPER, "poll_seconds": 0.2},
+        "timeouts": {"hook": 30},
         **config,
     }
     return make_gateway(plugin, PROVIDERS, **sections)
@@ -74,6 +80,18 @@ def add_keys(session: Session) -> dict[str, str]:
     store.revoke(session, CLI, ids["Old laptop"])
     store.set_enabled(session, CLI, ids["Intern"], enabled=False)
     return ids
+
+
+def add_program(session: Session, settings: OAuthSettings) -> tuple[str, str]:
+    """A program that Boris has allowed to act for him, with a token; the ids of the client and of the grant."""
+    spec = ClientSpec(name="Atlas", redirect_uris=("https://atlas.example/cb",))
+    made = clients.create(session, CLI, spec, secrets=SECRETS, settings=settings)
+    client = session.get_one(ClientRow, made.client.id)
+    office = Office(SECRETS, settings, "no-key", datetime.now(UTC))
+    wanted = Wanted("boris", ("inference", "usage"), (str(settings.issuer),), 3600)
+    grant = open_grant(session, CLI, client, wanted, office)
+    issue(session, grant, client, office, scopes=grant.scopes, audience=grant.resources, thumbprint=None)
+    return made.client.id, grant.id
 
 
 def add_usage(session: Session, ids: dict[str, str], days: int = 30) -> None:

@@ -47,6 +47,11 @@ PAGES = {
     "account": "/admin/account",
     "factor": "/admin/account/factor",
     "grants": "/admin/grants",
+    "grant": "/admin/grants/{grant}",
+    "clients": "/admin/clients",
+    "client": "/admin/clients/one?id={client}",
+    "client-new": "/admin/clients/new",
+    "client-edit": "/admin/clients/one/edit?id={client}",
     "device": "/oauth/device",
     "confirm": "/admin/confirm",
     "nothing": "/admin/no-such-page",
@@ -54,6 +59,11 @@ PAGES = {
 
 
 Special = Iterator[tuple[str, Any]]
+
+
+def at(place: Place, path: str) -> str:
+    """The path of a page about something that there is."""
+    return path.format(key=place.keys["Notebook"], client=place.client, grant=place.grant)
 
 
 def registered(place: Place, **spec: Any) -> NewClient:
@@ -75,6 +85,16 @@ def special(page: Any, place: Place) -> Special:
     page.locator("main button[type=submit]").click()
     page.locator("#secret").wait_for()
     yield "key-secret", page
+    page.goto(f"{address}/admin/clients/new")
+    page.fill("#name", "Robot")
+    page.select_option("#kind", "confidential")
+    page.locator("main button[type=submit]").click()
+    page.locator("#redirect_uris-problem").wait_for()
+    yield "client-faulty", page
+    page.fill("#redirect_uris", "https://robot.example/cb")
+    page.locator("main button[type=submit]").click()
+    page.locator("#secret").wait_for()
+    yield "client-secret", page
     page.goto(f"{address}/admin/users/boris")
     page.locator("form[action$='/link'] button").click()
     page.locator("#link").wait_for()
@@ -132,7 +152,7 @@ def test_axe_finds_nothing(chromium: Any, place: Place, code: str, theme: str) -
     context = chromium.new_context(locale=code, color_scheme=theme, viewport={"width": 1280, "height": 900})
     page, complaints = signed_in(context, place.address)
     for name, path in PAGES.items():
-        page.goto(place.address + path.format(key=place.keys["Notebook"]))
+        page.goto(place.address + at(place, path))
         found[name] = seen(page, f"{name}-{code}-{theme}")
     for name, met in special(page, place):
         found[name] = seen(met, f"{name}-{code}-{theme}")
@@ -148,7 +168,7 @@ def test_html_validate_finds_nothing(chromium: Any, place: Place, tmp_path: Path
     context = chromium.new_context(locale="en")
     page, _ = signed_in(context, place.address)
     for name, path in PAGES.items():
-        answer = page.request.get(place.address + path.format(key=place.keys["Notebook"]))
+        answer = page.request.get(place.address + at(place, path))
         (tmp_path / f"{name}.html").write_text(answer.text())
     for name, met in special(page, place):
         (tmp_path / f"{name}.html").write_text(f"<!DOCTYPE html>{met.evaluate('document.documentElement.outerHTML')}")
@@ -259,10 +279,10 @@ def test_the_live_page_renews_itself_while_somebody_looks(chromium: Any, place: 
     with page.expect_response("**/admin/live?every=5"):
         page.clock.run_for(5100)
     page.wait_for_function("document.activeElement.id === 'again'")
-    assert len(asked) == 1
     page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    before = len(asked)  # on a busy machine it may have asked more than once
     page.clock.run_for(30_000)
-    assert len(asked) == 1
+    assert len(asked) == before
     page.evaluate("delete document.hidden")
     with page.expect_response("**/admin/live?every=5"):
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")

@@ -23,6 +23,8 @@ ADMINS = (
     "/admin/users/boris/edit",
     "/admin/audit",
     "/admin/providers",
+    "/admin/clients",
+    "/admin/clients/new",
 )
 SECRET = re.compile(r"gk_live_[0-9A-Za-z]{42}")
 
@@ -53,6 +55,8 @@ def test_every_page_of_a_role_in_a_language(browse: Browse, place: Place, name: 
         *EVERYBODY,
         *own,
         f"/admin/usage?key={key}&days=90&measure=tokens",
+        "/admin/grants",
+        f"/admin/grants/{place.grant}",
         *(ADMINS if name == "anna" else ()),
     ):
         page = browser.get(path)

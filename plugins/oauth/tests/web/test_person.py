@@ -146,7 +146,7 @@ def make_a_key(walk: Walk) -> str:
     assert page.evaluate("navigator.clipboard.readText()") == secret
     keep(page, f"way-2-key-{walk.code}")
     curl = page.locator("#snippet-1").inner_text().replace("curl ", "curl -s ", 1)
-    answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=30)
+    answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=120)
     assert json.loads(answer.stdout)["choices"][0]["message"]["content"] == "Hello!"
     walk.press("link", "I have saved it")
     assert secret not in page.content()

@@ -27,8 +27,8 @@ CODES = re.compile(r"\b(key|client|grant)_\w+|\S+@\S+|\S+/\S*")
 LATIN = re.compile(r"[A-Za-z][A-Za-z']+")
 _NAMES = """
     gatewaykit English API UTC URL SVG QR curl Python SDK metrics GigaChat Max Embeddings gigachat fake
-    Anna Larina Site search Notebook Nightly report Old laptop Intern Sold in spring Testium anna boris service
-    inference usage keys admin user example com cli app
+    Anna Larina Site search Notebook Nightly report Old laptop Intern Sold in spring Atlas Testium anna boris service
+    inference usage keys admin user example com cli app OAuth DPoP https http
 """
 NAMES = frozenset(_NAMES.split())
 """What has one name in all languages, and what the people and keys of the tests are called."""

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gatewaykit.errors import NotFound, PermissionDenied
+from gatewaykit.errors import BadRequest, NotFound, PermissionDenied
 from gatewaykit.guarding import answer, guarded, read_body, read_query
 from gatewaykit.types import ADMIN, KEYS, Principal
 
@@ -30,6 +30,7 @@ from .model import Actor, ApiKey, AuditEntry, KeyChanges, KeySpec, Page, Sort, S
 from .rights import manages
 
 Change = Callable[[Session, Actor, str], ApiKey]
+_MOST_AT_ONCE = 200
 _LONGEST = int(LONGEST_GRACE.total_seconds())
 
 
@@ -65,6 +66,13 @@ class Rotation(Struct, frozen=True, forbid_unknown_fields=True):
     grace: Annotated[int, Meta(ge=0, le=_LONGEST)] = int(store.DEFAULT_GRACE.total_seconds())
 
 
+class Many(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which keys end together: these, or all of an owner."""
+
+    ids: Annotated[tuple[Text, ...], Meta(max_length=_MOST_AT_ONCE)] = ()
+    owner: Text | None = None
+
+
 def routes(desk: Desk) -> list[Route]:
     """All routes that manage keys and accounts."""
     keys = _Keys(desk)
@@ -81,6 +89,7 @@ def routes(desk: Desk) -> list[Route]:
     return [
         route("GET", "/keys", keys.list),
         route("POST", "/keys", keys.create),
+        route("POST", "/keys/revoke", keys.revoke_many),
         route("GET", "/keys/{id}", keys.show),
         route("PATCH", "/keys/{id}", keys.update),
         route("POST", "/keys/{id}/rotate", keys.rotate),
@@ -116,7 +125,8 @@ class _Keys:
         create = partial(
             store.create,
             secrets=self._desk.secrets(),
-            lifetime=store.DEFAULT_LIFETIME if wanted.expires is UNSET else None,
+            lifetime=store.usual_lifetime(self._desk.longest) if wanted.expires is UNSET else None,
+            longest=self._desk.longest,
             idempotency_key=request.headers.get("idempotency-key"),
         )
         created = await self._desk.write(lambda session: create(session, actor, spec))
@@ -129,7 +139,8 @@ class _Keys:
     async def update(self, request: Request, principal: Principal) -> Response:
         changes = await read_body(request, KeyChanges)
         actor, key_id = actor_of(request, principal), named(request, "id")
-        key = await self._desk.write(lambda session: store.update(session, actor, key_id, changes))
+        change = partial(store.update, longest=self._desk.longest)
+        key = await self._desk.write(lambda session: change(session, actor, key_id, changes))
         return answer(key_document(key))
 
     async def rotate(self, request: Request, principal: Principal) -> Response:
@@ -147,6 +158,15 @@ class _Keys:
         await read_body(request, Nothing)
         actor, key_id = actor_of(request, principal), named(request, "id")
         return answer(key_document(await self._desk.write(lambda session: change(session, actor, key_id))))
+
+    async def revoke_many(self, request: Request, principal: Principal) -> Response:
+        """All of them, or none."""
+        wanted, actor = await read_body(request, Many), actor_of(request, principal)
+        if bool(wanted.ids) == (wanted.owner is not None):
+            raise BadRequest("Say either ids or owner.")
+        owner = None if wanted.owner is None else _seen(principal, wanted.owner)
+        revoked = await self._desk.write(lambda session: store.revoke_many(session, actor, wanted.ids, owner))
+        return answer({"items": [key_document(key) for key in revoked]})
 
     async def audit(self, request: Request, principal: Principal) -> Response:
         query = read_query(request, AuditQuery)

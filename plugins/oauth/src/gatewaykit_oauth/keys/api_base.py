@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Annotated, TypeVar
 
 from msgspec import Meta, Struct
@@ -16,6 +17,7 @@ from gatewaykit.protocols import GatewayContext
 from gatewaykit.storage import Storage
 from gatewaykit.types import Principal
 
+from ..settings import KeysSettings
 from .audit import with_subjects
 from .model import Actor
 from .secrets import Secrets
@@ -47,6 +49,11 @@ class Desk:
         self.gateway = gateway
         self.secrets = secrets
         self._changed = changed
+
+    @property
+    def longest(self) -> timedelta | None:
+        """The longest that a key may live."""
+        return self.gateway.settings.get(KeysSettings).longest
 
     @property
     def _storage(self) -> Storage:

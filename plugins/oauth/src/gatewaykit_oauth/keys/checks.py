@@ -52,7 +52,7 @@ _idempotency_key = re.compile(r"[!-~]{1,255}").fullmatch
 
 def checked(spec: KeySpec, now: datetime) -> KeySpec:
     """``spec`` with networks in their usual form and without repetitions."""
-    _check_name(spec.name)
+    check_name(spec.name)
     _check_note(spec.note)
     if spec.owner is not None:
         check_account_id(spec.owner, "owner")
@@ -76,7 +76,7 @@ def check_account(account: Account) -> None:
     """Raise for the first fault."""
     check_account_id(account.id, "id")
     if account.name:
-        _check_name(account.name)
+        check_name(account.name)
     if account.kind not in ("user", "service"):
         raise BadRequest("An account is of kind 'user' or 'service'.", param="kind")
     if account.role not in ("member", "admin"):
@@ -99,6 +99,13 @@ def check_account_id(account_id: str, field: str) -> None:
         raise BadRequest("An account's id is 1 to 64 letters, digits and any of . _ @ + -.", param=field)
 
 
+def check_life(expires: datetime | None, longest: timedelta | None, now: datetime) -> None:
+    """Nobody makes a key live longer than the configuration lets one."""
+    if longest is not None and (expires is None or expires > now + longest):
+        message = counted("A key lives for %(n)s day at most.", "A key lives for %(n)s days at most.", longest.days)
+        raise Fault(message, param="expires")
+
+
 def check_idempotency_key(text: str) -> None:
     """Any visible text that is not too long."""
     if not _idempotency_key(text):
@@ -111,7 +118,8 @@ def check_grace(grace: timedelta) -> None:
         raise BadRequest("The old secret can stay valid for 0 seconds to 30 days.", param="grace")
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """What a key or a client is called."""
     if not 0 < len(name.strip()) <= len(name) <= LONGEST_NAME or not name.isprintable():
         message = counted(
             "The name must be %(n)s printable character.",

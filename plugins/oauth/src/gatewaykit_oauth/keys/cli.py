@@ -75,11 +75,11 @@ def create(name: str, owner: str | None, config: Path | None, as_json: bool, **g
     It expires after 90 days unless --expires says otherwise. The options --model, --route, --network and --scope may
     be repeated.
     """
-    limits = limits_of(given)
-    lifetime = store.DEFAULT_LIFETIME if given["expires"] is None else None
+    limits, unsaid = limits_of(given), given["expires"] is None
     spec = KeySpec(name=name, owner=owner, limits=limits, **_said(given))
     with opened(config) as desk:
-        make = partial(store.create, secrets=desk.secrets(), lifetime=lifetime)
+        lifetime = store.usual_lifetime(desk.longest) if unsaid else None
+        make = partial(store.create, secrets=desk.secrets(), lifetime=lifetime, longest=desk.longest)
         made = desk.write(lambda session: make(session, CLI, spec))
         ends = f"expires {show_moment(made.key.expires)} UTC" if made.key.expires else "never expires"
         _hand_over(desk, made, as_json, f"{made.key.id} {visible(made.key.name)!r} is made; it {ends}.")
@@ -162,7 +162,7 @@ def update(key_id: str, config: Path | None, as_json: bool, **given: Any) -> Non
         changes = _said(given) | ({} if limits == known else {"limits": limits})
         if not changes:
             raise click.UsageError("Nothing to change: say at least one option.")
-        return store.update(session, CLI, key_id, KeyChanges(**changes))
+        return store.update(session, CLI, key_id, KeyChanges(**changes), longest=desk.longest)
 
     with opened(config) as desk:
         key = desk.write(work)

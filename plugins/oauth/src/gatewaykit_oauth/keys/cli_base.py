@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -52,6 +53,13 @@ class Desk:
         scheme = "http" if server.tls_certfile is None else "https"
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)  # noqa: S104 - it is replaced
         return f"{scheme}://{host}:{server.port}{server.root_path}"
+
+    @property
+    def longest(self) -> timedelta | None:
+        """The longest that a key may live."""
+        from ..settings import KeysSettings
+
+        return self.gateway.settings.get(KeysSettings).longest
 
     def secrets(self) -> Secrets:
         """What makes and digests secrets here. Raises :class:`~gatewaykit.errors.ConfigError`."""

@@ -9,6 +9,7 @@ and returns what there is now, without the secret: that was in the answer to the
 from __future__ import annotations
 
 import secrets as random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -20,7 +21,7 @@ from gatewaykit.limits import Limit
 
 from ..tables import AccountRow, KeyRow, SecretRow
 from .audit import entries, record, take_turn
-from .checks import LONGEST_GRACE, check_grace, check_idempotency_key, checked
+from .checks import LONGEST_GRACE, check_grace, check_idempotency_key, check_life, checked
 from .listing import find
 from .model import Actor, ApiKey, AuditEntry, Created, KeyChanges, KeyLimits, KeySpec, Page
 from .repetitions import remember, repeated
@@ -46,6 +47,11 @@ __all__ = [
 ]
 
 
+def usual_lifetime(longest: timedelta | None) -> timedelta:
+    """How long a key lives of which nobody said it, where the configuration has such a bound."""
+    return DEFAULT_LIFETIME if longest is None else min(DEFAULT_LIFETIME, longest)
+
+
 def get(session: Session, key_id: str) -> ApiKey:
     """The key. Raises :class:`~gatewaykit.errors.NotFound`."""
     row = session.get(KeyRow, key_id)
@@ -61,10 +67,12 @@ def create(
     *,
     secrets: Secrets,
     lifetime: timedelta | None = None,
+    longest: timedelta | None = None,
     now: datetime | None = None,
     idempotency_key: str | None = None,
 ) -> Created:
     """Make a key. ``lifetime`` is for one whose ``spec`` names no end; it is shorter where its maker ends earlier.
+    ``longest`` is the configuration's bound for all.
 
     Raises :class:`~gatewaykit.errors.PermissionDenied` when it would allow more than its maker may, and
     :class:`~gatewaykit.errors.BadRequest` for a field that is wrong.
@@ -77,6 +85,7 @@ def create(
         return Created(known, None)
     if lifetime is not None and spec.expires is None:
         spec = msgspec.structs.replace(spec, expires=_end(session, actor, now + lifetime, now))
+    check_life(spec.expires, longest, now)
     _require_covered(session, actor, spec, now)
     secret = secrets.new()
     row = KeyRow(
@@ -96,7 +105,15 @@ def create(
     return Created(key, secret.text)
 
 
-def update(session: Session, actor: Actor, key_id: str, changes: KeyChanges, *, now: datetime | None = None) -> ApiKey:
+def update(
+    session: Session,
+    actor: Actor,
+    key_id: str,
+    changes: KeyChanges,
+    *,
+    longest: timedelta | None = None,
+    now: datetime | None = None,
+) -> ApiKey:
     """Change what a key may do or what it is called.
 
     Neither the old nor the new key may allow more than the actor may: :class:`~gatewaykit.errors.PermissionDenied`.
@@ -111,6 +128,7 @@ def update(session: Session, actor: Actor, key_id: str, changes: KeyChanges, *, 
         )
     else:
         wanted = checked(wanted, now)
+        check_life(wanted.expires, longest, now)
     _require_covered(session, actor, before.spec, now)
     _require_covered(session, actor, wanted, now)
     if wanted == before.spec:
@@ -143,6 +161,16 @@ def revoke(session: Session, actor: Actor, key_id: str, *, now: datetime | None 
     for secret in _in_force(session, row, now):
         secret.ends = now
     return _recorded(session, actor, "key.revoke", row, before, now)
+
+
+def revoke_many(
+    session: Session, actor: Actor, ids: Sequence[str], owner: str | None = None, *, now: datetime | None = None
+) -> tuple[ApiKey, ...]:
+    """End these keys, or all that an owner has in force; one that cannot be ended keeps all of them as they are."""
+    take_turn(session)
+    if owner is not None:
+        ids = session.scalars(select(KeyRow.id).where(KeyRow.owner == owner, KeyRow.revoked.is_(None))).all()
+    return tuple(revoke(session, actor, key_id, now=now) for key_id in dict.fromkeys(ids))
 
 
 def rotate(

@@ -1,27 +1,23 @@
-"""``gatewaykit clients`` and ``gatewaykit tokens``: the authorization server from the command line."""
+"""``gatewaykit clients``: the programs that may ask for access tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
-from sqlalchemy.orm import Session
 
-from gatewaykit.commands import config_option, good, json_option, note, print_json, print_table, visible
-from gatewaykit.errors import ConfigError, ConfigFault, NotFound
+from gatewaykit.commands import config_option, good, json_option, print_json, print_table, visible
 
-from ..keys.audit import take_turn
-from ..keys.cli_base import CLI, Desk, all_pages, opened
+from ..keys.cli_base import CLI, all_pages
 from ..keys.cli_show import print_secret
-from ..keys.cli_values import NONE, show_ago, show_moment, span
+from ..keys.cli_values import NONE, span
 from ..keys.documents import page_document
-from .settings import OAuthSettings
+from .cli_base import mark, opened_server, show_table
+from .cli_tokens import tokens
 
 GRANTS = {
     "code": "authorization_code",
@@ -34,11 +30,6 @@ GRANTS = {
 @click.group()
 def clients() -> None:
     """Manage the programs that may ask for access tokens."""
-
-
-@click.group()
-def tokens() -> None:
-    """List and end what clients were allowed, and look after the keys that sign."""
 
 
 def add_commands(cli: click.Group) -> None:
@@ -93,7 +84,7 @@ def create(name: str, config: Path | None, as_json: bool, **given: Any) -> None:
     from .api import new_client_document
     from .model import ClientSpec
 
-    with _opened(config) as (desk, settings):
+    with opened_server(config) as (desk, settings):
         jwks = _key_set(given.pop("jwks"))
         signs = {} if jwks is None else {"jwks": jwks, "confidential": True}
         spec = ClientSpec(name=name, **{**_said(given), **signs})
@@ -117,14 +108,14 @@ def list_clients(limit: int, everything: bool, config: Path | None, as_json: boo
     from . import clients as store
     from .api import document
 
-    with _opened(config) as (desk, _):
+    with opened_server(config) as (desk, _):
         find = partial(store.find, limit=limit)
         found = desk.read(lambda session: all_pages(lambda after: find(session, after=after), everything=everything))
     if as_json:
         print_json(page_document(found, document))
         return
-    rows = [(_mark(one.enabled, one.id), visible(one.name), one.origin, _kinds(one.grants)) for one in found.items]
-    _table(("  id", "name", "origin", "grants"), rows, "There are no clients yet.", more=found.next is not None)
+    rows = [(mark(one.enabled, one.id), visible(one.name), one.origin, _kinds(one.grants)) for one in found.items]
+    show_table(("  id", "name", "origin", "grants"), rows, "There are no clients yet.", more=found.next is not None)
 
 
 @clients.command()
@@ -136,7 +127,7 @@ def show(client_id: str, config: Path | None, as_json: bool) -> None:
     from . import clients as store
     from .api import document
 
-    with _opened(config) as (desk, _):
+    with opened_server(config) as (desk, _):
         client = desk.read(lambda session: store.get(session, client_id))
     if as_json:
         print_json(document(client))
@@ -194,7 +185,7 @@ def renew_secret(client_id: str, config: Path | None, as_json: bool) -> None:
     from . import clients as store
     from .api import new_client_document
 
-    with _opened(config) as (desk, _):
+    with opened_server(config) as (desk, _):
         secrets = desk.secrets()
         made = desk.write(lambda session: store.renew_secret(session, CLI, client_id, secrets=secrets))
     if as_json:
@@ -204,126 +195,7 @@ def renew_secret(client_id: str, config: Path | None, as_json: bool) -> None:
     print_secret(made.secret or "", f"  client_id      {made.client.id}\n  client_secret  the line above")
 
 
-# Grants, tokens and keys
-
-
-@tokens.command("list")
-@click.option("--account", metavar="ACCOUNT", help="Only grants of this account.")
-@click.option("--client", metavar="ID", help="Only grants of this client.")
-@click.option("--ended", is_flag=True, help="Those too that have ended.")
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="At most so many.")
-@config_option
-@json_option
-def list_grants(
-    account: str | None, client: str | None, ended: bool, limit: int, config: Path | None, as_json: bool
-) -> None:
-    """List what accounts have allowed clients, and how many access tokens of each are alive."""
-    from .api import document
-    from .listing import find_grants
-
-    now = datetime.now(UTC)
-    with _opened(config) as (desk, _):
-        found = desk.read(
-            lambda session: find_grants(session, now=now, account=account, client=client, active=not ended, limit=limit)
-        )
-    if as_json:
-        print_json(page_document(found, document))
-        return
-    rows = [
-        (
-            _mark(one.ended is None, one.id),
-            one.account or "–",
-            visible(one.client_name),
-            str(one.tokens),
-            show_ago(one.token_expires, now) if one.token_expires else "–",
-        )
-        for one in found.items
-    ]
-    heading = ("  id", "account", "client", "tokens", "last one ends")
-    _table(heading, rows, "There are no grants.", more=found.next is not None)
-
-
-@tokens.command()
-@click.argument("grant_id", metavar="ID", required=False)
-@click.option("--account", metavar="ACCOUNT", help="Everything of this account.")
-@click.option("--client", metavar="ID", help="Everything of this client.")
-@click.option("--everything", is_flag=True, help="All there is.")
-@config_option
-@json_option
-def revoke(
-    grant_id: str | None, account: str | None, client: str | None, everything: bool, config: Path | None, as_json: bool
-) -> None:
-    """End a grant or access token by its ID, or everything of an account, of a client, or at all.
-
-    Gateways that run refuse the tokens within a second.
-    """
-    from .api import CutOff, subject_of
-
-    with _opened(config) as (desk, _):
-        if grant_id is not None:
-            desk.write(lambda session: _end(session, grant_id))
-            subject = grant_id
-        else:
-            subject = subject_of(CutOff(account=account, client=client, everything=True if everything else None))
-            desk.write(lambda session: _cut_off(session, subject))
-    if as_json:
-        print_json({"revoked": subject})
-    else:
-        good(f"{visible(subject)} is revoked.")
-
-
-@tokens.command("keys")
-@config_option
-@json_option
-def list_signing_keys(config: Path | None, as_json: bool) -> None:
-    """List the keys that sign access tokens."""
-    from .api import document
-    from .signing_keys import list_keys
-
-    with _opened(config) as (desk, _):
-        found = desk.read(list_keys)
-    if as_json:
-        print_json({"items": [document(key) for key in found], "next": None})
-        return
-    rows = [(key.kid, key.algorithm, key.state, show_moment(key.since)) for key in found]
-    _table(("kid", "algorithm", "state", "since (UTC)"), rows, "There are none before the gateway's first start.")
-
-
-@tokens.command("rotate-key")
-@config_option
-def rotate_key(config: Path | None) -> None:
-    """Let the next key sign from now on; tokens that the one before has signed stay good."""
-    from .signing_keys import rotate
-
-    with _opened(config) as (desk, settings):
-        secrets = desk.secrets()
-        desk.write(lambda session: rotate(session, CLI, secrets, settings, datetime.now(UTC)))
-    good("The next key signs now.")
-
-
-@tokens.command("revoke-key")
-@click.argument("kid")
-@config_option
-def revoke_signing_key(kid: str, config: Path | None) -> None:
-    """End a key with every token that it has signed; for one that may be known to somebody."""
-    from .signing_keys import revoke_key
-
-    with _opened(config) as (desk, settings):
-        secrets = desk.secrets()
-        desk.write(lambda session: revoke_key(session, CLI, kid, secrets, settings, datetime.now(UTC)))
-    good(f"{visible(kid)} is revoked, and so is every token that it has signed.")
-
-
 # Steps
-
-
-@contextmanager
-def _opened(config: Path | None) -> Iterator[tuple[Desk, OAuthSettings]]:
-    with opened(config) as desk:
-        settings = desk.gateway.settings.get(OAuthSettings)
-        if settings.issuer is None:
-            raise ConfigError([ConfigFault("is not set: without it there is no authorization server", "oauth.issuer")])
-        yield desk, settings
 
 
 def _change(client_id: str, config: Path | None, as_json: bool, changes: dict[str, Any], done: str) -> None:
@@ -331,34 +203,13 @@ def _change(client_id: str, config: Path | None, as_json: bool, changes: dict[st
     from .api import document
     from .model import ClientChanges
 
-    with _opened(config) as (desk, settings):
+    with opened_server(config) as (desk, settings):
         wanted = ClientChanges(**changes)
         client = desk.write(lambda session: store.update(session, CLI, client_id, wanted, settings=settings))
     if as_json:
         print_json(document(client))
     else:
         good(f"{visible(client.id)} {done}")
-
-
-def _end(session: Session, name: str) -> None:
-    from .grants import end_grant, revoke_access_token
-    from .tables import AccessTokenRow, GrantRow
-
-    take_turn(session)
-    now = datetime.now(UTC)
-    if session.get(GrantRow, name) is not None:
-        end_grant(session, CLI, name, "it was withdrawn", now)
-    elif session.get(AccessTokenRow, name) is not None:
-        revoke_access_token(session, CLI, name, now)
-    else:
-        raise NotFound("There is no such grant or access token.")
-
-
-def _cut_off(session: Session, subject: str) -> None:
-    from .grants import cut_off, require_subject
-
-    require_subject(session, subject)
-    cut_off(session, CLI, subject, "all tokens were revoked")
 
 
 def _key_set(file: Path | None) -> dict[str, Any] | None:
@@ -392,18 +243,5 @@ def _kinds(grants: Sequence[str]) -> str:
     return ", ".join(names.get(one, one) for one in grants)
 
 
-def _mark(good_one: bool, text: str) -> str:
-    return f"{click.style('✓', fg='green') if good_one else click.style('–', fg='yellow')} {text}"
-
-
 def _text(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
-
-
-def _table(heading: Sequence[str], rows: Sequence[tuple[str, ...]], empty: str, *, more: bool = False) -> None:
-    if not rows:
-        note(empty)
-        return
-    print_table([tuple(click.style(cell, dim=True) for cell in heading), *rows], padded=len(heading) - 1)
-    if more:
-        note("There are more.")

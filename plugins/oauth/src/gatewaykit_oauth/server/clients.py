@@ -16,13 +16,15 @@ from sqlalchemy.orm import Session
 
 from gatewaykit.errors import BadRequest, NotFound
 
+from ..faults import Fault
 from ..keys.audit import record, take_turn
-from ..keys.checks import RESERVED
+from ..keys.checks import RESERVED, SHORTEST_ACCESS, check_name
 from ..keys.format import CLIENT
 from ..keys.model import Actor, Page
 from ..keys.rows import described
 from ..keys.secrets import NewSecret, Secrets
 from ..tables import AccountRow
+from ..words import NN_, counted, filled
 from .assertions import MOST_KEYS, is_key_set
 from .model import (
     AUTHORIZATION_CODE,
@@ -44,8 +46,19 @@ from .tables import ClientRow
 PREFIX = RESERVED
 """How the ids of registered clients begin; no account may be called so, for both are subjects of tokens."""
 
+_REDIRECT_URIS = NN_(
+    "There can be %(n)s redirect URI: https, http on a loopback address, or a scheme like com.example.app:/",
+    "There can be %(n)s redirect URIs: https, http on a loopback address, or a scheme like com.example.app:/",
+)
+_KEYS = NN_(
+    "The keys are %(n)s public key of a confidential client, as a JWK set.",
+    "The keys are 1 to %(n)s public keys of a confidential client, as a JWK set.",
+)
+_LIFE = NN_(
+    "The life of access tokens is %(shortest)s to %(n)s second.",
+    "The life of access tokens is %(shortest)s to %(n)s seconds.",
+)
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
-_LONGEST_NAME = 100
 
 
 def get(session: Session, client_id: str) -> Client:
@@ -142,23 +155,19 @@ def renew_secret(
 
 def check(spec: ClientSpec, settings: OAuthSettings) -> None:
     """Raise :class:`~gatewaykit.errors.BadRequest` for the first fault."""
-    if not 0 < len(spec.name.strip()) <= len(spec.name) <= _LONGEST_NAME or not spec.name.isprintable():
-        raise BadRequest(f"The name must be 1 to {_LONGEST_NAME} printable characters.", param="name")
+    check_name(spec.name)
     _check_grants(spec)
     if len(spec.redirect_uris) > MOST or not all(is_safe(uri) for uri in spec.redirect_uris):
-        message = (
-            f"There can be {MOST} redirect URIs: https, http on a loopback address, or a scheme like com.example.app:/"
-        )
-        raise BadRequest(message, param="redirect_uris")
+        raise Fault(counted(*_REDIRECT_URIS, MOST), param="redirect_uris")
     known = Scopes(settings).names
     if not spec.scopes or not set(spec.scopes) <= set(known):
-        raise BadRequest(f"A client has one or more of the scopes {', '.join(known)}.", param="scopes")
+        message = filled("A client has one or more of the scopes %(scopes)s.", scopes=", ".join(known))
+        raise Fault(message, param="scopes")
     if spec.jwks is not None and not (spec.confidential and is_key_set(spec.jwks)):
-        message = f"The keys are 1 to {MOST_KEYS} public keys of a confidential client, as a JWK set."
-        raise BadRequest(message, param="jwks")
+        raise Fault(counted(*_KEYS, MOST_KEYS), param="jwks")
     longest = settings.longest_access_seconds
-    if spec.access_seconds is not None and not 60 <= spec.access_seconds <= longest:
-        raise BadRequest(f"The life of access tokens is 60 to {longest} seconds.", param="access_seconds")
+    if spec.access_seconds is not None and not SHORTEST_ACCESS <= spec.access_seconds <= longest:
+        raise Fault(counted(*_LIFE, longest, shortest=SHORTEST_ACCESS), param="access_seconds")
 
 
 def shown(row: ClientRow) -> Client:
@@ -173,7 +182,8 @@ def shown(row: ClientRow) -> Client:
 def _check_grants(spec: ClientSpec) -> None:
     grants = set(spec.grants)
     if not grants or not grants <= set(GRANT_TYPES):
-        raise BadRequest(f"A client has one or more of the grants {', '.join(GRANT_TYPES)}.", param="grants")
+        message = filled("A client has one or more of the grants %(grants)s.", grants=", ".join(GRANT_TYPES))
+        raise Fault(message, param="grants")
     if AUTHORIZATION_CODE in grants and not spec.redirect_uris:
         raise BadRequest("A client with authorization_code needs a redirect URI.", param="redirect_uris")
     if CLIENT_CREDENTIALS in grants and not spec.confidential:

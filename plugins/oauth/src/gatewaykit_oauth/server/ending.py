@@ -54,7 +54,8 @@ class Endings:
         return Response(status_code=200, headers={"cache-control": "no-store", "pragma": "no-cache"})
 
     async def introspect(self, request: Request) -> Response:
-        """What a token is worth, for confidential clients: their own tokens, and those of which they are the resource.
+        """What a token is worth, for confidential clients and their own tokens. The one resource there is, the gateway,
+        asks nobody.
 
         Everything else is ``{"active": false}``, without a word of why.
         """

@@ -41,7 +41,8 @@ def server_routes(gateway: GatewayContext, authority: Authority, site: Site | No
 def _pages(authority: Authority, site: Site | None) -> list[Route]:
     if site is None:
         return []
+    from .client_pages import client_routes
     from .grant_pages import grant_routes
     from .pages import Pages
 
-    return [*Pages(authority, site).routes(), *grant_routes(authority, site)]
+    return [*Pages(authority, site).routes(), *client_routes(authority, site), *grant_routes(authority, site)]

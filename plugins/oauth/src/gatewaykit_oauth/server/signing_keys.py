@@ -7,6 +7,7 @@ its public part is kept only so that nobody takes it for unknown.
 
 from __future__ import annotations
 
+import math
 import secrets as random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +24,11 @@ from sqlalchemy.orm import Session
 
 from gatewaykit.errors import BadRequest, ConfigError, ConfigFault, NotFound
 
+from ..faults import Fault
 from ..keys.audit import record, take_turn
 from ..keys.model import Actor
 from ..keys.secrets import Secrets
+from ..words import NN_, counted
 from .sealing import PRIVATE_KEYS, seal, unseal
 from .settings import YEAR, OAuthSettings
 from .tables import SigningKeyRow
@@ -34,6 +37,10 @@ State: TypeAlias = Literal["next", "active", "verify", "revoked"]
 SERVER = Actor("server")
 """Who rotates keys when it is time."""
 
+_TOO_NEW = NN_(
+    "The next key is too new: others can know it in %(n)s second.",
+    "The next key is too new: others can know it in %(n)s seconds.",
+)
 LEEWAY = 30
 """Seconds by which clocks may differ."""
 
@@ -94,12 +101,18 @@ def maintain(session: Session, secrets: Secrets, settings: OAuthSettings, now: d
 
 
 def rotate(session: Session, actor: Actor, secrets: Secrets, settings: OAuthSettings, now: datetime) -> None:
-    """Let the next key sign from now on."""
+    """Let the next key sign from now on.
+
+    Raises :class:`~gatewaykit.errors.BadRequest` until others, who remember the public keys for a while, can know it.
+    """
     take_turn(session)
     rows = {row.state: row for row in _rows(session)}
     following = rows.get("next")
     if following is None:
         raise BadRequest("There is no next key yet: start the gateway first.")
+    left = timedelta(seconds=settings.jwks_seconds) - (now - following.since)
+    if left > timedelta(0):
+        raise Fault(counted(*_TOO_NEW, math.ceil(left.total_seconds())))
     if "active" in rows:
         _advance(session, rows["active"], following, actor, now)
     else:

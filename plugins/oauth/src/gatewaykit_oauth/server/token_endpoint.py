@@ -81,11 +81,11 @@ class TokenEndpoint:
 
     async def _code(self, asked: _Asked) -> Issued:
         form = asked.form
-        code, verifier = form.require("code"), form.require("code_verifier")
+        code, verifier = form.require("code"), form.get("code_verifier")
+        if verifier is None or not is_secret(code, CODE):
+            raise invalid_grant()
         if not _verifier(verifier):
             raise InvalidRequestError("The code_verifier is not of the form of RFC 7636.")
-        if not is_secret(code, CODE):
-            raise invalid_grant()
         given = Presented(code, verifier, form.get("redirect_uri"), asked.thumbprint)
         found = await self._authority.change(
             lambda session: redeem_code(session, asked.actor, asked.client, given, self._narrow(form), asked.office)

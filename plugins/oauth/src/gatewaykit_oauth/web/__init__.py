@@ -22,7 +22,7 @@ from __future__ import annotations
 from ..signin.sessions import Session
 from .forms import Form, believed_form, form_of
 from .rendering import render
-from .site import Site, acting, confirm_first, go_next, redirect, sign_in_first, signed_in, site_of
+from .site import Site, acting, confirm_first, go_next, redirect, said, sign_in_first, signed_in, site_of
 
 __all__ = [
     "Form",
@@ -35,6 +35,7 @@ __all__ = [
     "go_next",
     "redirect",
     "render",
+    "said",
     "sign_in_first",
     "signed_in",
     "site_of",

@@ -58,6 +58,7 @@ async def new_key(request: Request, session: Session) -> Response:
             store.create,
             secrets=site.desk.secrets(),
             lifetime=lifetime,
+            longest=site.desk.longest,
             idempotency_key=form.text("repetition") or None,
         )
         actor = acting(request, session)
@@ -75,7 +76,8 @@ async def edit_key(request: Request, session: Session) -> Response:
     form, site, actor = await form_of(request), site_of(request), acting(request, session)
     try:
         changes = _changes(form, session, datetime.now(UTC))
-        await site.desk.write(lambda database: store.update(database, actor, key.id, changes))
+        change = partial(store.update, longest=site.desk.longest)
+        await site.desk.write(lambda database: change(database, actor, key.id, changes))
     except (BadRequest, PermissionDenied) as error:
         return await _form(request, session, _typed(form), error, key)
     return redirect(request, f"/admin/keys/{key.id}", done="changed")

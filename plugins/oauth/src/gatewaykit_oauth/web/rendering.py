@@ -100,6 +100,12 @@ DONE: dict[str, str] = {
     "user-disabled": N_("The account is disabled, and so are all its keys."),
     "user-enabled": N_("The account works again."),
     "grant-ended": N_("The access is withdrawn, and all its tokens are refused."),
+    "token-revoked": N_("The token is revoked."),
+    "client-made": N_("The program is registered."),
+    "client-changed": N_("The program is changed."),
+    "client-disabled": N_("The program is disabled, and so are all its tokens."),
+    "client-enabled": N_("The program works again."),
+    "client-withdrawn": N_("All access of the program is withdrawn, and all its tokens are refused."),
     "signed-out": N_("You are signed out."),
     "preferences": N_("The settings are saved."),
 }
