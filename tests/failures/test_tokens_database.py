@@ -11,7 +11,7 @@ from gatewaykit.testing.servers import PostgresServer
 from .conftest import Log, Opener, Wired
 from .page import Row
 from .test_database_flapping import flapping
-from .tokens import office
+from .tokens import Office, office
 
 SOON = {"poll_seconds": 0.05, "stale_seconds": 60}
 
@@ -33,8 +33,16 @@ async def new_token(
         token = await here.token()
         await asyncio.to_thread(fail)
         row.holds(*await here.ask(token, 3))
+        assert await unconfirmed(here) >= 3
         await asyncio.to_thread(mend)
         await here.it.until_answered(200, lambda: here.it.ask(token))
+
+
+async def unconfirmed(here: Office) -> float:
+    """How many tokens nobody could confirm, by the metrics."""
+    scrape = (await here.it.http.get("/metrics")).text
+    counted = [line for line in scrape.splitlines() if line.startswith("gatewaykit_credentials_unconfirmed_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in counted if '"tokens"' in line)
 
 
 async def test_db_down_new_token(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
@@ -52,10 +60,7 @@ async def test_db_down_stale_token(
         await asyncio.to_thread(postgres.kill)
         row.holds(await here.it.until_answered(503, lambda: here.it.ask(token)), *await here.ask(token, 3))
         await log.until("nobody can confirm credentials for 0.3 s")
-        scrape = (await here.it.http.get("/metrics")).text
-        counted = [line for line in scrape.splitlines() if line.startswith("gatewaykit_credentials_unconfirmed_total{")]
-        tokens = [line for line in counted if '"tokens"' in line]
-        assert float(tokens[0].rpartition(" ")[2]) >= 4
+        assert await unconfirmed(here) >= 4
         await asyncio.to_thread(postgres.start)
         await here.it.until_answered(200, lambda: here.it.ask(token))
     assert len(log.lines("nobody can confirm credentials")) == 1

@@ -86,7 +86,7 @@ class Lookup(Generic[EntryT]):
             task.add_done_callback(lambda done: self._done(digest, done))
         try:
             entry = await asyncio.shield(task)
-        except Unavailable:
+        except (Unavailable, asyncio.CancelledError):  # cancelled: it took too long
             self.unconfirmed += 1
             raise
         if entry is None:
