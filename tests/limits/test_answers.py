@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewaykit import Finished, Principal, ProviderUnavailable, TextDelta, Usage
+from gatewaykit.builtin.limits import limiter, notes
 from gatewaykit.builtin.limits.headers import duration
-from gatewaykit.limits import Limit
+from gatewaykit.limits import Limit, Standing
 from gatewaykit.testing import KEY, FakeProvider, plugin_of
 from gatewaykit.testing.waiting import until
 
@@ -88,6 +89,37 @@ async def test_an_empty_budget_is_insufficient_quota(client: Any, gateway_with: 
     assert "10.00 of 30.00 RUB are left" in refused.value.message
     assert refused.value.response.headers["x-should-retry"] == "false"
     assert int(refused.value.response.headers["retry-after"]) >= 1
+
+
+async def test_a_budget_that_is_nearly_used_up_is_warned_of(
+    client: Any, gateway_with: Any, question: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says whose budget it is and how much of it is used, before calls are refused."""
+    monkeypatch.setattr(limiter, "_LOOK_AT_BUDGETS", 0.01)
+    fake = FakeProvider(TextDelta("x"), Finished(), Usage(6, 4))
+    limits = {"all": {"budget": "24", "budget_period": "month"}}
+    async with client(gateway_with(provider=fake, limits=limits, prices=PRICES)) as sdk:
+        for _ in range(2):
+            await sdk.chat.completions.create(**question, max_tokens=4)
+        await until(lambda: "83 % of the budget of all are used: 20.00 of 24.00 RUB" in caplog.text)
+
+
+def test_a_budget_is_warned_of_once_in_its_period(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is looked at; in the next period it may come to that again."""
+    now = 1000.0
+    monkeypatch.setattr(notes.time, "monotonic", lambda: now)
+    known, limit = notes.Notes(0.8, "RUB"), Limit("key:a", "money", 100, "day")
+    for used in (79, 80, 95):
+        known.budgets([Standing(limit, used, resets=60.0)], [(0, limit.key)])
+        known.warn()
+    assert len(caplog.messages) == 1
+    now += 61.0
+    known.warn()
+    known.budgets([Standing(limit, 90, resets=60.0)], [(0, limit.key)])
+    known.warn()
+    assert len(caplog.messages) == 2
 
 
 async def test_a_request_that_can_never_pass_is_told_so(client: Any, gateway_with: Any, question: Any) -> None:

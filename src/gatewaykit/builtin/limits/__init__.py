@@ -53,4 +53,4 @@ def gateway_limiters(gateway: GatewayContext) -> Iterable[Limiter]:
         on_failure=settings.on_failure,
         instances=settings.instances,
     )
-    return [Limits(Plans(settings), estimator, backend, Books(gateway).spent, book.currency)]
+    return [Limits(Plans(settings), estimator, backend, Books(gateway).spent, book.currency, settings.budget_warning)]

@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from gatewaykit.builtin.limits.headers import Header
 from gatewaykit.builtin.limits.notes import Notes
@@ -22,6 +22,7 @@ from gatewaykit.types import Call, Principal, Usage
 
 Spent = Callable[[Limit], Awaitable[int]]
 _RENEWALS_PER_LEASE = 3
+_LOOK_AT_BUDGETS = 5.0
 _ATTEMPTS = 3
 _bits = random.Random().getrandbits  # names of holds have to differ, not to be secret
 logger = logging.getLogger(__name__)
@@ -30,13 +31,22 @@ logger = logging.getLogger(__name__)
 class Limits(Limiter):
     """Decides by the limits of ``plans`` with what ``backend`` has counted.
 
-    ``spent`` tells what the books say was used of a budget before the backend began to count its period. Without
-    limits a call passes at the price of a dictionary look-up.
+    ``spent`` tells what the books say was used of a budget before the backend began to count its period. Once
+    ``budget_warning`` of one is used, as a share of it, the log says so. Without limits a call passes at the price of a
+    dictionary look-up.
     """
 
     name = "limits"
 
-    def __init__(self, plans: Plans, estimator: Estimator, backend: Backend, spent: Spent, currency: str = "") -> None:
+    def __init__(
+        self,
+        plans: Plans,
+        estimator: Estimator,
+        backend: Backend,
+        spent: Spent,
+        currency: str = "",
+        budget_warning: float = 1.0,
+    ) -> None:
         self._plans = plans
         self._estimator = estimator
         self._backend = backend
@@ -44,7 +54,7 @@ class Limits(Limiter):
         self._currency = currency
         self.instant = getattr(backend, "instant", False)
         self._live: dict[str, tuple[Limit, ...]] = {}
-        self._notes = Notes()
+        self._notes = Notes(budget_warning, currency)
 
     async def acquire(self, call: Call) -> Permit | None:
         """Reserve what the call may use at most. Raises :class:`~gatewaykit.errors.RateLimited` and its kin."""
@@ -84,14 +94,19 @@ class Limits(Limiter):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Keeps the leases of long calls alive; at the end what is still to be settled is settled."""
-        renewing = asyncio.create_task(self._renew(), name="gatewaykit-leases")
+        """Keeps the leases of long calls alive, and looks after budgets; at the end what is still to be settled is
+        settled.
+        """
+        tasks = [
+            asyncio.create_task(self._renew(), name="gatewaykit-leases"),
+            asyncio.create_task(self._warn(), name="gatewaykit-budgets"),
+        ]
         try:
             yield
         finally:
-            renewing.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewing
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await self._backend.aclose()
 
     async def leave(self, call: Call, plan: Plan, hold: str, usage: Usage | None) -> None:
@@ -120,6 +135,12 @@ class Limits(Limiter):
             if not decision.unseeded:
                 return decision
         raise Unavailable(retry_after=1.0, detail="limits: a period could not be begun")
+
+    async def _warn(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_AT_BUDGETS)
+            if self._notes.has_budgets:
+                await asyncio.to_thread(self._notes.warn)
 
     async def _renew(self) -> None:
         while True:

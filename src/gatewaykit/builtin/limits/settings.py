@@ -71,6 +71,9 @@ class LimitsSettings(Section):
     output_tokens: int = Field(
         1024, ge=1, description="Tokens that are reserved for an answer whose request sets no `max_tokens`."
     )
+    budget_warning: float = Field(
+        0.8, gt=0, le=1, description="From this share of a budget on the log warns of it, once in its period."
+    )
     all: LimitTable = Field(_NO_LIMITS, description="For all calls together.")
     each_key: LimitTable = Field(_NO_LIMITS, description="For every key that has no such limit of its own.")
     each_user: LimitTable = Field(_NO_LIMITS, description="For every owner of keys that has no such limit of its own.")
