@@ -23,7 +23,7 @@ Browse = Callable[..., Browser]
 MOST_PAGES = 120
 SPOKEN = {"aria-label", "title", "placeholder", "alt", "data-label", "data-copied"}
 SILENT = {"code", "pre", "script", "style", "option", "textarea"}
-CODES = re.compile(r"\b(key|client|grant)_\w+|\S+@\S+|\S+/\S*")
+CODES = re.compile(r"\b(key|client|grant)_[\w-]+|\S+@\S+|\S+/\S*")
 LATIN = re.compile(r"[A-Za-z][A-Za-z']+")
 _NAMES = """
     gatewaykit English API UTC URL SVG QR curl Python SDK metrics GigaChat Max Embeddings gigachat fake
@@ -68,9 +68,7 @@ def english(page: Page) -> set[str]:
     return {
         re.sub(r"\s+", " ", text).strip()
         for text in reader.found
-        if any(
-            word not in NAMES for word in LATIN.findall(re.sub(r"\b(key|client|grant)_\w+|\S+@\S+|\S+/\S*", "", text))
-        )
+        if any(word not in NAMES for word in LATIN.findall(CODES.sub("", text)))
     }
 
 
