@@ -19,6 +19,8 @@ from .keys.rows import columns, described
 from .tables import AccountRow
 from .words import filled
 
+_TO_CHOOSE_FROM = 200
+
 
 def put_account(session: Session, actor: Actor, account: Account, *, now: datetime | None = None) -> Account:
     """Make an account, or replace what is known of it: its keys follow at once.
@@ -67,6 +69,12 @@ def list_accounts(session: Session, *, after: str | None = None, limit: int = 50
     rows = list(session.scalars(query))
     items = tuple(account_of(row) for row in rows[:limit])
     return Page(items, items[-1].id if len(rows) > limit else None)
+
+
+def account_ids(session: Session, *, chosen: str | None = None) -> list[str]:
+    """Ids to choose from: those of the first accounts, and the one that is ``chosen`` already in any case."""
+    ids = [account.id for account in list_accounts(session, limit=_TO_CHOOSE_FROM).items]
+    return ids if not chosen or chosen in ids else [chosen, *ids]
 
 
 def _require_admin(actor: Actor, account_id: str) -> None:

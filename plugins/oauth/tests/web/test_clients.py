@@ -10,6 +10,7 @@ import httpx
 import jwt
 import pytest
 
+from gatewaykit_oauth import accounts
 from gatewaykit_oauth.accounts import put_account
 from gatewaykit_oauth.keys.model import Account
 from gatewaykit_oauth.server.model import DEVICE_CODE
@@ -82,6 +83,19 @@ def test_the_life_of_a_program(browse: Browse, place: Place) -> None:
     assert token(address, client, renewed[0]).status_code == 401
     browser.send(browser.get(path), f"{ONE}/enable")
     assert accepts(address, second)
+
+
+def test_an_owner_among_very_many_stays(browse: Browse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever changes a program keeps its owner, also where there are more accounts than the form offers."""
+    browser = browse("anna")
+    client = id_on(
+        made(browser, name="Robot", kind="confidential", grants=CREDENTIALS, scopes="inference", owner="boris")
+    )
+    monkeypatch.setattr(accounts, "_TO_CHOOSE_FROM", 1)
+    browser.send(browser.get(f"{ONE}/edit?id={client}"), f"{ONE}/edit", name="Machine")
+    page = browser.get(f"{ONE}?id={client}")
+    assert "Machine" in page.words
+    assert "boris" in page.words
 
 
 def test_a_public_program_has_no_secret(browse: Browse) -> None:

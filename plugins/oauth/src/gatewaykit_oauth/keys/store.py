@@ -8,7 +8,6 @@ and returns what there is now, without the secret: that was in the answer to the
 
 from __future__ import annotations
 
-import secrets as random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Session
 from gatewaykit.errors import AuthFailed, BadRequest, NotFound
 from gatewaykit.limits import Limit
 
+from ..ids import new_id
 from ..tables import AccountRow, KeyRow, SecretRow
 from .audit import entries, record, take_turn
 from .checks import LONGEST_GRACE, check_grace, check_idempotency_key, check_life, checked
@@ -31,7 +31,6 @@ from .secrets import NewSecret, Secrets
 
 DEFAULT_GRACE = timedelta(hours=24)
 DEFAULT_LIFETIME = timedelta(days=90)
-_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 __all__ = [
     "DEFAULT_GRACE",
     "LONGEST_GRACE",
@@ -89,7 +88,7 @@ def create(
     _require_covered(session, actor, spec, now)
     secret = secrets.new()
     row = KeyRow(
-        id="key_" + "".join(random.choice(_LETTERS) for _ in range(20)),
+        id=new_id("key_"),
         **columns(spec, KeySpec.__struct_fields__),
         created=now,
         created_by=actor.id,

@@ -15,11 +15,11 @@ from starlette.routing import Route
 from gatewaykit.errors import BadRequest, GatewayError
 from gatewaykit.guarding import read_query
 
-from ..accounts import list_accounts
+from ..accounts import account_ids
 from ..keys import store
 from ..keys.api_base import Cursor, Text
 from ..keys.model import Actor, AuditEntry
-from ..web import Form, Session, Site, acting, form_of, redirect, render, said
+from ..web import Form, Session, Site, acting, form_of, redirect, refused, render
 from ..web.rendering import Entry
 from ..web.site import Page
 from ..web.values import words
@@ -162,26 +162,20 @@ class _Desk:
         return render(
             request,
             "oauth/client-form.html",
-            status=error.status if error else 200,
             client=client,
             fields=fields,
             grants=GRANTS,
             scopes={name: scopes.describe(name) for name in scopes.names},
-            owners=await self._authority.read(_owners),
+            owners=await self._authority.read(partial(account_ids, chosen=fields["owner"])),
             usual=self._authority.settings.access_seconds,
             lives=sorted({*(seconds for seconds in LIVES if seconds <= longest), *own}),
-            problem=said(request, error) if error else None,
-            param=(error.param or "") if error else "",
+            **refused(request, error),
         )
 
 
 def _withdraw(database: Database, actor: Actor, client_id: str) -> None:
     clients.get(database, client_id)
     cut_off(database, actor, f"client:{client_id}", "all tokens were revoked")
-
-
-def _owners(database: Database) -> list[str]:
-    return [account.id for account in list_accounts(database, limit=200).items]
 
 
 def _id(request: Request) -> str:

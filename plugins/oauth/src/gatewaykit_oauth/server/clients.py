@@ -4,7 +4,6 @@ the feed of changes, in the same transaction.
 
 from __future__ import annotations
 
-import secrets as random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 from gatewaykit.errors import BadRequest, NotFound
 
 from ..faults import Fault
+from ..ids import new_id
 from ..keys.audit import record, take_turn
 from ..keys.checks import RESERVED, SHORTEST_ACCESS, check_name
 from ..keys.format import CLIENT
@@ -58,7 +58,6 @@ _LIFE = NN_(
     "The life of access tokens is %(shortest)s to %(n)s second.",
     "The life of access tokens is %(shortest)s to %(n)s seconds.",
 )
-_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def get(session: Session, client_id: str) -> Client:
@@ -94,7 +93,7 @@ def create(
     _check_owner(session, spec.owner)
     secret = secrets.new(CLIENT) if spec.confidential and spec.jwks is None else None
     row = ClientRow(
-        id=PREFIX + "".join(random.choice(_LETTERS) for _ in range(20)),
+        id=new_id(PREFIX),
         origin=origin,
         **_columns(spec),
         **_secret_columns(secret, secrets),

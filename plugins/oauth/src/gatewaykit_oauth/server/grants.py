@@ -6,7 +6,6 @@ token was used twice. :func:`cut_off` ends all that an account or a client has, 
 
 from __future__ import annotations
 
-import secrets as random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from gatewaykit.errors import NotFound
 
+from ..ids import new_id
 from ..keys.audit import record, take_turn
 from ..keys.format import REFRESH
 from ..keys.model import Actor
@@ -90,7 +90,7 @@ def issue(
     owner = account or (session.get(AccountRow, client.owner) if client.owner is not None else None)
     longest = owner.longest_access_seconds if owner is not None else None
     expires = issued + min(grant.access_seconds, life(client, office.settings, longest))
-    jti = new_id("")
+    jti = new_id()
     session.add(
         AccessTokenRow(
             jti=jti,
@@ -241,8 +241,3 @@ def changed(session: Session, statement: Any) -> int:
     return cast(
         "CursorResult[Any]", session.execute(statement, execution_options={"synchronize_session": False})
     ).rowcount
-
-
-def new_id(prefix: str) -> str:
-    """A name that nobody can guess."""
-    return prefix + random.token_urlsafe(18)

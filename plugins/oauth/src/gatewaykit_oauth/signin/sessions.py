@@ -12,9 +12,10 @@ from gatewaykit.errors import NotFound
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE, Principal
 
 from ..accounts import account_of
+from ..ids import new_id
 from ..keys.model import Account, Actor
 from ..tables import AccountRow, SessionRow
-from .tokens import SESSION, digest, new_id, new_token
+from .tokens import SESSION, digest, new_token
 
 PENDING = timedelta(minutes=10)
 """How long the second factor may take."""

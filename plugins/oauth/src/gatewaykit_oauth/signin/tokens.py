@@ -7,7 +7,6 @@ import secrets
 from hashlib import sha256
 
 SESSION, LINK = "gks_", "gkl_"
-_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 _has_shape = re.compile(r"gk[sl]_[A-Za-z0-9_-]{43}").fullmatch
 
 
@@ -19,8 +18,3 @@ def new_token(prefix: str) -> str:
 def digest(token: str, prefix: str) -> bytes | None:
     """What the database has of a token; None for a text that cannot be one."""
     return sha256(token.encode()).digest() if _has_shape(token) and token.startswith(prefix) else None
-
-
-def new_id(prefix: str) -> str:
-    """An id that may be shown."""
-    return prefix + "".join(secrets.choice(_LETTERS) for _ in range(20))

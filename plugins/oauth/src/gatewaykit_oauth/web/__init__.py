@@ -22,7 +22,7 @@ from __future__ import annotations
 from ..signin.sessions import Session
 from .forms import Form, believed_form, form_of
 from .rendering import render
-from .site import Site, acting, confirm_first, go_next, redirect, said, sign_in_first, signed_in, site_of
+from .site import Site, acting, confirm_first, go_next, redirect, refused, said, sign_in_first, signed_in, site_of
 
 __all__ = [
     "Form",
@@ -34,6 +34,7 @@ __all__ = [
     "form_of",
     "go_next",
     "redirect",
+    "refused",
     "render",
     "said",
     "sign_in_first",

@@ -22,7 +22,7 @@ from ..words import N_
 from .entering import entrance_of, visitor_of, welcome
 from .forms import form_of
 from .rendering import render
-from .site import acting, redirect, said, site_of
+from .site import acting, redirect, refused, said, site_of
 
 ENROLLING_SECONDS = 1800
 """How long the page with the QR code may stay open."""
@@ -125,11 +125,10 @@ def _enrolment(request: Request, session: Session, secret: str, error: BadReques
     return render(
         request,
         "factor.html",
-        status=error.status if error else 200,
         secret=" ".join(secret[place : place + 4] for place in range(0, len(secret), 4)),
         sealed=sealed,
         picture=_qr(provisioning_uri(secret, account_id, _ISSUER)),
-        problem=said(request, error) if error else None,
+        **refused(request, error),
     )
 
 

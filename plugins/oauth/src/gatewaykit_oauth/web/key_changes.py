@@ -16,7 +16,7 @@ from starlette.responses import Response
 from gatewaykit.errors import BadRequest, GatewayError, PermissionDenied
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE
 
-from ..accounts import list_accounts
+from ..accounts import account_ids
 from ..keys import store
 from ..keys.api_base import named
 from ..keys.model import Actor, ApiKey, Created, KeyChanges, KeySpec
@@ -25,7 +25,7 @@ from ..words import N_
 from .forms import Form, form_of
 from .key_lists import managed_key
 from .rendering import render
-from .site import Page, acting, redirect, said, site_of
+from .site import Page, acting, redirect, refused, said, site_of
 from .snippets import snippets
 from .values import expiry_of, lifetime_of, limits_of, shown_limits, words
 
@@ -141,19 +141,14 @@ async def _shown_once(request: Request, created: Created, *, is_new: bool) -> Re
 async def _form(
     request: Request, session: Session, fields: dict[str, Any], error: GatewayError | None, key: ApiKey | None = None
 ) -> Response:
-    def read(database: Database) -> list[str]:
-        return [account.id for account in list_accounts(database, limit=200).items]
-
     return render(
         request,
         "key-form.html",
-        status=error.status if error else 200,
         key=key,
         fields=fields,
-        owners=await site_of(request).desk.read(read) if session.is_admin else [session.account.id],
+        owners=await site_of(request).desk.read(account_ids) if session.is_admin else [session.account.id],
         scopes={scope: label for scope, label in SCOPES.items() if session.is_admin or scope != ADMIN},
-        problem=said(request, error) if error else None,
-        param=(error.param or "") if error else "",
+        **refused(request, error),
         models=await site_of(request).models.names(),
     )
 

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
@@ -273,6 +273,13 @@ def said(request: Request, error: GatewayError) -> str:
     if chosen.knows(message):
         return chosen.gettext(message)
     return chosen.gettext(_GENERAL.get(error.status, _GENERAL[500]))
+
+
+def refused(request: Request, error: GatewayError | None) -> dict[str, Any]:
+    """For :func:`render`: the status of a form's page, what is wrong and with which field, if anything is."""
+    if error is None:
+        return {"status": 200, "problem": None, "param": ""}
+    return {"status": error.status, "problem": said(request, error), "param": error.param or ""}
 
 
 _TOO_MUCH = N_("A key cannot allow more than whoever makes it may do.")

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from gatewaykit.guarding import read_query
 
-from ..accounts import list_accounts
+from ..accounts import account_ids
 from ..keys import store
 from ..keys.api import managed
 from ..keys.api_base import Text
@@ -66,7 +66,7 @@ async def show_usage(request: Request, session: Session) -> Response:
         parts = {
             group: by_part(database, span, where, group) for group in groups if group not in where or group == "model"
         }
-        owners = [account.id for account in list_accounts(database, limit=200).items] if session.is_admin else []
+        owners = account_ids(database) if session.is_admin else []
         return by_day(database, span, where), in_all(database, span, where), parts, key, owners
 
     by_days, figures, parts, key, owners = await site.desk.read(read)

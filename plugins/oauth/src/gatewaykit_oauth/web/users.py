@@ -29,7 +29,7 @@ from .forms import Form, form_of
 from .key_lists import currency_of
 from .rendering import render
 from .site import Page as WebPage
-from .site import acting, redirect, said, site_of
+from .site import acting, redirect, refused, site_of
 from .values import access_of, limits_of, shown_limits, words
 
 ON_A_PAGE = 50
@@ -188,11 +188,9 @@ def _form(
     return render(
         request,
         "user-form.html",
-        status=error.status if error else 200,
         account=account,
         fields=fields,
-        problem=said(request, error) if error else None,
-        param=(error.param or "") if error else "",
+        **refused(request, error),
     )
 
 
