@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 import pytest
@@ -102,7 +102,14 @@ class Parent:
         self._selector.register(self._ear, selectors.EVENT_READ)
         self.hub = TallyHub(self._selector)
         self._ended = False
+        self._turn = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def totals(self) -> Totals:
+        """The sums at this moment."""
+        with self._turn:
+            return merged(self.hub.totals.report())
 
     def open(self) -> socket.socket:
         return self.hub.open()
@@ -112,10 +119,12 @@ class Parent:
 
     def _run(self) -> None:
         while not self._ended:
-            for key, _ in self._selector.select(self.hub.timeout):
-                if key.data is not None:
-                    key.data(key)
-            self.hub.tick()
+            ready = self._selector.select(self.hub.timeout)
+            with self._turn:
+                for key, _ in ready:
+                    if key.data is not None:
+                        key.data(key)
+                self.hub.tick()
 
     def end(self) -> None:
         self._ended = True
@@ -167,37 +176,54 @@ class Source:
         return Report([HITS, DEPTH], [(HITS.name, (), [float(waiting)])], [(DEPTH.name, (), [1.0])])
 
 
+def workers(parent: Parent) -> float:
+    """How many have reported."""
+    return sum(numbers[0] for metric, rows in parent.totals.families() if metric == DEPTH for _, numbers in rows)
+
+
 def hits(totals: Totals) -> float:
     return sum(numbers[0] for metric, rows in totals.families() if metric == HITS for _, numbers in rows)
 
 
+@contextmanager
+def reporting(parent: Parent, end: socket.socket) -> Iterator[tuple[Source, SharedTally]]:
+    """A worker that reports to ``parent``, which has heard of it."""
+    source, tally = Source(), SharedTally()
+    tally.join(end)
+    tally.contribute(source.report)
+    before = workers(parent)
+    tally.start()
+    try:
+        until(lambda: workers(parent) > before)
+        yield source, tally
+    finally:
+        tally.stop()
+
+
 async def test_whoever_reads_sees_what_all_have_counted_until_now() -> None:
     """A reading by one worker has the news of all others in it, though none of them had reported yet."""
-    with parent_of(3) as (_, ends):
-        sources, tallies = [Source() for _ in ends], [SharedTally() for _ in ends]
-        for source, tally, end in zip(sources, tallies, ends, strict=True):
-            tally.join(end)
-            tally.contribute(source.report)
-            tally.start()
+    with parent_of(3) as (parent, ends), ExitStack() as stack:
+        joined = [stack.enter_context(reporting(parent, end)) for end in ends]
         for number in range(1, 6):
-            for source in sources:
+            for source, _ in joined:
                 source.waiting += 1
-            assert hits(await tallies[number % 3].read()) == 3 * number
-        for tally in tallies:
-            tally.stop()
+            assert hits(await joined[number % 3][1].read()) == 3 * number
 
 
 async def test_what_is_new_at_the_end_is_reported() -> None:
     """A worker that stops in peace takes nothing with it."""
     with parent_of(1) as (parent, (end,)):
-        source, tally = Source(), SharedTally()
-        tally.join(end)
-        tally.contribute(source.report)
-        tally.start()
-        await tally.read()
-        source.waiting = 7
-        tally.stop()
-        until(lambda: hits(parent.hub.totals) == 7)
+        with reporting(parent, end) as (source, _):
+            source.waiting = 7
+        until(lambda: hits(parent.totals) == 7)
+
+
+def test_a_worker_whose_connection_is_closed_stops_reporting(caplog: pytest.LogCaptureFixture) -> None:
+    """It neither tries for ever nor complains."""
+    with parent_of(1) as (parent, (end,)), reporting(parent, end):
+        end.close()
+        until(lambda: "gatewaykit-tally" not in [thread.name for thread in threading.enumerate()])
+        assert not caplog.records
 
 
 @pytest.mark.parametrize("cut", [0, 1, 4, 5, 6, 40, -1])
@@ -207,9 +233,9 @@ def test_a_message_that_broke_off_is_not_counted_and_harms_nobody(cut: int) -> N
         killed.sendall(message(HIT) + message(HIT)[:cut])
         killed.close()
         other.sendall(message(HIT))
-        until(lambda: sum(value[0] for value in counts(parent.hub.totals).values()) == 2)
+        until(lambda: sum(value[0] for value in counts(parent.totals).values()) == 2)
         other.sendall(message(HIT))
-        until(lambda: sum(value[0] for value in counts(parent.hub.totals).values()) == 3)
+        until(lambda: sum(value[0] for value in counts(parent.totals).values()) == 3)
 
 
 @pytest.mark.parametrize("nonsense", [b"\xff" * 64, b"\x00\x00\x00\x03\x00abc", (2**31).to_bytes(4, "big") + b"\x00"])
@@ -219,17 +245,12 @@ def test_nonsense_ends_one_connection(nonsense: bytes, caplog: pytest.LogCapture
         mad.sendall(nonsense)
         assert mad.recv(16) == b""
         other.sendall(message(HIT))
-        until(lambda: counts(parent.hub.totals))
+        until(lambda: counts(parent.totals))
 
 
 async def test_a_worker_that_is_stuck_does_not_hold_up_the_others() -> None:
     """One that does not answer is waited for a moment; what it has reported before is in the sums."""
-    with parent_of(2) as (_, (stuck, end)):
+    with parent_of(2) as (parent, (stuck, end)):
         stuck.sendall(message(HIT))
-        tally = SharedTally()
-        tally.join(end)
-        tally.contribute(Source().report)
-        tally.start()
-        seen = await tally.read()
-        assert hits(seen) == 1
-        tally.stop()
+        with reporting(parent, end) as (_, tally):
+            assert hits(await tally.read()) == 1

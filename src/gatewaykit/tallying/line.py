@@ -36,6 +36,13 @@ class Line:
         """Whether something is still to be sent."""
         return bool(self._outgoing)
 
+    def fileno(self) -> int:
+        """What to poll. Raises :class:`Broken` when this end is closed."""
+        number = self.end.fileno()
+        if number < 0:
+            raise Broken("this side is closed")
+        return number
+
     def send(self, kind: int, payload: bytes = b"") -> None:
         """Send, or keep for :meth:`flush`. Raises :class:`Broken`."""
         self._outgoing += _HEAD.pack(len(payload), kind) + payload

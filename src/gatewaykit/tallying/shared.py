@@ -167,9 +167,9 @@ class _Parent:
         """Wait so long for something to happen; whether the parent asks for a report."""
         events = select.poll()
         events.register(ear, select.POLLIN)
-        events.register(self._line.end, select.POLLIN | (select.POLLOUT if self._line.waiting else 0))
+        events.register(self._line, select.POLLIN | (select.POLLOUT if self._line.waiting else 0))
         happened = dict(events.poll(seconds * 1000))
-        theirs = happened.get(self._line.end.fileno(), 0)
+        theirs = happened.get(self._line.fileno(), 0)
         if ear.fileno() in happened:
             ear.recv(4096)
         if theirs & select.POLLOUT:
