@@ -12,13 +12,14 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
 from gatewaykit.app import Gateway
 from gatewaykit.errors import ConfigError, ConfigFault
 from gatewaykit.serving.heads import limited_protocol
+from gatewaykit.serving.sharing import FairAcceptor, Shares
 from gatewaykit.serving.supervision import READY, RELOAD_SIGNAL, STOP_SIGNALS, Supervisor
 from gatewaykit.settings import DEFAULT, ServerSettings, Settings
 
@@ -74,6 +75,7 @@ class GatewayServer:
     def __init__(self, gateway: Gateway) -> None:
         server = gateway.settings.get(ServerSettings)
         self._workers = server.workers
+        self._shares = Shares(server.workers)
         self._gateway = gateway
         self._config = _uvicorn_config(gateway, server)
         if gateway.storage is not None:
@@ -97,11 +99,12 @@ class GatewayServer:
         finally:
             self._socket.close()
 
-    def _work(self, link: socket.socket, tally: socket.socket) -> None:
+    def _work(self, number: int, link: socket.socket, tally: socket.socket) -> None:
         """One of several workers, joined to its parent by ``link``, and by ``tally`` for what it counts."""
+        self._shares.leave(number)  # whoever had this number before may have died without a word
         self._gateway.tally.join(tally)
         self._gateway.tell_others = lambda: os.kill(os.getppid(), RELOAD_SIGNAL)
-        server = _Server(self._config, (signal.SIGTERM,), lambda: link.sendall(READY), self._reload, link)
+        server = _Worker(self._config, lambda: link.sendall(READY), self._reload, link, self._shares, number)
         server.run(sockets=[self._socket])
 
     def _reload(self) -> bool:
@@ -124,13 +127,11 @@ class _Server(uvicorn.Server):
         signals: tuple[signal.Signals, ...],
         on_ready: Callable[[], None],
         on_reload: Callable[[], bool],
-        parent: socket.socket | None = None,
     ) -> None:
         super().__init__(config)
         self._signals = signals
         self._on_ready = on_ready
         self._on_reload = on_reload
-        self._parent = parent
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -143,19 +144,51 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
-            await super().startup(sockets)
+            await self._listen(sockets or [])
         except SystemExit:
             raise SystemExit(1) from None
         settle_memory()
         asyncio.get_running_loop().add_signal_handler(RELOAD_SIGNAL, self._on_reload)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (RELOAD_SIGNAL,))
-        if self._parent is not None:
-            asyncio.get_running_loop().add_reader(self._parent, self._orphaned, self._parent)
         self._on_ready()
 
-    def _orphaned(self, parent: socket.socket) -> None:
+    async def _listen(self, sockets: list[socket.socket]) -> None:
+        await super().startup(sockets)
+
+
+class _Worker(_Server):
+    """One of several that accept on one socket; it ends when its parent does."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_ready: Callable[[], None],
+        on_reload: Callable[[], bool],
+        parent: socket.socket,
+        shares: Shares,
+        number: int,
+    ) -> None:
+        super().__init__(config, (signal.SIGTERM,), on_ready, on_reload)
+        self._parent = parent
+        self._shares = shares
+        self._number = number
+
+    async def _listen(self, sockets: list[socket.socket]) -> None:
+        await super()._listen([])
+        (listener,) = sockets
+        acceptor = FairAcceptor(listener, self._shares, self._number, self._create_protocol, self.config.ssl)
+        self.server_state.connections = acceptor.connections
+        self.servers.append(cast("asyncio.Server", acceptor))
+        acceptor.start()
+        asyncio.get_running_loop().add_reader(self._parent, self._orphaned)
+
+    def _create_protocol(self) -> asyncio.Protocol:
+        make: Callable[..., asyncio.Protocol] = cast("Any", self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def _orphaned(self) -> None:
         """The parent died without a word: end as if it had said so."""
-        asyncio.get_running_loop().remove_reader(parent)
+        asyncio.get_running_loop().remove_reader(self._parent)
         self.should_exit = True
 
 

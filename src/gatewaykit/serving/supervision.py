@@ -24,7 +24,7 @@ READY = b"r"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 RELOAD_SIGNAL = signal.SIGHUP
 _SIGNALS = (*STOP_SIGNALS, RELOAD_SIGNAL)
-Work: TypeAlias = Callable[[socket.socket, socket.socket], None]
+Work: TypeAlias = Callable[[int, socket.socket, socket.socket], None]
 logger = logging.getLogger(__name__)
 
 
@@ -32,9 +32,9 @@ class Supervisor:
     """Keeps ``count`` workers running ``work`` until SIGTERM or SIGINT; a second signal kills them. At SIGHUP
     ``on_reload`` is called, and if it says that all is well, the workers get the signal, too.
 
-    ``work`` gets the worker's ends of both pairs: it writes :data:`READY` into the first when it serves, returns at
-    SIGTERM, and should also return when that stream ends. SIGINT, which a terminal sends to all processes at once, is
-    the parent's alone.
+    ``work`` gets the worker's number, from 0, which one that takes a dead one's place has from it, and its ends of both
+    pairs: it writes :data:`READY` into the first when it serves, returns at SIGTERM, and should also return when that
+    stream ends. SIGINT, which a terminal sends to all processes at once, is the parent's alone.
     """
 
     def __init__(self, count: int, work: Work, on_reload: Callable[[], bool] = lambda: True) -> None:
@@ -42,6 +42,7 @@ class Supervisor:
         self._on_reload = on_reload
         self._work = work
         self._pids: dict[socket.socket, int] = {}
+        self._numbers: dict[socket.socket, int] = {}
         self._ready: set[socket.socket] = set()
         self._selector = selectors.DefaultSelector()
         self._hub = TallyHub(self._selector)
@@ -54,8 +55,8 @@ class Supervisor:
         """
         with _signals() as signals, self._selector:
             self._selector.register(signals, selectors.EVENT_READ)
-            for _ in range(self._count):
-                self._start()
+            for number in range(self._count):
+                self._start(number)
             greeted = False
             while self._pids:
                 for key, _ in self._selector.select(self._hub.timeout):
@@ -72,7 +73,7 @@ class Supervisor:
         if self._failed:
             raise SystemExit(1)
 
-    def _start(self) -> None:
+    def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair()
         tally = self._hub.open()
         sys.stdout.flush()
@@ -81,14 +82,15 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             ours.close()
-            self._become_worker(theirs, tally)
+            self._become_worker(number, theirs, tally)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
         tally.close()
         self._pids[ours] = pid
+        self._numbers[ours] = number
         self._selector.register(ours, selectors.EVENT_READ)
 
-    def _become_worker(self, link: socket.socket, tally: socket.socket) -> NoReturn:
+    def _become_worker(self, number: int, link: socket.socket, tally: socket.socket) -> NoReturn:
         """Forget the parent's signals and sockets, work, and end without the parent's clean-up."""
         status = 1
         try:
@@ -100,7 +102,7 @@ class Supervisor:
             for other in self._pids:
                 other.close()
             self._hub.close_inherited()
-            self._work(link, tally)
+            self._work(number, link, tally)
             status = 0
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
@@ -131,7 +133,7 @@ class Supervisor:
             return
         self._selector.unregister(link)
         link.close()
-        pid = self._pids.pop(link)
+        pid, number = self._pids.pop(link), self._numbers.pop(link)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if self._stopping:
             return
@@ -139,7 +141,7 @@ class Supervisor:
             self._ready.discard(link)
             logger.error("worker %d ended (%s); another takes its place", pid, _in_words(status))
             self._hub.count(names.WORKER_DEATHS)
-            self._start()
+            self._start(number)
         else:
             logger.error("worker %d could not start (%s)", pid, _in_words(status))
             self._failed = True
