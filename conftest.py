@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import inspect
 import os
 import shutil
 import sqlite3
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import certifi
+import httpx
 import pytest
 import trustme
 from hypothesis import HealthCheck, settings
@@ -47,6 +49,16 @@ def _no_public_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setattr(certifi, "where", lambda: file)
         patch.setenv(ssl.get_default_verify_paths().openssl_cafile_env, file)
         patch.setenv(ssl.get_default_verify_paths().openssl_capath_env, "")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_clients() -> Iterator[None]:
+    """A client without a timeout of its own waits longer than a server takes on a machine that is busy with tests."""
+    usual = inspect.signature(httpx.get).parameters["timeout"].default
+    with pytest.MonkeyPatch.context() as patch:
+        for phase in ("connect", "read", "write", "pool"):
+            patch.setattr(usual, phase, 60.0)
         yield
 
 
