@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -86,6 +86,36 @@ async def test_reading_work_cannot_write(storage: Storage) -> None:
         assert await storage.read(ids) == []
         await storage.write(put("b"))
         assert await storage.read(ids) == ["b"]
+
+
+async def test_a_query_has_no_transaction_around_it(url: str) -> None:
+    """Each statement sees what others have committed until then; what comes after it has a transaction again."""
+    storage = storage_at(url, pool_size=1)
+
+    def twice(connection: Connection) -> list[int]:
+        count = select(func.count()).select_from(StoredCall)
+        before = connection.scalar(count)
+        with storage_at(url).opened() as other, other.transaction() as session:
+            put("meanwhile")(session)
+        return [before, connection.scalar(count)]
+
+    async with storage.lifespan():
+        assert await storage.query(twice) == [0, 1]
+        with pytest.raises(LookupError):
+            await storage.write(lambda session: [put("undone")(session), {}["no"]])
+        with pytest.raises(Unavailable):
+            await storage.read(put("refused"))
+        await storage.write(put("written"))
+        assert await storage.read(ids) == ["meanwhile", "written"]
+
+
+async def test_a_query_on_sqlite_cannot_write(sqlite_url: str) -> None:
+    """There a statement that writes is refused."""
+    storage = storage_at(sqlite_url)
+    async with storage.lifespan():
+        with pytest.raises(Unavailable):
+            await storage.query(lambda connection: connection.execute(StoredCall.__table__.insert(), [row("a")]))
+        assert await storage.read(ids) == []
 
 
 async def test_the_event_loop_goes_on_while_the_database_works(storage: Storage) -> None:

@@ -20,14 +20,18 @@ from gatewaykit.settings import DatabaseSettings
 from gatewaykit.storage.holding import held
 
 BEGIN = "gatewaykit_begin"
-"""Execution option: how a transaction begins on SQLite. ``DEFERRED`` also forbids to write."""
+"""Execution option: how a transaction begins on SQLite, if one does. All but writing ones forbid to write."""
 
 WRITING = {BEGIN: "IMMEDIATE"}
 READING = {BEGIN: "DEFERRED", "postgresql_readonly": True}
 MIGRATING = {BEGIN: "EXCLUSIVE"}
+QUERYING = {BEGIN: "NOT"}
+"""Each statement for itself, which saves two of four round trips to Postgres."""
+
 PATIENCE = 60.0
 """Seconds that a start waits for other processes that migrate."""
 
+_READ_ONLY_MODES = {READING[BEGIN], QUERYING[BEGIN]}
 _READS_ONLY = "gatewaykit_reads_only"
 _OUTSIDE_THREADS = 2
 _PAUSE = 0.02
@@ -97,6 +101,12 @@ class Database:
         if self.is_sqlite:
             event.listen(engine, "connect", _enforce_foreign_keys)
         return engine
+
+    def querying(self, engine: Engine) -> Engine:
+        """``engine`` for statements that need no transaction around them."""
+        if self.is_sqlite:  # whose connections have no transaction unless we begin it
+            return engine.execution_options(**QUERYING)
+        return engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def migration_engine(self) -> Engine:
         """The engine for migrations: patient, and on SQLite without foreign keys, for tables are rebuilt under them."""
@@ -212,9 +222,10 @@ def _begin(connection: Connection) -> None:
     """Take the lock for writing at once: one that is asked for after a read may be refused without any waiting."""
     mode = connection.get_execution_options().get(BEGIN, "IMMEDIATE")
     driver: sqlite3.Connection = cast("sqlite3.Connection", connection.connection.driver_connection)
-    only_reads = mode == "DEFERRED"
+    only_reads = mode in _READ_ONLY_MODES
     # SQLite prepares every statement anew after this pragma: it is given only when it changes something.
     if connection.info.get(_READS_ONLY, False) != only_reads:
         driver.execute(f"PRAGMA query_only={'ON' if only_reads else 'OFF'}")
         connection.info[_READS_ONLY] = only_reads
-    driver.execute(f"BEGIN {mode}")
+    if mode != QUERYING[BEGIN]:
+        driver.execute(f"BEGIN {mode}")

@@ -60,7 +60,8 @@ class WorkPool:
             future.cancel()
             self.refused["timeout"] += 1
             raise Unavailable(retry_after=_RETRY_AFTER, detail=f"database: no answer in {self._timeout:g} s")
-        await asyncio.wait([waiting])
+        if not waiting.done():
+            await asyncio.wait([waiting])
         if waiting.cancelled():
             raise _closed()
         return waiting.result()

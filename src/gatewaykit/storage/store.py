@@ -10,6 +10,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from gatewaykit.errors import Unavailable
@@ -70,6 +71,13 @@ class Storage:
         """
         return await self._opened().pool.run(lambda decision: self._work(work, write=False, decision=decision))
 
+    async def query(self, work: Callable[[Connection], T]) -> T:
+        """As :meth:`read`, without a transaction: each statement of ``work`` sees the database as it is by then.
+
+        For what is asked for while somebody waits, and in one statement: it costs half as much.
+        """
+        return await self._opened().pool.run(lambda _: self._query(work))
+
     async def write(self, work: Callable[[Session], T]) -> T:
         """As :meth:`read`, in a transaction that may write, and that is committed when ``work`` returns.
 
@@ -97,6 +105,10 @@ class Storage:
                     raise _closed()
                 session.commit()
             return result
+
+    def _query(self, work: Callable[[Connection], T]) -> T:
+        with self._noted(), translated(), self._opened().querying.connect() as connection:
+            return work(connection)
 
     @contextmanager
     def _noted(self) -> Iterator[None]:
@@ -192,6 +204,7 @@ class _Open:
         self._engine = engine = database.engine()
         self.writing = engine.execution_options(**WRITING)
         self.reading = engine.execution_options(**READING)
+        self.querying = database.querying(engine)
         self.pool = WorkPool(settings.pool_size, settings.queue_size, settings.timeout)
         self._writer = threading.Lock() if database.is_sqlite else None
         self._patience = settings.busy_timeout

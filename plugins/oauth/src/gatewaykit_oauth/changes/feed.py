@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import Session
 
 from gatewaykit.errors import GatewayError
@@ -128,7 +128,7 @@ class Feed:
         return False
 
 
-def newest_change(session: Session) -> int:
+def newest_change(session: Session | Connection) -> int:
     """The feed's newest number; 0 when nothing has ever changed."""
     return session.scalar(select(func.max(ChangeRow.seq))) or 0
 

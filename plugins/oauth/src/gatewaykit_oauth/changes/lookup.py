@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy.orm import Session
-
 from gatewaykit.errors import AuthFailed, Unavailable
-from gatewaykit.storage import Storage
 
 from ..settings import KeysSettings
 from .cache import Cache, EntryT
@@ -47,8 +44,7 @@ class Lookup(Generic[EntryT]):
 
     what = "credentials"
 
-    def __init__(self, storage: Storage, feed: Feed, settings: KeysSettings) -> None:
-        self._storage = storage
+    def __init__(self, feed: Feed, settings: KeysSettings) -> None:
         self._stale_seconds = settings.stale_seconds
         self._retry_after = settings.poll_seconds
         self._loading: dict[bytes, asyncio.Task[EntryT | None]] = {}
@@ -93,12 +89,12 @@ class Lookup(Generic[EntryT]):
             raise self.refusal()
         return entry
 
-    async def find(self, digest: bytes, read: Callable[[Session], FoundT]) -> FoundT:
+    async def find(self, digest: bytes, read: Callable[[], Awaitable[FoundT]]) -> FoundT:
         """What ``read`` finds in the database, remembered if nothing has changed meanwhile."""
         tries = 0
         while True:
             doubts = self.feed.doubts
-            found = await self._storage.read(read)
+            found = await read()
             tries += 1
             if found.seq >= self.feed.cursor and doubts == self.feed.doubts:
                 if found.entry is None:

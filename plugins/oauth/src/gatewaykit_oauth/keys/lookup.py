@@ -24,7 +24,8 @@ class KeyLookup(Lookup[Entry]):
     what = "API keys"
 
     def __init__(self, storage: Storage, feed: Feed, secrets: Secrets, settings: KeysSettings) -> None:
-        super().__init__(storage, feed, settings)
+        super().__init__(feed, settings)
+        self._storage = storage
         self._renewing: set[asyncio.Task[None]] = set()
         self.secrets = secrets
 
@@ -47,7 +48,9 @@ class KeyLookup(Lookup[Entry]):
 
     async def _load(self, text: str, digest: bytes) -> Entry | None:
         digests = self.secrets.digests(text)
-        found = await self.find(digest, lambda session: recognise(session, digests, datetime.now(UTC)))
+        found = await self.find(
+            digest, lambda: self._storage.read(lambda session: recognise(session, digests, datetime.now(UTC)))
+        )
         if found.outdated is not None:
             self._renew(found.outdated, digests)
         return found.entry

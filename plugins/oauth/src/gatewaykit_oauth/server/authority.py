@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from gatewaykit.errors import AuthFailed, Unavailable
@@ -28,7 +29,7 @@ from .grants import Office
 from .keyring import Keyring
 from .pace import Pace
 from .proofs import Nonces, Proof, Replays
-from .recognising import TokenEntry, recognise_token
+from .recognising import FoundToken, TokenEntry, recognise_token
 from .resources import Resources
 from .scopes import Scopes
 from .settings import OAuthSettings
@@ -151,12 +152,11 @@ class Authority:
             lookup.cache.put_unknown(digest)
             return None
         challenge = self.challenges.insufficient(verified.claims.aud)
-        found = await lookup.find(
-            digest,
-            lambda session: recognise_token(
-                session, verified, self.scopes, self.resources, challenge, datetime.now(UTC)
-            ),
-        )
+
+        def recognised(connection: Connection) -> FoundToken:
+            return recognise_token(connection, verified, self.scopes, self.resources, challenge, datetime.now(UTC))
+
+        found = await lookup.find(digest, lambda: self._storage.query(recognised))
         return found.entry
 
     @asynccontextmanager
@@ -179,7 +179,7 @@ class Authority:
         feed.followers.append(keyring)
         stack.callback(feed.followers.remove, keyring)
         await keyring.start()
-        lookup = TokenLookup(self._storage, feed, self._keys)
+        lookup = TokenLookup(feed, self._keys)
         stack.push_async_callback(lookup.stop)
         looking = asyncio.create_task(keyring.run(), name="gatewaykit-signing-keys")
         stack.push_async_callback(ended, [looking])

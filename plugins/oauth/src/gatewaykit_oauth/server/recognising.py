@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, bindparam, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, literal, select
 from sqlalchemy.orm import Session
 
 from gatewaykit.limits import Limit
@@ -53,13 +53,13 @@ class FoundToken(msgspec.Struct, frozen=True):
 
 
 def recognise_token(
-    session: Session, verified: Verified, scopes: Scopes, resources: Resources, challenge: str, now: datetime
+    connection: Connection, verified: Verified, scopes: Scopes, resources: Resources, challenge: str, now: datetime
 ) -> FoundToken:
     """Look whether the token is in force."""
-    facts = _facts(session, verified.jti)
+    facts = _facts(connection, verified.jti)
     if facts is None:
-        seq = newest_change(session)  # first: what is read after it can only be newer
-        facts = _facts(session, verified.jti)
+        seq = newest_change(connection)  # first: what is read after it can only be newer
+        facts = _facts(connection, verified.jti)
         if facts is None:
             return FoundToken(seq)
     if not _is_in_force(facts, verified, now):
@@ -117,9 +117,9 @@ def _is_in_force(facts: Row[Any], verified: Verified, now: datetime) -> bool:
     )
 
 
-def _facts(session: Session, jti: str) -> Row[Any] | None:
+def _facts(connection: Connection, jti: str) -> Row[Any] | None:
     """The token and all that it depends on, as one statement sees it."""
-    return session.connection().execute(_FACTS, {"jti": jti}).first()
+    return connection.execute(_FACTS, {"jti": jti}).first()
 
 
 def _statement() -> Select[Any]:
