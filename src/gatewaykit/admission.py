@@ -91,4 +91,4 @@ def denied(
 
 def matches(globs: Sequence[str], name: str) -> bool:
     """Whether any of the globs, in which only ``*``, ``?`` and ``[…]`` are special, matches the whole name."""
-    return any(glob == "*" or fnmatchcase(name, glob) for glob in globs)
+    return "*" in globs or any(fnmatchcase(name, glob) for glob in globs)

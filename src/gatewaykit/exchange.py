@@ -32,6 +32,14 @@ _INVISIBLE = re.compile(rb"[^ -~]")
 _LONGEST = 1024
 _YEAR = 365 * 86_400
 _CHALLENGE = ("www-authenticate", 'Bearer realm="gatewaykit"')
+_OUTCOMES: tuple[tuple[type[GatewayError], Outcome], ...] = (
+    (ClientGone, "client_gone"),
+    (ProviderTimeout, "timeout"),
+    (ProviderError, "provider_error"),
+    (ContentBlocked, "blocked"),
+    (InternalError, "failed"),
+    (GatewayError, "refused"),
+)
 _JSON = (b"content-type", b"application/json")
 _STREAM = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -258,14 +266,6 @@ def _permitted(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
 
 
 def _outcome(error: GatewayError | None) -> Outcome:
-    kinds: tuple[tuple[type[GatewayError], Outcome], ...] = (
-        (ClientGone, "client_gone"),
-        (ProviderTimeout, "timeout"),
-        (ProviderError, "provider_error"),
-        (ContentBlocked, "blocked"),
-        (InternalError, "failed"),
-        (GatewayError, "refused"),
-    )
     if error is None:
         return "done"
-    return next(outcome for kind, outcome in kinds if isinstance(error, kind))
+    return next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))

@@ -44,7 +44,7 @@ _DELETIONS_END = 10.0
 """Seconds that the deletion of uploads may hold up the gateway's stop."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """A chat request, ready to be sent any number of times."""
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import msgspec
 
-from gatewaykit.types import AudioPart, Call, ChatRequest, FilePart, ImagePart, Message, TextPart
+from gatewaykit.types import AudioPart, Call, ChatRequest, ContentPart, FilePart, ImagePart, Message, TextPart
 
 _ENOUGH = 64 * 1024
 """Characters of a text or file that tell it from others, together with its length."""
@@ -34,8 +34,8 @@ class Sessions:
             return self._name(["own", tenant, chat.session])
         return self._name(["derived", tenant, *_beginning(chat)])
 
-    def _name(self, parts: Iterable[str]) -> str:
-        code = hashlib.blake2b(_told([*parts]), key=self._secret, digest_size=16).hexdigest()
+    def _name(self, parts: list[str]) -> str:
+        code = hashlib.blake2b(_told(parts), key=self._secret, digest_size=16).hexdigest()
         return f"{code[:8]}-{code[8:12]}-4{code[13:16]}-a{code[17:20]}-{code[20:32]}"
 
 
@@ -56,26 +56,28 @@ def _told(parts: list[str]) -> bytes:
         return msgspec.json.encode(([part.encode(errors="backslashreplace") for part in parts], lengths))
 
 
-def _beginning(chat: ChatRequest) -> Iterator[str]:
+def _beginning(chat: ChatRequest) -> list[str]:
     """What stays the same while a conversation grows: system prompt, first user message, tools."""
+    system: list[str] = []
+    user: list[str] | None = None
     for message in chat.messages:
-        if message.role in ("system", "developer"):
-            yield from _content(message)
-    yield "user"
-    first = next((message for message in chat.messages if message.role == "user"), None)
-    if first is not None:
-        yield from _content(first)
-    yield "tools"
+        if message.role == "system" or message.role == "developer":
+            system += _content(message)
+        elif message.role == "user" and user is None:
+            user = _content(message)
+    tools: list[str] = []
     for tool in chat.tools:
-        yield from (tool.name, tool.description or "")
-        yield msgspec.json.encode(tool.parameters and dict(tool.parameters)).decode()
+        tools += (tool.name, tool.description or "")
+        tools.append(msgspec.json.encode(tool.parameters and dict(tool.parameters)).decode())
+    return [*system, "user", *(user or ()), "tools", *tools]
 
 
-def _content(message: Message) -> Iterator[str]:
-    if isinstance(message.content, str):
-        yield message.content
-        return
-    for part in message.content:
+def _content(message: Message) -> list[str]:
+    return [message.content] if isinstance(message.content, str) else [*_texts(message.content)]
+
+
+def _texts(parts: Iterable[ContentPart]) -> Iterator[str]:
+    for part in parts:
         match part:
             case TextPart(text):
                 yield text

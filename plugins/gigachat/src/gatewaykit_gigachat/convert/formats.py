@@ -31,6 +31,9 @@ class Form:
     honoured: bool = True
 
 
+_TEXT = Form()
+
+
 def form_of(request: ChatRequest, options: ConvertOptions, *, with_functions: bool) -> Form:
     """The form of the answer. ``with_functions``: the model may call, and then the service takes no schema.
 
@@ -38,7 +41,7 @@ def form_of(request: ChatRequest, options: ConvertOptions, *, with_functions: bo
     """
     wanted = request.response_format
     if wanted is None or wanted.type == "text":
-        return Form()
+        return _TEXT
     if wanted.type == "json_object":
         if options.json_object == "refuse":
             raise BadRequest("GigaChat has no JSON mode without a schema: use 'json_schema'.", param="response_format")

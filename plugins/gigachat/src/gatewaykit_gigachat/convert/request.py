@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatewaykit.errors import BadRequest
-from gatewaykit.types import ChatRequest, ContentPart
+from gatewaykit.types import ChatRequest, ContentPart, Tool, ToolCall
 from gatewaykit_gigachat.convert.formats import Form, form_of
 from gatewaykit_gigachat.convert.messages import convert_messages
 from gatewaykit_gigachat.convert.parameters import not_honoured, own_fields, sampling
@@ -28,7 +28,8 @@ def translate(
         raise BadRequest("GigaChat gives one answer to a request: 'n' must be 1.", param="n")
     check_names(request.tools)
     _check_stop(request.stop)
-    names = ToolNames(_names(request))
+    past_calls = [call for message in request.messages for call in message.tool_calls]
+    names = ToolNames(_names(request.tools, past_calls))
     choice = choose(request.tool_choice, request.tools, names)
     form = form_of(request, options, with_functions=bool(request.tools) and choice.function_call != "none")
     body: dict[str, Any] = {
@@ -51,27 +52,22 @@ def translate(
         stop=request.stop,
         answer_function=form.function["name"] if form.function else None,
         must_call=choice.must_call,
-        call_ids=frozenset(call.id for message in request.messages for call in message.tool_calls),
+        call_ids=frozenset([call.id for call in past_calls]),
         options=options,
     )
 
 
 def _check_stop(stop: tuple[str, ...]) -> None:
     """The text is searched here, so there must not be too much to search for."""
-    if len(stop) > _MAX_STOPS or any(len(sequence) > _MAX_STOP_LENGTH for sequence in stop):
+    if stop and (len(stop) > _MAX_STOPS or max(map(len, stop)) > _MAX_STOP_LENGTH):
         raise BadRequest(
             f"At most {_MAX_STOPS} stop sequences of at most {_MAX_STOP_LENGTH} characters are possible.", param="stop"
         )
 
 
-def _names(request: ChatRequest) -> Iterator[str]:
+def _names(tools: Sequence[Tool], past_calls: Sequence[ToolCall]) -> list[str]:
     """The names of all tools of which the conversation speaks; built-in functions have no need of an alias."""
-    for tool in request.tools:
-        if not is_built_in(tool):
-            yield tool.name
-    for message in request.messages:
-        for call in message.tool_calls:
-            yield call.name
+    return [*(tool.name for tool in tools if not is_built_in(tool)), *(call.name for call in past_calls)]
 
 
 def _functions(request: ChatRequest, choice: Choice, form: Form, names: ToolNames) -> dict[str, Any]:

@@ -110,6 +110,7 @@ class Choice:
     honoured: bool = True
 
 
+_NO_CHOICE = Choice()
 _CALL_ONE = "Do not answer in words: call exactly one of the functions you have been given."
 
 
@@ -124,7 +125,7 @@ def choose(choice: ToolChoice | None, tools: tuple[Tool, ...], names: ToolNames)
         if len(own) == 1:
             return Choice({"name": names.alias(own[0].name)}, must_call=True)
         return Choice("auto", _CALL_ONE, must_call=True, honoured=False)
-    return Choice(choice or ("auto" if tools else None))
+    return Choice(choice or "auto") if tools or choice else _NO_CHOICE
 
 
 def _named(name: str, tools: tuple[Tool, ...], names: ToolNames) -> Choice:

@@ -50,7 +50,7 @@ class ConvertOptions:
     think_tags: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Translation:
     """A request in GigaChat's words, and what is needed to read its answer.
 

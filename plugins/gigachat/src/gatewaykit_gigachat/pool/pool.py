@@ -164,10 +164,11 @@ class Pool:
         return [member for member in untried if member.is_of_use(ask.model)] or untried or members
 
     def _freest(self, ask: Ask) -> Member | None:
-        free = [member for member in self._candidates(ask) if member.has_room]
-        if len(free) < 2:
-            return free[0] if free else None
-        return min(free, key=lambda member: (member.load, member.calls))
+        members = self._candidates(ask)
+        if len(members) == 1:
+            return members[0] if members[0].has_room else None
+        free = [member for member in members if member.has_room]
+        return min(free, key=lambda member: (member.load, member.calls), default=None)
 
     async def _shared(self, ask: Ask) -> Lease | None:
         """A place by the word of all processes: the freest member first, until one has room."""
