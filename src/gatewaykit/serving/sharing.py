@@ -46,9 +46,9 @@ class Shares:
         self._numbers[worker] = _ABSENT
 
     def allow(self, connections: int) -> bool:
-        """Whether one who has so many may take another before the others do. A sixteenth more than theirs is fair."""
+        """Whether one who has so many may take another before the others do. An eighth more than theirs is fair."""
         fewest = min(self._numbers)
-        return connections <= fewest + fewest // 16
+        return connections <= fewest + fewest // 8
 
 
 class _Connections(set[Any]):
