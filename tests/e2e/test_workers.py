@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gatewaykit.testing.processes import children_of, connections_of
 from gatewaykit_gigachat.sandbox import B2B, RunningSandbox, running_sandbox
 
 from .talking import blocking, text_of, user
@@ -46,19 +47,11 @@ class Served:
     @property
     def workers(self) -> list[int]:
         """The process ids of the workers."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in children.read_text().split()]
+        return children_of(self.process.pid)
 
     def connections(self, pid: int) -> int:
         """How many connections of clients one worker has."""
-        ours = _inodes_by_port(int(self.url.rpartition(":")[2]))
-        return sum(str(fd.readlink()) in ours for fd in Path(f"/proc/{pid}/fd").iterdir())
-
-
-def _inodes_by_port(port: int) -> set[str]:
-    """Established connections that were accepted on ``port``, as links in ``/proc`` name them."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"}
+        return connections_of(pid, int(self.url.rpartition(":")[2]))
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from gatewaykit.testing import Upstream, until
+from gatewaykit.testing.processes import children_of
 
 from ..e2e import openai_upstream
 
@@ -76,8 +77,7 @@ class Served:
     @property
     def workers(self) -> list[int]:
         """The process ids of its workers."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in children.read_text().split()]
+        return children_of(self.process.pid)
 
     def kill(self) -> None:
         """End all of its processes with no chance to say a word."""

@@ -25,6 +25,7 @@ from gatewaykit.settings import RedisSettings
 from gatewaykit.storage import Storage
 from gatewaykit.testing import gateway_client, make_gateway
 from gatewaykit.testing.gateways import KEY
+from gatewaykit.testing.processes import children_of, connections_of
 from gatewaykit.testing.servers import PostgresServer
 from gatewaykit.testing.waiting import until
 from gatewaykit_oauth import plugin
@@ -155,11 +156,8 @@ class Served:
     @property
     def workers_in_use(self) -> int:
         """How many worker processes have at least one connection of a client."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        port = f":{int(self.url.rpartition(':')[2]):04X}"
-        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        ours = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(port) and row[3] == "01"}
-        return sum(any(str(fd.readlink()) in ours for fd in Path(f"/proc/{pid}/fd").iterdir()) for pid in children)
+        port = int(self.url.rpartition(":")[2])
+        return sum(connections_of(pid, port) > 0 for pid in children_of(self.process.pid))
 
 
 def eventually(condition: Any, seconds: float = PATIENCE) -> None:
