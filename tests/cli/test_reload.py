@@ -9,8 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gatewaykit.testing.processes import children_of
+
 from .conftest import PATIENCE, Place, Running
-from .test_serve import children, until
+from .test_serve import until
 
 KEY = "gk_0123456789abcdefghij"
 CONFIG = f"""
@@ -79,11 +81,11 @@ def test_the_admin_api_reloads_all_workers(place: Place) -> None:
 
 
 def replace_workers(gateway: Running) -> None:
-    before = set(children(gateway.process.pid))
+    before = set(children_of(gateway.process.pid))
     for worker in before:
         os.kill(worker, signal.SIGKILL)
         gateway.wait_for(f"worker {worker} ended", stream="out")
-    until(lambda: len(set(children(gateway.process.pid)) - before) == 2)
+    until(lambda: len(set(children_of(gateway.process.pid)) - before) == 2)
 
 
 def test_routes_explain(place: Place) -> None:

@@ -18,6 +18,7 @@ import httpx
 import pytest
 import trustme
 
+from gatewaykit.testing.processes import children_of
 from gatewaykit_gigachat.sandbox import RunningSandbox, SandboxSettings, running_sandbox
 
 from .conftest import PATIENCE, Place, Running
@@ -310,21 +311,17 @@ def lives(process: int) -> bool:
     return state != "Z"
 
 
-def children(process: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc to see child processes")
 def test_a_worker_that_dies_is_replaced(place: Place) -> None:
     """When one of two workers is killed, another takes its place and is told of in the log; the gateway serves on."""
     place.configure(WITH_KEY)
     with place.start("serve", "--port", "0", "--workers", "2") as gateway:
         address = gateway.address
-        before = children(gateway.process.pid)
+        before = children_of(gateway.process.pid)
         assert len(before) == 2
         os.kill(before[0], signal.SIGKILL)
         gateway.wait_for(f"worker {before[0]} ended", stream="out")
-        until(lambda: len(set(children(gateway.process.pid)) - {before[0]}) == 2)
+        until(lambda: len(set(children_of(gateway.process.pid)) - {before[0]}) == 2)
         with client(address, headers=BEARER) as http:
             assert http.get("/v1/models").status_code == 200
         assert gateway.end() == 0
@@ -337,7 +334,7 @@ def test_no_worker_outlives_its_parent(place: Place) -> None:
     place.configure(WITH_KEY)
     with place.start("serve", "--port", "0", "--workers", "2") as gateway:
         address = gateway.address
-        workers = children(gateway.process.pid)
+        workers = children_of(gateway.process.pid)
         gateway.send(signal.SIGKILL)
         until(lambda: refuses(address))
         until(lambda: not any(lives(worker) for worker in workers))

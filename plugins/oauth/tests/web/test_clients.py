@@ -121,6 +121,9 @@ def test_a_public_program_has_no_secret(browse: Browse) -> None:
         ("grants", "refresh_token", "refresh_token"),
         ("scopes", None, "inference, usage, keys, admin"),
         ("access_seconds", "7", "от 60 до 31 536 000 секунд"),
+        ("access_seconds", "a year", "от 60 до 31 536 000 секунд"),
+        ("access_seconds", "-1", "от 60 до 31 536 000 секунд"),
+        ("access_seconds", "9" * 5000, "от 60 до 31 536 000 секунд"),
         ("owner", "nobody-of-this-name", "учётной записи"),
     ],
 )

@@ -204,13 +204,19 @@ def _typed(form: Form) -> dict[str, Any]:
 
 
 def _said(form: Form) -> dict[str, Any]:
-    seconds = form.text("access_seconds")
     return {
         "name": form.text("name"),
         "redirect_uris": words(form.text("redirect_uris")),
         "grants": form.all("grants"),
         "scopes": form.all("scopes"),
         "owner": form.text("owner") or None,
-        "access_seconds": int(seconds) if seconds.isascii() and seconds.isdecimal() and len(seconds) < 10 else None,
+        "access_seconds": _seconds(form.text("access_seconds")),
         "bound": form.text("bound") == "yes",
     }
+
+
+def _seconds(text: str) -> int | None:
+    """Nothing is the usual life; what is no number is a life of no seconds, which is refused."""
+    if not text:
+        return None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
