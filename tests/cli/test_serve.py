@@ -145,7 +145,8 @@ def test_an_ipv6_address_is_written_as_one(place: Place) -> None:
         assert gateway.end() == 0
 
 
-def test_tls_files_are_used(place: Place) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_tls_files_are_used(place: Place, workers: int) -> None:
     """With a certificate the gateway speaks HTTPS, and clients that trust its authority can verify it."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
@@ -153,7 +154,7 @@ def test_tls_files_are_used(place: Place) -> None:
     place.configure(WITH_KEY + f'[server]\ntls_certfile = "{place.folder}/all.pem"\n')
     trust = ssl.create_default_context()
     authority.configure_trust(trust)
-    with place.start("serve", "--port", "0") as gateway:
+    with place.start("serve", "--port", "0", "--workers", str(workers)) as gateway:
         assert gateway.address.startswith("https://127.0.0.1:")
         with client(gateway.address, verify=trust, headers=BEARER) as http:
             assert http.get("/v1/models").status_code == 200

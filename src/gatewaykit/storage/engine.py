@@ -20,14 +20,12 @@ from gatewaykit.settings import DatabaseSettings
 from gatewaykit.storage.holding import held
 
 BEGIN = "gatewaykit_begin"
-"""Execution option: how a transaction begins on SQLite, if one does. All but writing ones forbid to write."""
+"""Execution option: how a transaction begins on SQLite, or that none does (``NOT``)."""
 
 WRITING = {BEGIN: "IMMEDIATE"}
 READING = {BEGIN: "DEFERRED", "postgresql_readonly": True}
 MIGRATING = {BEGIN: "EXCLUSIVE"}
 QUERYING = {BEGIN: "NOT"}
-"""Each statement for itself, which saves two of four round trips to Postgres."""
-
 PATIENCE = 60.0
 """Seconds that a start waits for other processes that migrate."""
 
@@ -103,7 +101,7 @@ class Database:
         return engine
 
     def querying(self, engine: Engine) -> Engine:
-        """``engine`` for statements that need no transaction around them."""
+        """``engine`` for statements with no transaction around them: that saves two of four round trips to Postgres."""
         if self.is_sqlite:  # whose connections have no transaction unless we begin it
             return engine.execution_options(**QUERYING)
         return engine.execution_options(isolation_level="AUTOCOMMIT")

@@ -74,7 +74,8 @@ class Storage:
     async def query(self, work: Callable[[Connection], T]) -> T:
         """As :meth:`read`, without a transaction: each statement of ``work`` sees the database as it is by then.
 
-        For what is asked for while somebody waits, and in one statement: it costs half as much.
+        For one statement that reads, while somebody waits for it: Postgres is asked twice, not four times. SQLite
+        refuses to write here, Postgres does not.
         """
         return await self._opened().pool.run(lambda _: self._query(work))
 
