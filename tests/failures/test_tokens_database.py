@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from gatewaykit.testing.servers import PostgresServer
 
-from .conftest import Log, Opener, Wired
+from .conftest import Log, Opener, Wired, World
 from .page import Row
 from .test_database_flapping import flapping
-from .tokens import Office, office
+from .tokens import ISSUER, Office, office
 
 SOON = {"poll_seconds": 0.05, "stale_seconds": 60}
 
@@ -25,22 +26,32 @@ async def test_db_down_token_in_use(world: Opener, postgres: PostgresServer, pos
         row.holds(*await here.ask(token, 5))
 
 
+@asynccontextmanager
+async def two(world: Opener, url: str, **config: Any) -> AsyncIterator[tuple[Office, World]]:
+    """A gateway that issues tokens, and another one to which they are new."""
+    async with (
+        office(world, url, keys=SOON, **config) as here,
+        world(url, keys=SOON, oauth={"issuer": ISSUER}, **config) as there,
+    ):
+        yield here, there
+
+
 async def new_token(
     world: Opener, url: str, row: Row, fail: Callable[[], None], mend: Callable[[], None], **config: Any
 ) -> None:
     """A token that is new here comes meanwhile, some times, and once more when it is over."""
-    async with office(world, url, keys=SOON, **config) as here:
+    async with two(world, url, **config) as (here, there):
         token = await here.token()
         await asyncio.to_thread(fail)
-        row.holds(*await here.ask(token, 3))
-        assert await unconfirmed(here) >= 3
+        row.holds(*await there.ask_times(3, token))
+        assert await unconfirmed(there) >= 3
         await asyncio.to_thread(mend)
-        await here.it.until_answered(200, lambda: here.it.ask(token))
+        await there.until_answered(200, lambda: there.ask(token))
 
 
-async def unconfirmed(here: Office) -> float:
+async def unconfirmed(there: World) -> float:
     """How many tokens nobody could confirm, by the metrics."""
-    scrape = (await here.it.http.get("/metrics")).text
+    scrape = (await there.http.get("/metrics")).text
     counted = [line for line in scrape.splitlines() if line.startswith("gatewaykit_credentials_unconfirmed_total{")]
     return sum(float(line.rpartition(" ")[2]) for line in counted if '"tokens"' in line)
 
@@ -60,7 +71,7 @@ async def test_db_down_stale_token(
         await asyncio.to_thread(postgres.kill)
         row.holds(await here.it.until_answered(503, lambda: here.it.ask(token)), *await here.ask(token, 3))
         await log.until("nobody can confirm credentials for 0.3 s")
-        assert await unconfirmed(here) >= 4
+        assert await unconfirmed(here.it) >= 4
         await asyncio.to_thread(postgres.start)
         await here.it.until_answered(200, lambda: here.it.ask(token))
     assert len(log.lines("nobody can confirm credentials")) == 1
@@ -157,14 +168,14 @@ async def test_db_flapping_token_in_use(world: Opener, wired: Wired, row: Row) -
 
 async def test_db_flapping_new_token(world: Opener, wired: Wired, row: Row) -> None:
     """Tokens that are new here are let in or told to come back, and never called invalid."""
-    async with office(world, wired.url, keys=SOON) as here:
+    async with two(world, wired.url) as (here, there):
         tokens = [await here.token() for _ in range(30)]
         fresh = iter(tokens)
         async with flapping(wired.wire) as flaps:
             while not flaps.done() and (token := next(fresh, None)):
-                row.holds(*await here.ask(token))
+                row.holds(await there.ask(token))
                 await asyncio.sleep(0.03)
-        await here.it.until_answered(200, lambda: here.it.ask(tokens[-1]))
+        await there.until_answered(200, lambda: there.ask(tokens[-1]))
 
 
 async def test_db_flapping_token_revocation(world: Opener, wired: Wired, row: Row) -> None:

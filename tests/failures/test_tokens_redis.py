@@ -30,7 +30,7 @@ def redis() -> Iterator[RedisServer]:
 
 
 async def tokens_without(here: Office) -> list[httpx.Response]:
-    """What calls with new tokens get."""
+    """What calls with tokens get that were just issued."""
     return [answer for _ in range(3) for answer in await here.ask(await here.token())]
 
 

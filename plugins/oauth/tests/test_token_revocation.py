@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import jwt
 import pytest
 
 from gatewaykit.errors import Unavailable
@@ -17,6 +18,7 @@ from gatewaykit.settings import RedisSettings
 from gatewaykit.testing.waiting import until, within
 from gatewaykit_oauth.accounts import put_account
 from gatewaykit_oauth.keys.model import Account
+from gatewaykit_oauth.server.authority import digest_of
 from gatewaykit_oauth.server.settings import YEAR
 
 from .conftest import OPERATOR
@@ -67,6 +69,12 @@ async def until_refused(there: World, token: str) -> None:
             await asyncio.sleep(0.005)
 
 
+def forget(there: World, token: str) -> None:
+    """Let a token be new to this process."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    there.authority.running.lookup.cache.evict(f"token:{claims['jti']}")
+
+
 @dataclass
 class Outage:
     """The database of a gateway in this process: away while it is ``down``, or from the ``next_write`` on."""
@@ -76,11 +84,15 @@ class Outage:
 
     def begin(self, storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Stand between the gateway and ``storage``."""
-        read, write = storage.read, storage.write
+        read, query, write = storage.read, storage.query, storage.write
 
         async def reading(work: Any) -> Any:
             self._require()
             return await read(work)
+
+        async def querying(work: Any) -> Any:
+            self._require()
+            return await query(work)
 
         async def writing(work: Any) -> Any:
             self._require()
@@ -89,6 +101,7 @@ class Outage:
             return written
 
         monkeypatch.setattr(storage, "read", reading)
+        monkeypatch.setattr(storage, "query", querying)
         monkeypatch.setattr(storage, "write", writing)
 
     def _require(self) -> None:
@@ -194,6 +207,8 @@ async def test_nothing_fails_open(url: str, monkeypatch: pytest.MonkeyPatch) -> 
         known, fresh = await there.tokens(made), await there.tokens(made)
         token = known["access_token"]
         assert await there.is_good(token)
+        assert await there.is_good(fresh["access_token"])
+        forget(there, fresh["access_token"])
         outage, feed = Outage(down=True), there.authority.running.lookup.feed
         outage.begin(there.authority._storage, monkeypatch)
         await until(lambda: feed.down)
@@ -209,6 +224,21 @@ async def test_nothing_fails_open(url: str, monkeypatch: pytest.MonkeyPatch) -> 
         outage.down = False
         await until(lambda: not feed.down)
         assert await there.is_good(token)
+
+
+async def test_a_token_is_known_where_it_was_issued(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first call asks the database nothing: it was looked up when it was given out. Revoked, it is refused."""
+    async with world(url, keys=RARELY) as there:
+        made = await there.client()
+        token = (await there.tokens(made))["access_token"]
+        lookup = there.authority.running.lookup
+        await until(lambda: lookup.cache.get(digest_of(token)) is not None)
+        outage = Outage(down=True)
+        outage.begin(there.authority._storage, monkeypatch)
+        assert await there.is_good(token)
+        outage.down = False
+        assert (await there.revoke(made, token)).status_code == 200
+        assert not await there.is_good(token)
 
 
 async def test_a_revocation_that_cannot_be_read_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

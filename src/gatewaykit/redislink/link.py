@@ -93,6 +93,15 @@ class RedisLink:
         """
         return await self._here().run(script, keys, args)
 
+    async def put(self, name: str, value: bytes, seconds: float) -> None:
+        """Keep ``value`` under ``name`` for so many seconds, in the place of what was there."""
+        await self._here().call("SET", self.prefix + name, value, "PX", max(1, int(seconds * 1000)))
+
+    async def get(self, name: str) -> bytes | None:
+        """What is kept under ``name``."""
+        found: bytes | None = await self._here().call("GET", self.prefix + name)
+        return found
+
     async def publish(self, channel: str, message: bytes) -> None:
         """Send ``message`` to all who listen now, in any process."""
         await self._here().call("PUBLISH", self.prefix + channel, message)

@@ -288,7 +288,8 @@ class RedisSettings(Section):
     prefix: str = Field(
         "gatewaykit",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="What all keys begin with. It is also their hash tag, so that a cluster keeps them in one slot.",
+        description="What all keys begin with; gateways with different databases need different ones. It is also their "
+        "hash tag, so that a cluster keeps them in one slot.",
     )
     failures: int = Field(5, ge=1, description="Failures in a row after which Redis is left alone for a while.")
     cooldown: Seconds = Field(5.0, description="How long it is left alone before it is tried again.")

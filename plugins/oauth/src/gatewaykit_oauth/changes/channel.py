@@ -12,6 +12,7 @@ from gatewaykit.errors import GatewayError, Unavailable
 
 from ..settings import KeysSettings
 from .feed import Feed, ended
+from .tail import Copy, decoded, encoded
 
 if TYPE_CHECKING:
     from gatewaykit.redislink import RedisLink
@@ -38,11 +39,12 @@ class Changes:
         feed = self._here.get(asyncio.get_running_loop())
         if feed is None:
             raise Unavailable(retry_after=1.0, detail="the feed of changes: not running")
-        if not await feed.poll():
+        known = await feed.poll()
+        if not known:
             feed.doubt(subjects)
         if self._redis is not None:
             try:
-                await self._redis.publish(CHANNEL, b"")
+                await self._redis.publish(CHANNEL, encoded(feed.tail) if known else b"")
             except GatewayError as error:
                 logger.info("others learn of changes by asking: %s", error)
 
@@ -54,14 +56,24 @@ class Changes:
         if known is not None:
             yield known
             return
-        feed = Feed(self._storage, self._settings.poll_seconds, self._settings.stale_seconds)
+        stale_seconds = self._settings.stale_seconds
+        copy = None if self._redis is None else Copy(self._redis, stale_seconds)
+        feed = Feed(self._storage, self._settings.poll_seconds, stale_seconds, copy)
         await feed.start()
         async with AsyncExitStack() as stack:
             if self._redis is not None:
-                nudge = feed.nudge
-                await stack.enter_async_context(self._redis.listen(CHANNEL, lambda message: nudge(), nudge))
+                listening = self._redis.listen(CHANNEL, lambda message: _heard(feed, message), feed.nudge)
+                await stack.enter_async_context(listening)
             task = asyncio.create_task(feed.run(), name="gatewaykit-changes")
             stack.push_async_callback(ended, [task])
             self._here[loop] = feed
             stack.callback(self._here.pop, loop)
             yield feed
+
+
+def _heard(feed: Feed, message: bytes) -> None:
+    """Doubt what the message tells of at once, whatever the database does; and ask."""
+    tail = decoded(message)
+    if tail is not None:
+        feed.hear(tail)
+    feed.nudge()

@@ -1,8 +1,9 @@
 """The feed of changes: every process asks for them again and again, and forgets what has changed.
 
 One indexed read each time, from the number of the newest change that is known. That row is asked for, too: where it is
-gone, changes may have been forgotten before they were read here, and everything remembered is. A message by Redis only
-makes a process ask at once: messages may be lost, rows are not.
+gone, changes may have been forgotten before they were read here, and everything remembered is. A message by Redis says
+what has changed and makes a process ask at once: messages may be lost, rows are not. Who can ask leaves the end of the
+feed in Redis, and who cannot reads it there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -21,9 +22,9 @@ from gatewaykit.errors import GatewayError
 from gatewaykit.storage import Storage
 
 from ..tables import ChangeRow
+from .tail import Change, Copy, Tail
 
 BATCH = 1000
-Change = tuple[int, str]
 logger = logging.getLogger(__name__)
 
 
@@ -42,11 +43,13 @@ class Follower(Protocol):
 class Feed:
     """Keeps its ``followers`` true. ``cursor`` is the number of the newest change that they reflect; ``down`` says that
     the database did not answer last time; ``confirmed`` when, in monotonic time, it was asked the last time that it
-    did. After ``stale_seconds`` without an answer what is remembered is not believed, and the log says so.
+    did, by this process or by the one that left the ``copy``. After ``stale_seconds`` without either what is
+    remembered is not believed, and the log says so.
     """
 
-    def __init__(self, storage: Storage, poll_seconds: float, stale_seconds: float) -> None:
+    def __init__(self, storage: Storage, poll_seconds: float, stale_seconds: float, copy: Copy | None = None) -> None:
         self._storage = storage
+        self._copy = copy
         self._poll_seconds = poll_seconds
         self._stale_seconds = stale_seconds
         self._told = False
@@ -57,12 +60,20 @@ class Feed:
         self.doubts = 0
         self.down = False
         self.confirmed = time.monotonic()
+        self.tail = Tail(0, 0, (), 0.0)
 
     async def start(self) -> None:
         """Begin at the newest change. Raises :class:`~gatewaykit.errors.Unavailable`."""
-        began = time.monotonic()
+        began, read = time.monotonic(), time.time()
         self.cursor = await self._storage.read(newest_change)
         self.confirmed = began
+        self.tail = Tail(self.cursor, self.cursor, (), read)
+
+    def hear(self, tail: Tail) -> None:
+        """Somebody told the end of the feed: what has changed by it is not believed, whether it can be read or not."""
+        changes = tail.since(self.cursor)
+        if changes is None or changes:
+            self.doubt(None if changes is None else [subject for _, subject in changes])
 
     def nudge(self) -> None:
         """Something has changed: ask now."""
@@ -87,11 +98,13 @@ class Feed:
                 if not self.down:
                     logger.error("changes of credentials cannot be read: %s", _named(error))
                 self.down = True
+                await self._read_copy()
                 self._tell()
                 return False
             if self.down:
                 logger.info("changes of credentials can be read again")
             self.down = self._told = False
+            await self._leave_copy()
             return True
 
     def doubt(self, subjects: Sequence[str] | None) -> None:
@@ -99,11 +112,7 @@ class Feed:
         believed. Without ``subjects`` that holds of everything.
         """
         self.doubts += 1
-        for follower in self.followers:
-            if subjects is None:
-                follower.clear()
-            for subject in subjects or ():
-                follower.evict(subject)
+        self._forget(subjects)
 
     def _tell(self) -> None:
         """Say once that from now on no credential is believed."""
@@ -113,19 +122,43 @@ class Feed:
 
     async def _step(self) -> bool:
         """Whether there may be more."""
-        began, cursor = time.monotonic(), self.cursor
+        began, read, cursor = time.monotonic(), time.time(), self.cursor
         changes, newest = await self._storage.read(lambda session: _changes(session, cursor))
-        if (changes[0][0] if changes else 0) != cursor:
-            for follower in self.followers:
-                follower.clear()
-        for seq, subject in changes:
-            for follower in self.followers if seq > cursor else ():
-                follower.evict(subject)
+        if (changes[0][0] if changes else 0) == cursor:
+            self.tail = self.tail.followed_by(tuple(changes[1:]), newest, read)
+        else:
+            self.tail = Tail(newest, newest, (), read)
+            self._forget(None)
+        self._forget(subject for seq, subject in changes if seq > cursor)
         self.cursor = newest
         if len(changes) == BATCH:
             return True
         self.confirmed = began
         return False
+
+    async def _leave_copy(self) -> None:
+        """For those who cannot read the database. Where Redis does not answer, its link says so."""
+        if self._copy is not None:
+            with suppress(GatewayError):
+                await self._copy.put(self.tail)
+
+    async def _read_copy(self) -> None:
+        """What somebody could read who left it in Redis. A late one tells nothing new, and changes nothing."""
+        tail = None if self._copy is None else await self._copy.get()
+        if tail is None or tail.newest < self.cursor:
+            return
+        changes = tail.since(self.cursor)
+        self._forget(None if changes is None else [subject for _, subject in changes])
+        self.cursor, self.tail = tail.newest, tail
+        self.confirmed = max(self.confirmed, time.monotonic() - max(0.0, time.time() - tail.read))
+
+    def _forget(self, subjects: Iterable[str] | None) -> None:
+        """What is remembered of them; of everything, if nobody knows of what."""
+        for subject in subjects or ():
+            for follower in self.followers:
+                follower.evict(subject)
+        for follower in self.followers if subjects is None else ():
+            follower.clear()
 
 
 def newest_change(session: Session | Connection) -> int:

@@ -76,18 +76,19 @@ class Lookup(Generic[EntryT]):
             raise self.refusal()
         if self.feed.down:
             raise self._unavailable("the database is down")
-        task = self._loading.get(digest)
-        if task is None:
-            task = self._loading[digest] = asyncio.create_task(load(), name="gatewaykit-credential")
-            task.add_done_callback(lambda done: self._done(digest, done))
         try:
-            entry = await asyncio.shield(task)
+            entry = await asyncio.shield(self._loaded(digest, load))
         except (Unavailable, asyncio.CancelledError):  # cancelled: it took too long
             self.unconfirmed += 1
             raise
         if entry is None:
             raise self.refusal()
         return entry
+
+    def foresee(self, digest: bytes, load: Callable[[], Coroutine[Any, Any, EntryT | None]]) -> None:
+        """Begin to load what will be asked for soon; whoever asks meanwhile waits for this."""
+        if not self.feed.down:
+            self._loaded(digest, load)
 
     async def find(self, digest: bytes, read: Callable[[], Awaitable[FoundT]]) -> FoundT:
         """What ``read`` finds in the database, remembered if nothing has changed meanwhile."""
@@ -109,6 +110,15 @@ class Lookup(Generic[EntryT]):
         """End what is under way."""
         self.feed.followers.remove(self.cache)
         await ended([*self._loading.values()])
+
+    def _loaded(
+        self, digest: bytes, load: Callable[[], Coroutine[Any, Any, EntryT | None]]
+    ) -> asyncio.Task[EntryT | None]:
+        task = self._loading.get(digest)
+        if task is None:
+            task = self._loading[digest] = asyncio.create_task(load(), name="gatewaykit-credential")
+            task.add_done_callback(lambda done: self._done(digest, done))
+        return task
 
     def _done(self, digest: bytes, task: asyncio.Task[EntryT | None]) -> None:
         del self._loading[digest]

@@ -61,12 +61,12 @@ class TokenEndpoint:
         incoming = incoming_of(request)
         actor = Actor(client.id, None, incoming.request_id, incoming.client)
         issued = await self._grants[kind](_Asked(form, client, thumbprint, office, actor))
-        return document(self._answer(signer, issued))
+        text = sign(signer, self._authority.issuer, issued)
+        self._authority.foresee(text)
+        return document(self._answer(signer, issued, text))
 
-    def _answer(self, signer: Signer, issued: Issued) -> dict[str, Any]:
+    def _answer(self, signer: Signer, issued: Issued, text: str) -> dict[str, Any]:
         """RFC 6749, 5.1; ``expires_in`` is what the token itself says."""
-        issuer = self._authority.issuer
-        text = sign(signer, issuer, issued)
         answer: dict[str, Any] = {
             "access_token": text,
             "token_type": "Bearer" if issued.thumbprint is None else "DPoP",
@@ -76,7 +76,7 @@ class TokenEndpoint:
         if issued.refresh_token is not None:
             answer["refresh_token"] = issued.refresh_token
         if OPENID in issued.scopes and issued.account is not None:
-            answer["id_token"] = identity(signer, issuer, issued, text)
+            answer["id_token"] = identity(signer, self._authority.issuer, issued, text)
         return answer
 
     async def _code(self, asked: _Asked) -> Issued:
