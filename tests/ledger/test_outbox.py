@@ -9,6 +9,8 @@ import random
 import signal
 import stat
 import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewaykit import ConfigError
-from gatewaykit.builtin.ledger import LedgerSettings
+from gatewaykit.builtin.ledger import LedgerSettings, writing
 from gatewaykit.builtin.ledger import outbox as outbox_module
+from gatewaykit.builtin.ledger import segments as segments_module
 from gatewaykit.builtin.ledger.outbox import Outbox
 from gatewaykit.builtin.ledger.segments import create, frame, unframe
 from gatewaykit.storage import Storage
@@ -246,7 +249,7 @@ def test_on_a_full_disk_records_wait_in_memory(
     with opened(storage, folder) as ledger:
         write(ledger, record("before"))
         with monkeypatch.context() as patched:
-            patched.setattr(os, "write", full)
+            patched.setattr(segments_module, "write", full)
             write(ledger, *(record(str(number)) for number in range(600)))
             write(ledger, record("more"))
         assert counted(storage) == [602, 602, 602]
@@ -264,7 +267,7 @@ def test_what_waits_in_memory_is_bounded(sqlite_url: str, folder: Path, monkeypa
     ledger.outbox._capacity = 3
     with storage.opened():
         with monkeypatch.context() as patched, down(storage):
-            patched.setattr(os, "write", full)
+            patched.setattr(segments_module, "write", full)
             write(ledger, *(record(str(number)) for number in range(5)))
             assert (ledger.outbox.lost, ledger.outbox.depth) == (2, 3)
         ledger.outbox.close()
@@ -276,14 +279,14 @@ def test_what_waits_in_memory_is_bounded(sqlite_url: str, folder: Path, monkeypa
 def test_half_a_line_is_cut_off(sqlite_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that takes only the beginning of a record does not spoil the records around it."""
     storage = storage_at(sqlite_url)
-    whole: Callable[[int, bytes], int] = os.write
+    whole: Callable[[int, bytes], int] = writing.write
     for cut in (os.ftruncate, full):
         with opened(storage, folder) as ledger, monkeypatch.context() as patched:
             ledger.seal(record(f"before {cut.__name__}"))
-            patched.setattr(os, "write", lambda fd, data: whole(fd, data[:50]))
+            patched.setattr(segments_module, "write", lambda fd, data: whole(fd, data[:50]))
             patched.setattr(os, "ftruncate", cut)
             ledger.seal(record(f"half {cut.__name__}"))
-            patched.setattr(os, "write", whole)
+            patched.setattr(segments_module, "write", whole)
             ledger.seal(record(f"after {cut.__name__}"))
             ledger.writer.flush()
             assert ledger.outbox.depth == 0
@@ -360,3 +363,29 @@ def test_a_file_that_is_locked_before_its_owner_locks_it_is_not_used(
     assert segment.path == segments(folder)[1]
     segment.finish()
     assert len(segments(folder)) == 1
+
+
+def test_other_threads_do_not_get_in_between(folder: Path) -> None:
+    """A thread that waits for its turn gets it when that is due, and not whenever a record is written."""
+    outbox, go = Outbox(folder, "test"), threading.Lock()
+    turns: list[int] = []
+    outbox.open()
+    go.acquire()
+
+    def work() -> None:
+        go.acquire()
+        turns.append(1)
+
+    thread, interval = threading.Thread(target=work), sys.getswitchinterval()
+    thread.start()
+    sys.setswitchinterval(30)
+    try:
+        go.release()
+        for _ in range(100):
+            outbox.append(b"a line\n")
+        assert not turns
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
+        outbox.close()
+    assert turns

@@ -15,6 +15,8 @@ from itertools import count
 from pathlib import Path
 from zlib import crc32
 
+from gatewaykit.builtin.ledger.writing import write
+
 SUFFIX = ".log"
 DAMAGED = ".damaged"
 _CHUNK = 256 * 1024
@@ -60,7 +62,7 @@ class Segment:
         if self.taken == self.size:
             self.since = time.time()
         data = b"\n" + line if self._torn else line
-        written = os.write(self.fd, data)
+        written = write(self.fd, data)
         if written != len(data):
             self._cut()
             raise OSError("the disk is full")
