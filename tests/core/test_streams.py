@@ -472,7 +472,7 @@ class Rewrite(Transform):
 
     def on_request(self, call: Call) -> None:
         if self._changes:
-            from dataclasses import replace
+            from msgspec.structs import replace
 
             call.request = replace(call.chat, temperature=0.5)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Literal
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from gatewaykit.dialects import OpenAIChat
 from gatewaykit.types import (
@@ -39,7 +39,7 @@ def decode_bytes(body: bytes) -> ChatRequest:
 
 def test_null_means_not_given() -> None:
     """A request whose every optional field is null equals the request without them."""
-    optional = {field.name for field in dataclasses.fields(ChatRequest)} - {"model", "messages"}
+    optional = {field.name for field in structs.fields(ChatRequest)} - {"model", "messages"}
     optional |= {"stream_options", "functions", "function_call", "max_completion_tokens", "logit_bias", "metadata"}
     assert decode(**dict.fromkeys(optional)) == decode()
 
@@ -211,7 +211,7 @@ def test_the_older_functions_become_tools() -> None:
 def test_a_changed_request_keeps_its_kind() -> None:
     """A transform's copy of a request with the older functions is still answered in their form."""
     request = decode(functions=[{"name": "add"}])
-    assert type(dataclasses.replace(request, model="other")) is type(request)
+    assert type(structs.replace(request, model="other")) is type(request)
     assert type(request) is not type(decode())
 
 
@@ -221,7 +221,7 @@ def test_the_session_is_the_header() -> None:
 
     def session(**headers: str) -> str | None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return OpenAIChat().decode(dataclasses.replace(INCOMING, headers=named), body).session
+        return OpenAIChat().decode(structs.replace(INCOMING, headers=named), body).session
 
     assert session() is None
     assert session(x_session_id="") is None

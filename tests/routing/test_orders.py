@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gatewaykit import Call, Message, Target
 from gatewaykit.attempts.targets import Latency, Targets
@@ -70,7 +71,9 @@ def test_sticky_is_the_same_for_the_same_conversation(weights: list[float], numb
     first = turn(number)
     later = replace(
         first,
-        request=replace(first.chat, messages=(*first.chat.messages, Message("assistant", "a"), Message("user", "b"))),
+        request=structs.replace(
+            first.chat, messages=(*first.chat.messages, Message("assistant", "a"), Message("user", "b"))
+        ),
     )
     assert order(first) == order(later)
     assert conversation(first) != conversation(turn(number, tenant="other"))

@@ -6,12 +6,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
 from loguru import logger
+from msgspec import structs
 
 from gatewaykit.answers import read_json
 from gatewaykit.errors import AuthFailed, GatewayError, ProviderAuthFailed, ProviderError, ProviderUnavailable
@@ -163,7 +163,7 @@ class Forgetful(Tiny):
     """Sends the first message alone."""
 
     async def stream(self, call: Call, target: Target) -> AsyncIterator[Event]:
-        call.request = replace(call.chat, messages=call.chat.messages[:1])
+        call.request = structs.replace(call.chat, messages=call.chat.messages[:1])
         async for event in super().stream(call, target):
             yield event
 

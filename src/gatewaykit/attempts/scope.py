@@ -15,6 +15,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias, cast
 
+from msgspec import structs
+
 from gatewaykit.attempts.course import Course
 from gatewaykit.attempts.deadline import Deadline
 from gatewaykit.attempts.hedging import CANCELLED, Hedging
@@ -314,7 +316,7 @@ def _with_parameters(call: Call, parameters: Mapping[str, Any]) -> Call:
     if not known and not further:
         return call
     extra = {**request.extra, **further} if further else request.extra or EMPTY
-    return replace(call, request=replace(request, **known, extra=extra), raw_dialect=None)
+    return replace(call, request=structs.replace(request, **known, extra=extra), raw_dialect=None)
 
 
 async def _answered(provider: Provider, call: Call, target: Target) -> Reply:

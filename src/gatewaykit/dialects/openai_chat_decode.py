@@ -43,10 +43,8 @@ _decoder = msgspec.json.Decoder()
 _stop_sequence = text_of(1, 65_536)
 
 
-class FunctionsRequest(ChatRequest):
+class FunctionsRequest(ChatRequest, frozen=True):
     """A chat request that came with the older ``functions``: its answer has ``function_call``, not tool calls."""
-
-    __slots__ = ()
 
 
 def decode_chat(incoming: Incoming, body: bytes) -> ChatRequest:

@@ -246,7 +246,7 @@ class Transform(Named, Protocol):
     """Changes what passes. Override what you need: what is not overridden costs nothing."""
 
     def on_request(self, call: Call) -> None:
-        """May replace ``call.request`` (with :func:`dataclasses.replace`) or raise an error for the client."""
+        """May replace ``call.request`` (with :func:`msgspec.structs.replace`) or raise an error for the client."""
         return
 
     def on_attempt(self, call: Call, target: Target) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from gatewaykit.limits import Limit
 from gatewaykit.tracecontext import parse
 
@@ -16,8 +18,7 @@ if TYPE_CHECKING:
     from gatewaykit.errors import GatewayError
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True):
     """What came in over HTTP, before anything was believed. Header names are lower case; repeated ones are joined."""
 
     method: str

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from loguru import logger
+from msgspec import structs
 
 from gatewaykit.logs import Intercept
 from gatewaykit.testing import one_by_one
@@ -55,7 +55,7 @@ class Bench:
 
     async def events(self, provider: GigaChat, call: Call) -> list[Event]:
         """All events of a streamed answer."""
-        streamed = replace(call.chat, stream=True)
+        streamed = structs.replace(call.chat, stream=True)
         call.request = streamed
         return [event async for event in one_by_one(provider.stream(call, MODEL))]
 

@@ -6,11 +6,11 @@ import asyncio
 import base64
 import struct
 import zlib
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from gatewaykit.errors import BadRequest, GatewayError, ProviderBadAnswer, ProviderUnavailable
 from gatewaykit.types import ImagePart, Message, Target, TextPart
@@ -105,7 +105,7 @@ async def test_an_image_goes_along_with_its_message(bench: Any) -> None:
     for _ in range(2):
         call = bench.call(messages=(message,))
         assert (await provider.complete(call, MODEL)).choices[0].text
-        call.request = replace(call.chat, stream=True)
+        call.request = structs.replace(call.chat, stream=True)
         assert [event async for event in provider.stream(call, MODEL)]
     assert bench.sandbox.stats.uploads == 1
     upload, chat = bench.sandbox.journal.entries("/files")[0], bench.sandbox.journal.entries("/chat/completions")[0]

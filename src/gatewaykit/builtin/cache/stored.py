@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from gatewaykit.types import (
     Call,
@@ -120,7 +121,7 @@ def key_of(call: Call) -> str:
 
     The name of a conversation is not part of it: it steers the provider's own cache alone.
     """
-    request = replace(call.request, session=None) if isinstance(call.request, ChatRequest) else call.request
+    request = structs.replace(call.request, session=None) if isinstance(call.request, ChatRequest) else call.request
     told = [
         call.principal.tenant,
         call.dialect,

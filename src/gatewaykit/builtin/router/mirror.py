@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import random
 
+from msgspec import structs
+
 from gatewaykit.builtin.router.router import MIRROR, ModelRouter
 from gatewaykit.builtin.router.table import Mirror
 from gatewaykit.errors import GatewayError
@@ -109,7 +111,7 @@ def _copy(call: Call, target: Target) -> Call:
     """The request as it is now, and nothing that the call itself would notice."""
     return replace(
         call,
-        incoming=replace(call.incoming, request_id=f"mirror-{call.request_id}"[:128]),
+        incoming=structs.replace(call.incoming, request_id=f"mirror-{call.request_id}"[:128]),
         targets=(target,),
         attempts=[],
         timings={},

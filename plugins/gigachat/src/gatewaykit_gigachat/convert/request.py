@@ -15,6 +15,7 @@ from gatewaykit_gigachat.convert.translation import ConvertOptions, Translation
 
 _MAX_STOPS = 16
 _MAX_STOP_LENGTH = 1024
+_NO_NAMES = ToolNames(())
 
 
 def translate(
@@ -29,7 +30,7 @@ def translate(
     check_names(request.tools)
     _check_stop(request.stop)
     past_calls = [call for message in request.messages for call in message.tool_calls]
-    names = ToolNames(_names(request.tools, past_calls))
+    names = ToolNames(_names(request.tools, past_calls)) if request.tools or past_calls else _NO_NAMES
     choice = choose(request.tool_choice, request.tools, names)
     form = form_of(request, options, with_functions=bool(request.tools) and choice.function_call != "none")
     body: dict[str, Any] = {
