@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,7 +68,7 @@ def test_sticky_is_the_same_for_the_same_conversation(weights: list[float], numb
     """Later turns of a conversation go where its first went, and other tenants' go by themselves."""
     order = sticky(places(len(weights)), weights)
     first = turn(number)
-    later = replace(
+    later = structs.replace(
         first,
         request=structs.replace(
             first.chat, messages=(*first.chat.messages, Message("assistant", "a"), Message("user", "b"))

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any, TypeAlias
+
+from msgspec import structs
 
 from gatewaykit.attempts.course import Course
 from gatewaykit.attempts.targets import Targets, TargetState
@@ -95,7 +96,7 @@ class _Runner:
         self.target, self._state = place
         self._began = time.monotonic()
         self._base = call.retried
-        self._call = replace(call, attempts=[])
+        self._call = structs.replace(call, attempts=[])
         self.task = asyncio.ensure_future(once(self._call, *place))
 
     def report(self, call: Call) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias, cast
 
@@ -316,7 +315,7 @@ def _with_parameters(call: Call, parameters: Mapping[str, Any]) -> Call:
     if not known and not further:
         return call
     extra = {**request.extra, **further} if further else request.extra or EMPTY
-    return replace(call, request=structs.replace(request, **known, extra=extra), raw_dialect=None)
+    return structs.replace(call, request=structs.replace(request, **known, extra=extra), raw_dialect=None)
 
 
 async def _answered(provider: Provider, call: Call, target: Target) -> Reply:

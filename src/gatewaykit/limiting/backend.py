@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, overload
 
 import msgspec
@@ -62,8 +61,7 @@ class Standings(Sequence[Standing], ABC):
         """
 
 
-@dataclass(slots=True)
-class Decision:
+class Decision(msgspec.Struct):
     """The answer to a reservation: one standing for each charge, in order, after what was taken. A store may work them
     out when they are looked at: what is of that moment is to be read at once.
 

@@ -105,8 +105,7 @@ CACHE = "cache"
 """The provider's name in the target of an answer that was kept from an earlier call: it costs nothing."""
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct):
     """One try at one target; ``error`` is the code of what went wrong, ``None`` if it answered.
 
     ``seconds`` are those until the first event or, for an answer in one piece, until the whole of it. Beside the codes
@@ -126,8 +125,7 @@ class Allowance(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """One request on its way through the gateway: what every hook after authentication receives.
 
     ``raw_dialect`` names the client's dialect while its bytes (``body``) may pass unread to a provider that speaks it;
@@ -146,16 +144,16 @@ class Call:
     body: bytes = b""
     raw_dialect: str | None = None
     targets: tuple[Target, ...] = ()
-    attempts: list[Attempt] = field(default_factory=list)
-    arrived: float = field(default_factory=time.monotonic)
-    timings: dict[str, float] = field(default_factory=dict)
-    state: dict[str, Any] = field(default_factory=dict)
+    attempts: list[Attempt] = []
+    arrived: float = msgspec.field(default_factory=time.monotonic)
+    timings: dict[str, float] = {}
+    state: dict[str, Any] = {}
     answer_headers: tuple[tuple[str, str], ...] = ()
     target: Target | None = None
     tried_at: float = 0.0
     retried: int = 0
     waited: float = 0.0
-    allowance: Allowance | None = field(default=None, repr=False)
+    allowance: Allowance | None = None
 
     def may_retry(self, error: GatewayError) -> bool:
         """Whether a provider may try again by itself after ``error``; to be asked before each further try.

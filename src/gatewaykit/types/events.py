@@ -1,26 +1,24 @@
 """What a provider answers: events, and a reply, that is events folded into one piece.
 
-Events are plain slotted objects, because a stream makes thousands of them. Counts of tokens are tokens.
+Events are structs, because a stream makes thousands of them. Counts of tokens are tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
+
+import msgspec
 
 from .requests import ToolCall
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-class Event:
+class Event(msgspec.Struct):
     """Something that a provider said. A stream is any number of events with at least one :class:`Finished`."""
 
-    __slots__ = ()
 
-
-@dataclass(slots=True)
 class Started(Event):
     """What is known at the beginning; optional, and only ever the first event.
 
@@ -33,7 +31,6 @@ class Started(Event):
     ignored: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
 class TextDelta(Event):
     """The next piece of the answer's text. ``logprobs`` is passed on in OpenAI's shape, if given."""
 
@@ -42,7 +39,6 @@ class TextDelta(Event):
     logprobs: Any = None
 
 
-@dataclass(slots=True)
 class ReasoningDelta(Event):
     """The next piece of what the model thinks before it answers."""
 
@@ -50,7 +46,6 @@ class ReasoningDelta(Event):
     choice: int = 0
 
 
-@dataclass(slots=True)
 class RefusalDelta(Event):
     """The next piece of the model's own refusal."""
 
@@ -58,7 +53,6 @@ class RefusalDelta(Event):
     choice: int = 0
 
 
-@dataclass(slots=True)
 class ToolCallDelta(Event):
     """A tool call or a fragment of it: the first of an ``index`` carries ``id`` and ``name``; arguments are
     appended.
@@ -71,7 +65,6 @@ class ToolCallDelta(Event):
     choice: int = 0
 
 
-@dataclass(slots=True)
 class Finished(Event):
     """Choice number ``choice`` is complete, and why."""
 
@@ -79,7 +72,6 @@ class Finished(Event):
     choice: int = 0
 
 
-@dataclass(slots=True)
 class Usage(Event):
     """Tokens of the whole call. ``cached_tokens`` are part of the input, ``reasoning_tokens`` part of the output.
 
@@ -98,7 +90,6 @@ class Usage(Event):
         return self.input_tokens + self.output_tokens
 
 
-@dataclass(slots=True)
 class Raw(Event):
     """Bytes in the client's own dialect, to be passed on unread.
 
@@ -111,7 +102,6 @@ class Raw(Event):
     characters: int = 0
 
 
-@dataclass(slots=True)
 class Batch(Event):
     """Events that arrived together, in order; after the last of them the provider has to wait for more.
 
@@ -121,8 +111,7 @@ class Batch(Event):
     events: Sequence[Event]
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(msgspec.Struct, frozen=True):
     """A model as the list of models shows it; ``created`` is unix time in seconds."""
 
     id: str
@@ -130,7 +119,6 @@ class Model:
     created: int = 0
 
 
-@dataclass(slots=True)
 class ModelList(Event):
     """The answer to a :class:`ModelsRequest`."""
 
@@ -140,34 +128,31 @@ class ModelList(Event):
 Vector: TypeAlias = Sequence[float]
 
 
-@dataclass(slots=True)
 class EmbeddingList(Event):
     """The answer to an :class:`EmbeddingsRequest`: one vector for each text, in its order."""
 
     vectors: tuple[Vector, ...]
 
 
-@dataclass(slots=True)
-class Choice:
+class Choice(msgspec.Struct):
     """One complete answer."""
 
     index: int = 0
     text: str = ""
     reasoning: str = ""
     refusal: str = ""
-    tool_calls: list[ToolCall] = field(default_factory=list)
+    tool_calls: list[ToolCall] = []
     finish_reason: FinishReason = "stop"
     logprobs: Any = None
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """A complete answer, that is: a stream of events, folded. ``raw`` is the provider's JSON when it passes unread."""
 
     model: str = ""
     id: str = ""
     created: int = 0
-    choices: list[Choice] = field(default_factory=list)
+    choices: list[Choice] = []
     usage: Usage | None = None
     ignored: tuple[str, ...] = ()
     raw: bytes | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
+
+import msgspec
 
 from .calls import Attempt, Target
 from .events import Usage
@@ -13,8 +14,7 @@ from .requests import EMPTY
 Outcome: TypeAlias = Literal["done", "refused", "client_gone", "provider_error", "blocked", "timeout", "failed"]
 
 
-@dataclass(slots=True)
-class CallRecord:
+class CallRecord(msgspec.Struct):
     """What is left of a call: exactly one for each request that matched a dialect, refused ones included.
 
     Observers share it: read it, do not change it. ``began`` is unix time; ``seconds`` the whole call,
@@ -42,16 +42,15 @@ class CallRecord:
     first_event_seconds: float | None = None
     usage: Usage | None = None
     error: str | None = None
-    timings: Mapping[str, float] = field(default_factory=lambda: EMPTY)
+    timings: Mapping[str, float] = EMPTY
     trace_id: str | None = None
     route: str = ""
     operation: str = "chat"
-    state: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    state: Mapping[str, Any] = EMPTY
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RouteRecord:
+class RouteRecord(msgspec.Struct, frozen=True):
     """What is left of a request outside the dialects. ``route`` is the path of the route that answered, with its
     parameters unfilled; empty where nothing has the path. ``seconds`` is the time to the end of the answer, ``began``
     unix time, ``principal`` who called where the route asked.

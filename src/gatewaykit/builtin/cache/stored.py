@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -40,7 +40,7 @@ _KINDS: dict[str, type[Event]] = {
         Usage,
     )
 }
-_FIELDS = {name: tuple(field.name for field in fields(kind)) for name, kind in _KINDS.items()}  # type: ignore[arg-type]
+_FIELDS = {name: tuple(field.name for field in structs.fields(kind)) for name, kind in _KINDS.items()}
 _pack = msgspec.msgpack.Encoder()
 _VERSION = 1
 

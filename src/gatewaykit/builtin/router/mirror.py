@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from random import random
 
 from msgspec import structs
@@ -109,7 +108,7 @@ class Mirrors(Transform):
 
 def _copy(call: Call, target: Target) -> Call:
     """The request as it is now, and nothing that the call itself would notice."""
-    return replace(
+    return structs.replace(
         call,
         incoming=structs.replace(call.incoming, request_id=f"mirror-{call.request_id}"[:128]),
         targets=(target,),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import replace
 
 import msgspec
+from msgspec import structs
 
 from gatewaykit.folding import fold
 from gatewaykit.testing.contract.base import TEXT, ContractBase, both_ways, in_a_loop
@@ -143,4 +143,4 @@ class CatalogueTests(ContractBase):
 
 def _comparable(reply: Reply) -> Reply:
     """``reply`` without what an upstream makes up anew for each answer."""
-    return replace(reply, id="", created=0)
+    return structs.replace(reply, id="", created=0)
