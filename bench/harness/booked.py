@@ -24,7 +24,7 @@ LABELS = {
     REDIS: "all, limits in Redis",
 }
 OWN_LIMITS = 12
-PLENTY = 10**15
+PLENTY = 10**10
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def database(directory: Path, name: str) -> Path:
 
 def additions(directory: Path, name: str) -> str:
     """Configuration for keys, limits on everything, prices and the ledger. What is the key's own is in the database."""
-    limits = f'rpm = {PLENTY}\nrpd = {PLENTY}\ntpm = {PLENTY}\ntpd = {PLENTY}\nconcurrency = {PLENTY}\nbudget = "1e9"\n'
+    limits = f'rpm = {PLENTY}\nrpd = {PLENTY}\ntpm = {PLENTY}\ntpd = {PLENTY}\nconcurrency = {PLENTY}\nbudget = "1e6"\n'
     redis = f'[redis]\nurl = "unix://{directory}/redis.sock"\n' if name == REDIS else ""
     return f"""
 [database]
