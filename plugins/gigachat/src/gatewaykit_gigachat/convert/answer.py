@@ -272,19 +272,18 @@ def _folded(events: Iterable[Event]) -> Reply:
     """One answer from its events."""
     choice, reply = Choice(), Reply()
     for event in events:
-        match event:
-            case Started():
-                reply.model, reply.created, reply.ignored = event.model, event.created, event.ignored
-            case TextDelta():
-                choice.text += event.text
-            case ReasoningDelta():
-                choice.reasoning += event.text
-            case ToolCallDelta():
-                choice.tool_calls.append(ToolCall(event.id, event.name, event.arguments))
-            case Finished():
-                choice.finish_reason = event.reason
-            case Usage():
-                reply.usage = event
+        if isinstance(event, TextDelta):
+            choice.text += event.text
+        elif isinstance(event, Started):
+            reply.model, reply.created, reply.ignored = event.model, event.created, event.ignored
+        elif isinstance(event, Finished):
+            choice.finish_reason = event.reason
+        elif isinstance(event, Usage):
+            reply.usage = event
+        elif isinstance(event, ReasoningDelta):
+            choice.reasoning += event.text
+        elif isinstance(event, ToolCallDelta):
+            choice.tool_calls.append(ToolCall(event.id, event.name, event.arguments))
     reply.choices.append(choice)
     return reply
 

@@ -71,7 +71,7 @@ def not_honoured(request: ChatRequest, options: ConvertOptions) -> Iterator[str]
     """The names, as OpenAI has them, of the client's parameters that change nothing here although they should."""
     if any(message.name and message.role != "tool" for message in request.messages):
         yield "messages.name"
-    if any(tool.strict for tool in request.tools):
+    if request.tools and any(tool.strict for tool in request.tools):
         yield "tools.strict"
     if request.seed is not None:
         yield "seed"
@@ -87,7 +87,8 @@ def not_honoured(request: ChatRequest, options: ConvertOptions) -> Iterator[str]
         yield "reasoning_effort"
     if request.user:
         yield "user"
-    yield from _extra_not_honoured(request, options)
+    if request.extra:
+        yield from _extra_not_honoured(request, options)
 
 
 def _extra_not_honoured(request: ChatRequest, options: ConvertOptions) -> Iterator[str]:

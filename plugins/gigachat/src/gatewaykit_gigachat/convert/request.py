@@ -90,7 +90,9 @@ def _ignored(request: ChatRequest, options: ConvertOptions, choice: Choice, form
     if not form.honoured:
         ignored.append("response_format")
     ignored += not_honoured(request, options)
-    if ignored and options.unsupported == "refuse":
+    if not ignored:
+        return ()
+    if options.unsupported == "refuse":
         raise BadRequest(f"GigaChat does not support: {', '.join(ignored)[:200]}.", param=ignored[0])
     return tuple(dict.fromkeys(ignored))
 

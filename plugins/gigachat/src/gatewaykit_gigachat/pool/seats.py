@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gatewaykit.errors import ProviderBusy
 
 if TYPE_CHECKING:
@@ -21,8 +23,7 @@ class PoolBusy(ProviderBusy):
     default_message = "All of the model provider's places are taken, and the queue is full. Try again later."
 
 
-@dataclass(slots=True, eq=False)
-class Ask:
+class Ask(msgspec.Struct, eq=False):
     """One call on its way through the pool: for whom, for which model, and which members it has tried.
 
     ``only`` are the members that have the files it names; ``None`` for all.
@@ -33,7 +34,7 @@ class Ask:
     model: str
     weight: float = 1.0
     only: frozenset[str] | None = None
-    tried: set[str] = field(default_factory=set)
+    tried: set[str] = set()
     position: int = 0
     waited: float = 0.0
 
