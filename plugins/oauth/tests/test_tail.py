@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gatewaykit.errors import Unavailable
@@ -91,6 +91,9 @@ def test_a_tail_tells_every_later_change_or_that_it_does_not(numbers: list[int],
 
 
 @given(st.binary(max_size=200))
+@example(b'[1,2,[[3,"\xff"]],0.1]')
+@example(b"[" * 100_000)
+@example(b'[1,2,[[3,"x"]],1e999]')
 def test_whatever_comes_instead_of_a_tail_is_none(text: bytes) -> None:
     """A message of another program, or of another release, is no failure."""
     found = decoded(text)

@@ -72,5 +72,5 @@ def decoded(text: bytes) -> Tail | None:
     """A tail that came through Redis; None for anything else."""
     try:
         return msgspec.json.decode(text, type=Tail)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
