@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -44,7 +44,7 @@ class Feed:
     """Keeps its ``followers`` true. ``cursor`` is the number of the newest change that they reflect; ``down`` says that
     the database did not answer last time; ``confirmed`` when, in monotonic time, it was asked the last time that it
     did, by this process or by the one that left the ``copy``. After ``stale_seconds`` without either what is
-    remembered is not believed, and the log says so.
+    remembered is not believed, and the log says so. ``tail`` is the end of the feed, as it was read.
     """
 
     def __init__(self, storage: Storage, poll_seconds: float, stale_seconds: float, copy: Copy | None = None) -> None:
@@ -129,7 +129,7 @@ class Feed:
         else:
             self.tail = Tail(newest, newest, (), read)
             self._forget(None)
-        self._forget(subject for seq, subject in changes if seq > cursor)
+        self._forget([subject for seq, subject in changes if seq > cursor])
         self.cursor = newest
         if len(changes) == BATCH:
             return True
@@ -152,13 +152,13 @@ class Feed:
         self.cursor, self.tail = tail.newest, tail
         self.confirmed = max(self.confirmed, time.monotonic() - max(0.0, time.time() - tail.read))
 
-    def _forget(self, subjects: Iterable[str] | None) -> None:
+    def _forget(self, subjects: Sequence[str] | None) -> None:
         """What is remembered of them; of everything, if nobody knows of what."""
-        for subject in subjects or ():
-            for follower in self.followers:
+        for follower in self.followers:
+            if subjects is None:
+                follower.clear()
+            for subject in subjects or ():
                 follower.evict(subject)
-        for follower in self.followers if subjects is None else ():
-            follower.clear()
 
 
 def newest_change(session: Session | Connection) -> int:
