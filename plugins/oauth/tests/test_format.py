@@ -28,12 +28,11 @@ def test_a_new_key_is_one_of_ours(env: str) -> None:
     assert key != other
 
 
-@given(st.data())
-def test_one_wrong_character_is_noticed(data: st.DataObject) -> None:
+@given(st.integers(8, len(new_key("live")) - 1), st.integers(1, len(BASE62) - 1))
+def test_one_wrong_character_is_noticed(place: int, by: int) -> None:
     """Whichever base62 digit of a key is mistyped, or two neighbours are swapped, the checksum tells."""
     key = new_key("live")
-    place = data.draw(st.integers(8, len(key) - 1))
-    letter = data.draw(st.sampled_from(BASE62).filter(lambda letter: letter != key[place]))
+    letter = BASE62[(BASE62.index(key[place]) + by) % len(BASE62)]
     wrong = key[:place] + letter + key[place + 1 :]
     assert has_shape(wrong)
     assert not has_checksum(wrong)
