@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from gatewaykit.testing.servers import PostgresServer
+from gatewaykit.testing.waiting import within
 
 from .conftest import Log, Opener, Wired, World
 from .page import Row
@@ -28,12 +29,31 @@ async def test_db_down_token_in_use(world: Opener, postgres: PostgresServer, pos
 
 @asynccontextmanager
 async def two(world: Opener, url: str, **config: Any) -> AsyncIterator[tuple[Office, World]]:
-    """A gateway that issues tokens, and another one to which they are new."""
+    """A gateway that issues tokens, and another one to which they are new: it reads none ahead."""
     async with (
         office(world, url, keys=SOON, **config) as here,
-        world(url, keys=SOON, oauth={"issuer": ISSUER}, **config) as there,
+        world(url, keys=SOON, oauth={"issuer": ISSUER, "read_ahead": 0}, **config) as there,
     ):
         yield here, there
+
+
+async def token_ahead(world: Opener, url: str, row: Row, fail: Callable[[], None]) -> None:
+    """A token that was read ahead comes for the first time meanwhile."""
+    async with (
+        office(world, url, keys=SOON) as here,
+        world(url, keys=SOON, oauth={"issuer": ISSUER}) as there,
+    ):
+        token = await here.token()
+        async with within(60, "the token was read ahead"):
+            while await held_ahead(there) == 0:
+                await asyncio.sleep(0.01)
+        await asyncio.to_thread(fail)
+        row.holds(*await there.ask_times(5, token))
+
+
+async def held_ahead(there: World) -> float:
+    """How many tokens it has read ahead, by the metrics."""
+    return await reading(there, "gatewaykit_cache_entries{", "tokens_ahead")
 
 
 async def new_token(
@@ -51,14 +71,24 @@ async def new_token(
 
 async def unconfirmed(there: World) -> float:
     """How many tokens nobody could confirm, by the metrics."""
+    return await reading(there, "gatewaykit_credentials_unconfirmed_total{", "tokens")
+
+
+async def reading(there: World, metric: str, cache: str) -> float:
+    """What a metric says of a cache."""
     scrape = (await there.http.get("/metrics")).text
-    counted = [line for line in scrape.splitlines() if line.startswith("gatewaykit_credentials_unconfirmed_total{")]
-    return sum(float(line.rpartition(" ")[2]) for line in counted if '"tokens"' in line)
+    counted = [line for line in scrape.splitlines() if line.startswith(metric)]
+    return sum(float(line.rpartition(" ")[2]) for line in counted if f'"{cache}"' in line)
 
 
 async def test_db_down_new_token(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """A token that this process has not seen is neither let in nor called invalid, and good when the database is."""
     await new_token(world, postgres_url, row, postgres.kill, postgres.start)
+
+
+async def test_db_down_token_ahead(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
+    """A token that this process has read ahead works, though it was never used here."""
+    await token_ahead(world, postgres_url, row, postgres.kill)
 
 
 async def test_db_down_stale_token(
@@ -122,6 +152,12 @@ async def test_db_slow_token_in_use(world: Opener, postgres: PostgresServer, pos
 async def test_db_slow_new_token(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """Whoever brings a token that this process has not seen is told to come back before long."""
     await new_token(world, postgres_url, row, postgres.freeze, postgres.thaw, timeouts={"hook": 1})
+
+
+async def test_db_slow_token_ahead(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
+    """A token that this process has read ahead is not held up, though it was never used here."""
+    await token_ahead(world, postgres_url, row, postgres.freeze)
+    await asyncio.to_thread(postgres.thaw)
 
 
 async def test_db_slow_token_revocation(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:

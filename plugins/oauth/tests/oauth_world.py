@@ -17,11 +17,12 @@ from sqlalchemy.orm import Session
 from gatewaykit import Gateway
 from gatewaykit.testing import make_gateway
 from gatewaykit.testing.gateways import KEY
+from gatewaykit.testing.waiting import until
 from gatewaykit_oauth import plugin
 from gatewaykit_oauth.accounts import put_account
 from gatewaykit_oauth.keys.model import Account
 from gatewaykit_oauth.server import clients
-from gatewaykit_oauth.server.authority import Authority
+from gatewaykit_oauth.server.authority import Authority, digest_of
 from gatewaykit_oauth.server.authorizing import AuthorizationRequest, write_code
 from gatewaykit_oauth.server.model import DEVICE_CODE, ClientSpec, NewClient
 
@@ -31,6 +32,9 @@ ISSUER = "https://gateway.test"
 CALLBACK = "https://client.test/cb"
 VERIFIER = "v" * 43
 ADMIN_KEY = "admin-0123456789abcdefghijklmnop"
+NOT_AHEAD = {"read_ahead": 0}
+"""Tokens that a process has not seen are looked up when they come."""
+
 PATIENT = {"code_seconds": 600, "refresh_grace_seconds": 60}
 """What is over within seconds is not over so soon here, however busy the machine is."""
 
@@ -128,6 +132,12 @@ class World:
     async def models(self, token: str, **headers: str) -> httpx.Response:
         """The answer to the list of models with this token."""
         return await self.http.get("/v1/models", headers={"authorization": f"Bearer {token}", **headers})
+
+    async def forget(self, token: str) -> None:
+        """Let a token that was issued here be new to this process, which reads none ahead."""
+        cache, digest = self.authority.running.lookup.cache, digest_of(token)
+        await until(lambda: cache.get(digest) is not None)
+        cache.forget(digest)
 
     async def is_good(self, token: str) -> bool:
         """Whether the gateway accepts the token."""

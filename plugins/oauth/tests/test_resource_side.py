@@ -21,7 +21,7 @@ from gatewaykit_oauth.server.access_tokens import encode
 from gatewaykit_openai import plugin as openai
 
 from .conftest import OPERATOR
-from .oauth_world import ISSUER, World, world
+from .oauth_world import ISSUER, NOT_AHEAD, World, world
 
 METADATA = f"{ISSUER}/.well-known/oauth-protected-resource"
 SCOPES = {"small": {"description": "Use small models", "models": ["small-*"], "routes": ["/v1/chat/*"]}}
@@ -30,7 +30,7 @@ SCOPES = {"small": {"description": "Use small models", "models": ["small-*"], "r
 @pytest.fixture
 async def there(sqlite_url: str) -> AsyncIterator[World]:
     """A gateway with a scope of its own."""
-    async with world(sqlite_url, oauth={"scopes": SCOPES}) as found:
+    async with world(sqlite_url, oauth={"scopes": SCOPES, **NOT_AHEAD}) as found:
         yield found
 
 
@@ -211,6 +211,7 @@ async def test_only_the_first_use_asks_the_database(there: World, monkeypatch: p
         return real(*arguments)
 
     token = (await there.tokens())["access_token"]
+    await there.forget(token)
     monkeypatch.setattr(authority, "recognise_token", counted)
     assert all(await asyncio.gather(*(there.is_good(token) for _ in range(20))))
     assert await there.is_good(token)

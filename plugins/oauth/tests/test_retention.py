@@ -22,7 +22,7 @@ from gatewaykit_oauth.signin import links, sessions
 from gatewaykit_oauth.tables import SessionRow, SetupLinkRow
 
 from .conftest import OPERATOR
-from .oauth_world import World, world
+from .oauth_world import NOT_AHEAD, World, world
 
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)
@@ -42,7 +42,7 @@ async def count(there: World, model: Any) -> int:
 async def test_a_grant_stays_as_long_as_a_token_of_it(url: str) -> None:
     """A grant that was ended is kept for ``keep_days``, and as long as one of its tokens could be used had it not been
     ended; then it goes with everything. The tokens are refused all the time."""
-    async with world(url) as there:
+    async with world(url, oauth=NOT_AHEAD) as there:
         made = await there.client(access_seconds=YEAR)
         tokens, other = await there.tokens(made), await there.tokens(made)
         (grant, *_) = await there.authority.read(

@@ -283,6 +283,18 @@ async def test_a_refresh_token_ends(url: str, how: str) -> None:
         refused(answer, *(("invalid_client", 401) if how == "client" else ("invalid_grant", 400)))
 
 
+async def test_an_access_token_ends_with_its_grant(url: str) -> None:
+    """A token lives no longer than its grant, however long its client may have it, and the answer says so."""
+    async with world(url, oauth={"refresh_seconds": 600}) as there:
+        made = await there.client(access_seconds=YEAR)
+        first = await there.tokens(made)
+        second = (await there.refresh(made, first["refresh_token"])).json()
+        claims, later = _claims(first["access_token"]), _claims(second["access_token"])
+        assert first["expires_in"] == claims["exp"] - claims["iat"]
+        assert 590 <= first["expires_in"] <= 600
+        assert later["exp"] == claims["exp"]
+
+
 async def test_clients_on_their_own(url: str) -> None:
     """A confidential client gets a token for itself, without refresh and without anybody's name; a public one gets
     none."""

@@ -48,12 +48,12 @@ class Cache(Generic[EntryT]):
 
     def put(self, digest: bytes, entry: EntryT) -> None:
         """Remember what it stands for."""
-        self._forget(digest)
+        self.forget(digest)
         self._entries[digest] = entry
         for subject in entry.subjects:
             self._digests.setdefault(subject, set()).add(digest)
         if len(self._entries) > self._size:
-            self._forget(next(iter(self._entries)))
+            self.forget(next(iter(self._entries)))
 
     def put_unknown(self, digest: bytes) -> None:
         """Remember that it stands for nothing."""
@@ -66,7 +66,7 @@ class Cache(Generic[EntryT]):
         """Forget what depends on ``subject``, and all that was unknown: it may be known now."""
         self._unknown.clear()
         for digest in tuple(self._digests.get(subject, ())):
-            self._forget(digest)
+            self.forget(digest)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -74,7 +74,8 @@ class Cache(Generic[EntryT]):
         self._entries.clear()
         self._digests.clear()
 
-    def _forget(self, digest: bytes) -> None:
+    def forget(self, digest: bytes) -> None:
+        """Forget what this digest stands for."""
         entry = self._entries.pop(digest, None)
         if entry is None:
             return

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gatewaykit.storage import Storage
 
 CHANNEL = "keys"
+_ASK = b""
 logger = logging.getLogger(__name__)
 
 
@@ -42,9 +43,16 @@ class Changes:
         known = await feed.poll()
         if not known:
             feed.doubt(subjects)
+        await self._tell(encoded(feed.tail) if known else _ASK)
+
+    async def added(self) -> None:
+        """Something was committed that nobody can have remembered: others need not wait to read it."""
+        await self._tell(_ASK)
+
+    async def _tell(self, message: bytes) -> None:
         if self._redis is not None:
             try:
-                await self._redis.publish(CHANNEL, encoded(feed.tail) if known else b"")
+                await self._redis.publish(CHANNEL, message)
             except GatewayError as error:
                 logger.info("others learn of changes by asking: %s", error)
 

@@ -44,7 +44,8 @@ class Feed:
     """Keeps its ``followers`` true. ``cursor`` is the number of the newest change that they reflect; ``down`` says that
     the database did not answer last time; ``confirmed`` when, in monotonic time, it was asked the last time that it
     did, by this process or by the one that left the ``copy``. After ``stale_seconds`` without either what is
-    remembered is not believed, and the log says so. ``tail`` is the end of the feed, as it was read.
+    remembered is not believed, and the log says so. ``tail`` is the end of the feed, as it was read. The events in
+    ``asked`` are set each time that the database has answered.
     """
 
     def __init__(self, storage: Storage, poll_seconds: float, stale_seconds: float, copy: Copy | None = None) -> None:
@@ -54,6 +55,7 @@ class Feed:
         self._stale_seconds = stale_seconds
         self._told = False
         self.followers: list[Follower] = []
+        self.asked: list[asyncio.Event] = []
         self._turn = asyncio.Lock()
         self._nudged = asyncio.Event()
         self.cursor = 0
@@ -105,6 +107,8 @@ class Feed:
                 logger.info("changes of credentials can be read again")
             self.down = self._told = False
             await self._leave_copy()
+            for event in self.asked:
+                event.set()
             return True
 
     def doubt(self, subjects: Sequence[str] | None) -> None:

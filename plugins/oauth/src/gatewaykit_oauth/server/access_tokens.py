@@ -106,16 +106,21 @@ def verify(text: str, keys: KeySet, issuer: str) -> Verified | None:
     return Verified(claims.jti, str(kid), claims.exp, thumbprint, claims)
 
 
-def is_ours(text: str, issuer: str) -> bool:
-    """Whether a text looks like a JWT that says it is this server's; that is no proof of anything."""
+def claimed_id(text: str, issuer: str) -> str | None:
+    """The ``jti`` of a text that looks like a JWT and says it is this server's, empty if it names none; None for
+    anything else. That is no proof of anything.
+    """
     parts = text.split(".")
     if len(text) > LONGEST or len(parts) != 3:
-        return False
+        return None
     try:
         payload = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, RecursionError):
-        return False
-    return isinstance(payload, dict) and payload.get("iss") == issuer
+        return None
+    if not isinstance(payload, dict) or payload.get("iss") != issuer:
+        return None
+    jti = payload.get("jti")
+    return jti if isinstance(jti, str) else ""
 
 
 def identity(signer: Signer, issuer: str, issued: Issued, access_token: str) -> str:

@@ -19,7 +19,7 @@ from gatewaykit.protocols import Authenticator, Known
 from gatewaykit.types import Incoming, Principal
 
 from . import proofs
-from .access_tokens import is_ours
+from .access_tokens import claimed_id
 from .authority import Authority, digest_of
 from .challenges import HEADER
 from .recognising import TokenEntry, look_up_grant
@@ -55,9 +55,10 @@ class AccessTokens(Authenticator):
         digest = digest_of(text)
         entry = authority.running.lookup.remembered(digest)
         if entry is None:
-            if not is_ours(text, authority.issuer):
+            jti = claimed_id(text, authority.issuer)
+            if jti is None:
                 return None
-            entry = await self._load(text, digest, incoming.path)
+            entry = authority.foreknown(text, digest, jti) or await self._load(text, digest, incoming.path)
         if time.time() >= entry.ends or not covers(entry.paths, incoming.path):
             raise self._not_valid(incoming.path)
         if entry.thumbprint is not None or scheme == _DPOP:
@@ -73,10 +74,11 @@ class AccessTokens(Authenticator):
         return challenges.invalid(incoming.path) if given else challenges.plain(incoming.path)
 
     def readings(self) -> Iterator[Reading]:
-        """How many tokens are remembered, and how many could not be confirmed."""
-        lookups = self._authority.lookups
-        yield Reading(CACHE_ENTRIES, sum(len(lookup.cache) for lookup in lookups), {CACHE: "tokens"})
-        yield Reading(UNCONFIRMED, sum(lookup.unconfirmed for lookup in lookups), {CACHE: "tokens"})
+        """How many tokens are remembered, how many were read ahead, and how many could not be confirmed."""
+        everywhere = self._authority.everywhere
+        yield Reading(CACHE_ENTRIES, sum(len(one.lookup.cache) for one in everywhere), {CACHE: "tokens"})
+        yield Reading(CACHE_ENTRIES, sum(len(one.ahead) for one in everywhere), {CACHE: "tokens_ahead"})
+        yield Reading(UNCONFIRMED, sum(one.lookup.unconfirmed for one in everywhere), {CACHE: "tokens"})
 
     async def look_up(self, id: str) -> Known | None:  # noqa: A002 - the word for it everywhere
         """A grant by its id: what its tokens may do at most."""

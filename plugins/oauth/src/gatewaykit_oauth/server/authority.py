@@ -23,13 +23,14 @@ from ..keys.peppers import load_secrets
 from ..keys.secrets import Secrets
 from ..settings import KeysSettings
 from .access_tokens import Verified, verify
+from .ahead import Ahead
 from .challenges import Challenges
 from .documents import Documents
 from .grants import Office
 from .keyring import Keyring
 from .pace import Pace
 from .proofs import Nonces, Proof, Replays
-from .recognising import FoundToken, TokenEntry, recognise_token
+from .recognising import FoundToken, TokenEntry, entry_of, recognise_token
 from .resources import Resources
 from .scopes import Scopes
 from .settings import OAuthSettings
@@ -59,6 +60,7 @@ class Running:
     secrets: Secrets
     keyring: Keyring
     lookup: TokenLookup
+    ahead: Ahead
     replays: Replays
     pace: Pace
     nonces: Nonces
@@ -96,9 +98,9 @@ class Authority:
         return found
 
     @property
-    def lookups(self) -> Sequence[TokenLookup]:
-        """Those of all event loops in which the gateway runs."""
-        return [running.lookup for running in tuple(self._here.values())]
+    def everywhere(self) -> Sequence[Running]:
+        """What there is in all event loops in which the gateway runs."""
+        return tuple(self._here.values())
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """What ``work`` returns."""
@@ -136,10 +138,30 @@ class Authority:
         except AuthFailed:
             return None
 
-    def foresee(self, text: str) -> None:
-        """Look up a token that is being given out: its first use here costs what the others do."""
+    async def given_out(self, text: str) -> None:
+        """Look up a token that is being given out: its first use here costs what the others do. Elsewhere it is read
+        ahead.
+        """
         digest = digest_of(text)
         self.running.lookup.foresee(digest, lambda: self._load(text, digest))
+        await self._changes.added()
+
+    def foreknown(self, text: str, digest: bytes, jti: str) -> TokenEntry | None:
+        """What an access token allows that says it is ``jti``, if that was read ahead, and from now on is remembered.
+
+        None is no refusal: the database has to be asked.
+        """
+        running, now = self.running, datetime.now(UTC)
+        facts, keys = running.ahead.get(jti), running.keyring.known
+        verified = verify(text, keys, self.issuer) if facts is not None and keys is not None else None
+        if facts is None or verified is None:
+            return None
+        challenge = self.challenges.insufficient(verified.claims.aud)
+        entry = entry_of(facts, verified, self.scopes, self.resources, challenge, now)
+        if entry is not None:
+            running.ahead.used(jti)
+            running.lookup.cache.put(digest, entry)
+        return entry
 
     async def verified(self, text: str) -> Verified | None:
         """The access token, if this server has signed it and it has not expired; it may be revoked all the same."""
@@ -186,9 +208,14 @@ class Authority:
         await keyring.start()
         lookup = TokenLookup(feed, self._keys)
         stack.push_async_callback(lookup.stop)
+        ahead = Ahead(self._storage, feed, self.settings.read_ahead)
+        feed.followers.append(ahead)
+        stack.callback(feed.followers.remove, ahead)
+        reading = asyncio.create_task(ahead.run(), name="gatewaykit-tokens-ahead")
+        stack.push_async_callback(ended, [reading])
         looking = asyncio.create_task(keyring.run(), name="gatewaykit-signing-keys")
         stack.push_async_callback(ended, [looking])
-        return Running(secrets, keyring, lookup, Replays(), Pace(), Nonces(secrets))
+        return Running(secrets, keyring, lookup, ahead, Replays(), Pace(), Nonces(secrets))
 
 
 def digest_of(text: str) -> bytes:

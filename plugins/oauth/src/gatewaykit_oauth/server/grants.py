@@ -90,6 +90,8 @@ def issue(
     owner = account or (session.get(AccountRow, client.owner) if client.owner is not None else None)
     longest = owner.longest_access_seconds if owner is not None else None
     expires = issued + min(grant.access_seconds, life(client, office.settings, longest))
+    if grant.expires is not None:
+        expires = min(expires, int(grant.expires.timestamp()))
     jti = new_id()
     session.add(
         AccessTokenRow(

@@ -28,6 +28,11 @@ class Keyring:
         self._version = 0
         self._reading = asyncio.Lock()
 
+    @property
+    def known(self) -> KeySet | None:
+        """The keys, if they need not be read."""
+        return self._known
+
     async def keys(self) -> KeySet:
         """The keys. Raises :class:`~gatewaykit.errors.Unavailable` while they have to be read and cannot."""
         known = self._known

@@ -5,7 +5,7 @@ A token that was never written down is refused, so a stolen signing key alone ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,11 +28,46 @@ from .scopes import Scopes
 from .tables import AccessTokenRow, ClientRow, CutoffRow, GrantRow, SigningKeyRow
 
 
+class Facts(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """What the database says of a token and of all that it depends on, as one statement saw it at the feed's number
+    ``seq``. ``grantor`` is the account that agreed, ``owner`` the one for which the token counts. Without an account
+    of that id, what follows of it is None.
+    """
+
+    seq: int
+    jti: str
+    kid: str
+    scopes: list[str]
+    audience: list[str]
+    expires: datetime
+    revoked: datetime | None
+    key_state: str | None
+    grant: str
+    grantor: str | None
+    ended: datetime | None
+    grant_expires: datetime | None
+    client: str
+    client_name: str
+    client_enabled: bool
+    bound: bool
+    owner: str | None
+    account_enabled: bool | None
+    role: str | None
+    models: list[str] | None
+    limits: dict[str, Any] | None
+    cut_off: str | None
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """What the token depends on: itself, its grant, its client, its signing key, the end of all, its account."""
+        own = (f"token:{self.jti}", f"grant:{self.grant}", f"client:{self.client}", f"kid:{self.kid}", ALL)
+        return own if self.owner is None else (*own, f"user:{self.owner}")
+
+
 class TokenEntry(msgspec.Struct, frozen=True, eq=False):
     """An access token in force: who it is, until which moment (unix time), and for which paths.
 
-    ``thumbprint`` is that of the key whose possession must be proved with each request. ``subjects`` are what it
-    depends on: itself, its grant, its account, its client, its signing key, and the end of all.
+    ``thumbprint`` is that of the key whose possession must be proved with each request.
     """
 
     principal: Principal
@@ -56,31 +91,47 @@ def recognise_token(
     connection: Connection, verified: Verified, scopes: Scopes, resources: Resources, challenge: str, now: datetime
 ) -> FoundToken:
     """Look whether the token is in force."""
-    facts = _facts(connection, verified.jti)
+    facts = _read(connection, verified.jti)
     if facts is None:
         seq = newest_change(connection)  # first: what is read after it can only be newer
-        facts = _facts(connection, verified.jti)
+        facts = _read(connection, verified.jti)
         if facts is None:
             return FoundToken(seq)
+    return FoundToken(facts.seq, entry_of(facts, verified, scopes, resources, challenge, now))
+
+
+def entry_of(
+    facts: Facts, verified: Verified, scopes: Scopes, resources: Resources, challenge: str, now: datetime
+) -> TokenEntry | None:
+    """What the bearer of the token may do by these facts; None if it is not in force."""
     if not _is_in_force(facts, verified, now):
-        return FoundToken(facts.seq)
-    owner = facts.owner
-    subjects = [f"token:{facts.jti}", f"grant:{facts.grant}", f"client:{facts.client}", f"kid:{facts.kid}", ALL]
-    if owner is not None:
-        subjects.append(f"user:{owner}")
-    return FoundToken(
-        facts.seq,
-        TokenEntry(
-            principal=_principal(facts, scopes, challenge),
-            ends=float(verified.expires),
-            paths=resources.paths_of(facts.audience),
-            thumbprint=verified.thumbprint,
-            subjects=tuple(subjects),
-            granted=tuple(facts.scopes),
-            client=facts.client,
-            account=facts.grantor,
-        ),
+        return None
+    return TokenEntry(
+        principal=_principal(facts, scopes, challenge),
+        ends=_end(facts, verified),
+        paths=resources.paths_of(facts.audience),
+        thumbprint=verified.thumbprint,
+        subjects=facts.subjects,
+        granted=tuple(facts.scopes),
+        client=facts.client,
+        account=facts.grantor,
     )
+
+
+def newest_tokens(connection: Connection, since: datetime, now: datetime, most: int) -> Sequence[tuple[str, datetime]]:
+    """Ids of the tokens that were issued since then and have not ended themselves, with the moments: the newest of
+    them, as many as asked for, the oldest first.
+    """
+    query = select(AccessTokenRow.jti, AccessTokenRow.issued).where(
+        AccessTokenRow.issued >= since, AccessTokenRow.expires > now, AccessTokenRow.revoked.is_(None)
+    )
+    rows = connection.execute(query.order_by(AccessTokenRow.issued.desc()).limit(most)).all()
+    return [(jti, issued) for jti, issued in reversed(rows)]
+
+
+def facts_of(connection: Connection, jtis: Sequence[str]) -> Sequence[Facts]:
+    """Of each of these tokens that the database knows."""
+    return [Facts(**row._mapping) for row in connection.execute(_OF_SEVERAL, {"jtis": jtis})]
 
 
 def look_up_grant(session: Session, id: str, scopes: Scopes, challenge: str, now: datetime) -> Known | None:  # noqa: A002
@@ -99,9 +150,11 @@ def look_up_grant(session: Session, id: str, scopes: Scopes, challenge: str, now
     return Known(_principal(facts, scopes, challenge), bars)
 
 
-def _is_in_force(facts: Row[Any], verified: Verified, now: datetime) -> bool:
+def _is_in_force(facts: Facts, verified: Verified, now: datetime) -> bool:
     """Whether nothing has ended the token: itself, its signing key, its grant, its client, its account."""
-    if facts.revoked is not None or facts.expires <= now or facts.kid != verified.kid:
+    if facts.jti != verified.jti or facts.kid != verified.kid:
+        return False
+    if facts.revoked is not None or facts.expires <= now:
         return False
     if facts.key_state in {None, "revoked"} or facts.grant != verified.claims.gid:
         return False
@@ -117,13 +170,19 @@ def _is_in_force(facts: Row[Any], verified: Verified, now: datetime) -> bool:
     )
 
 
-def _facts(connection: Connection, jti: str) -> Row[Any] | None:
-    """The token and all that it depends on, as one statement sees it."""
-    return connection.execute(_FACTS, {"jti": jti}).first()
+def _end(facts: Facts, verified: Verified) -> float:
+    """The first of the moments at which the token is over."""
+    written = [moment.timestamp() for moment in (facts.expires, facts.grant_expires) if moment is not None]
+    return min(float(verified.expires), *written)
+
+
+def _read(connection: Connection, jti: str) -> Facts | None:
+    row = connection.execute(_OF_ONE, {"jti": jti}).first()
+    return None if row is None else Facts(**row._mapping)
 
 
 def _statement() -> Select[Any]:
-    """Made once: to put it together costs more than to execute it."""
+    """All :class:`Facts` of tokens. Made once: to put it together costs more than to execute it."""
     owner = func.coalesce(GrantRow.account, ClientRow.owner)
     is_subject = (
         (CutoffRow.subject == ALL)
@@ -154,7 +213,6 @@ def _statement() -> Select[Any]:
         .join(ClientRow, ClientRow.id == GrantRow.client)
         .outerjoin(SigningKeyRow, SigningKeyRow.kid == AccessTokenRow.kid)
         .outerjoin(AccountRow, AccountRow.id == owner)
-        .where(AccessTokenRow.jti == bindparam("jti"))
     )
 
 
@@ -172,22 +230,23 @@ def _who(owner: ColumnElement[Any]) -> tuple[ColumnElement[Any], ...]:
     )
 
 
-_FACTS = _statement()
+_OF_ONE = _statement().where(AccessTokenRow.jti == bindparam("jti"))
+_OF_SEVERAL = _statement().where(AccessTokenRow.jti.in_(bindparam("jtis", expanding=True)))
 
 
-def _principal(facts: Row[Any], scopes: Scopes, challenge: str) -> Principal:
+def _principal(facts: Row[Any] | Facts, scopes: Scopes, challenge: str) -> Principal:
     has_account = facts.account_enabled is not None
     rights = scopes.rights(facts.scopes, admin=facts.role == "admin")
     models = rights.models
     limits: tuple[Limit, ...] = ()
     if has_account:
-        models = common(models, tuple(facts.models))
+        models = common(models, tuple(facts.models or ()))
         limits = msgspec.convert(facts.limits, KeyLimits).limits(f"user:{facts.owner}")
     claims: Mapping[str, Any] = {"client_id": facts.client, "scope": " ".join(facts.scopes)}
     return Principal(
         id=facts.grant,
         name=facts.client_name,
-        owner=facts.owner if has_account else "",
+        owner=(facts.owner or "") if has_account else "",
         models=models,
         routes=rights.routes,
         scopes=rights.scopes,

@@ -94,7 +94,7 @@ class AccessTokenRow(Base):
     kid: Mapped[str]
     scopes: Mapped[list[str]]
     audience: Mapped[list[str]]
-    issued: Mapped[datetime]
+    issued: Mapped[datetime] = mapped_column(index=True)
     expires: Mapped[datetime] = mapped_column(index=True)
     revoked: Mapped[datetime | None]
 

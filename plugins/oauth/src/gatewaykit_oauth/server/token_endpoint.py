@@ -62,7 +62,7 @@ class TokenEndpoint:
         actor = Actor(client.id, None, incoming.request_id, incoming.client)
         issued = await self._grants[kind](_Asked(form, client, thumbprint, office, actor))
         text = sign(signer, self._authority.issuer, issued)
-        self._authority.foresee(text)
+        await self._authority.given_out(text)
         return document(self._answer(signer, issued, text))
 
     def _answer(self, signer: Signer, issued: Issued, text: str) -> dict[str, Any]:
