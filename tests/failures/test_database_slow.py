@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from gatewaykit.testing.servers import PostgresServer
+from gatewaykit.testing.waiting import within
 
 from .conftest import Log, Opener, Wired, recorded
 from .page import Row
@@ -47,6 +48,21 @@ async def test_db_slow_key_management(world: Opener, postgres: PostgresServer, p
         await asyncio.to_thread(postgres.thaw)
         listed = await it.until_answered(200, lambda: it.http.get("/api/admin/keys"))
     assert [key["name"] for key in listed.json()["items"]] == ["before"]
+
+
+async def test_db_slow_at_the_end(
+    world: Opener, postgres: PostgresServer, postgres_url: str, row: Row, log: Log, tmp_path: Path
+) -> None:
+    """A gateway that has to stop meanwhile does so; its records wait in the outbox for the next one that starts."""
+    outbox = {"outbox": f"{tmp_path}/shared"}
+    async with within(60, "the gateway stops"), world(postgres_url, ledger=outbox) as it:
+        await asyncio.to_thread(postgres.freeze)
+        row.holds(*await it.ask_times(5))
+    assert log.lines("the database holds up the end")
+    await asyncio.to_thread(postgres.thaw)
+    async with world(postgres_url, ledger=outbox), within(60, "the records are written"):
+        while recorded(postgres_url) != sorted(it.calls):
+            await asyncio.sleep(0.02)
 
 
 async def test_db_slow_ledger(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:

@@ -37,7 +37,7 @@ async def two(world: Opener, url: str, **config: Any) -> AsyncIterator[tuple[Off
         yield here, there
 
 
-async def token_ahead(world: Opener, url: str, row: Row, fail: Callable[[], None]) -> None:
+async def token_ahead(world: Opener, url: str, row: Row, fail: Callable[[], None], mend: Callable[[], None]) -> None:
     """A token that was read ahead comes for the first time meanwhile."""
     async with (
         office(world, url, keys=SOON) as here,
@@ -49,6 +49,7 @@ async def token_ahead(world: Opener, url: str, row: Row, fail: Callable[[], None
                 await asyncio.sleep(0.01)
         await asyncio.to_thread(fail)
         row.holds(*await there.ask_times(5, token))
+        await asyncio.to_thread(mend)
 
 
 async def held_ahead(there: World) -> float:
@@ -88,7 +89,7 @@ async def test_db_down_new_token(world: Opener, postgres: PostgresServer, postgr
 
 async def test_db_down_token_ahead(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """A token that this process has read ahead works, though it was never used here."""
-    await token_ahead(world, postgres_url, row, postgres.kill)
+    await token_ahead(world, postgres_url, row, postgres.kill, postgres.start)
 
 
 async def test_db_down_stale_token(
@@ -156,8 +157,7 @@ async def test_db_slow_new_token(world: Opener, postgres: PostgresServer, postgr
 
 async def test_db_slow_token_ahead(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """A token that this process has read ahead is not held up, though it was never used here."""
-    await token_ahead(world, postgres_url, row, postgres.freeze)
-    await asyncio.to_thread(postgres.thaw)
+    await token_ahead(world, postgres_url, row, postgres.freeze, postgres.thaw)
 
 
 async def test_db_slow_token_revocation(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:

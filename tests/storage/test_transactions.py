@@ -15,7 +15,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from gatewaykit import InternalError, Unavailable
-from gatewaykit.storage import Storage, StoredCall, insert_new
+from gatewaykit.metrics.names import DATABASE_BUSY
+from gatewaykit.storage import Storage, StoredCall, insert_new, store
+from gatewaykit.testing.servers import PostgresServer
+from gatewaykit.testing.waiting import until, within
 
 from .conftest import storage_at
 
@@ -267,3 +270,24 @@ async def test_a_connection_that_breaks_during_the_work_is_an_outage(postgres_ur
         with pytest.raises(Unavailable):
             await storage.write(work)
         assert await storage.read(ids) == []
+
+
+async def test_closing_does_not_wait_for_a_server_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits for a Postgres that says nothing any more fails when the database is closed, and closing ends."""
+    monkeypatch.setattr(store, "_PATIENCE", 0.1)
+    server = PostgresServer()
+    try:
+        storage = storage_at(server.url(server.database()), timeout=300)
+        async with within(60, "the database is closed"), storage.lifespan():
+            assert await storage.read(ids) == []
+            await asyncio.to_thread(server.freeze)
+            waiting = asyncio.create_task(storage.read(ids))
+            await until(lambda: {reading.metric: reading.value for reading in storage.readings()}[DATABASE_BUSY] == 1)
+        with pytest.raises(Unavailable):
+            await waiting
+        assert "its connections are cut" in caplog.text
+    finally:
+        server.thaw()
+        server.close()

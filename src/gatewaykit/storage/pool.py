@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from gatewaykit.errors import Unavailable
@@ -80,9 +80,14 @@ class WorkPool:
         """Pieces of work that wait for one."""
         return max(0, len(self._pending) - self._size)
 
-    def close(self) -> None:
-        """Finish what is under way, and refuse the rest. Blocks."""
-        self._threads.shutdown(cancel_futures=True)
+    def close(self, patience: float) -> None:
+        """Refuse what has not begun, and finish what is under way within ``patience`` seconds. Blocks."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        wait(tuple(self._pending), patience)
+
+    def join(self) -> None:
+        """Wait until nothing is under way any more. Blocks."""
+        self._threads.shutdown()
 
     def _submit(self, work: Callable[[Decision], T], decision: Decision) -> Future[T]:
         if not self._places.acquire(blocking=False):

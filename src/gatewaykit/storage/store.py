@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -22,8 +23,11 @@ from gatewaykit.storage.engine import READING, WRITING, Database
 from gatewaykit.storage.faults import is_locked, translated
 from gatewaykit.storage.migrate import Applied, SchemaState, inspect, ordered, upgrade
 from gatewaykit.storage.pool import Decision, WorkPool
+from gatewaykit.storage.wires import Wires
 
 T = TypeVar("T")
+_PATIENCE = 5.0
+logger = logging.getLogger(__name__)
 
 
 class Storage:
@@ -203,6 +207,7 @@ class _Open:
 
     def __init__(self, database: Database, settings: DatabaseSettings) -> None:
         self._engine = engine = database.engine()
+        self._wires = None if database.is_sqlite else Wires(engine)
         self.writing = engine.execution_options(**WRITING)
         self.reading = engine.execution_options(**READING)
         self.querying = database.querying(engine)
@@ -227,8 +232,12 @@ class _Open:
             self._writer.release()
 
     def close(self) -> None:
-        """Finish what is under way and close the connections. Blocks."""
-        self.pool.close()
+        """Finish what is under way and close the connections. Blocks, but not for a Postgres that hangs."""
+        self.pool.close(_PATIENCE)
+        if self._wires is not None and self._wires.busy:
+            logger.warning("the database holds up the end: its connections are cut")
+            self._wires.cut()
+        self.pool.join()
         self._engine.dispose()
 
 

@@ -50,7 +50,7 @@ class Ledger(Observer):
         self._turn = threading.Lock()
         self._users = 0
         self.retention = Retention(self._storage, self._settings)
-        self.writer = Writer(self.outbox, self.books, self.retention)
+        self.writer = Writer(self.outbox, self.books, self.retention, self._close)
 
     def seal(self, record: CallRecord) -> None:
         """Put the record into the outbox."""
@@ -99,6 +99,12 @@ class Ledger(Observer):
         with self._turn:
             self._users -= 1
             if not self._users and self.writer.stop():
+                self.outbox.close()
+
+    def _close(self) -> None:
+        """The writer was left behind and has ended: what it did not write is for others, unless it is ours again."""
+        with self._turn:
+            if not self._users:
                 self.outbox.close()
 
     def forget(self) -> None:

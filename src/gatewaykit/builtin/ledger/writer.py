@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -19,23 +20,27 @@ logger = logging.getLogger(__name__)
 _GATHER = 0.5
 _SYNC, _ADOPT = 1.0, 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-_PATIENCE = 30.0
+_PATIENCE = 10.0
 
 
 class Writer:
     """Writes what is in the outbox, in batches; what the database does not take now is tried again after a pause.
 
+    ``left`` is called by its thread if that ends after nobody waited for it any longer.
+
     Counters: ``written`` records; ``corrupt`` lines that were not what had been written; ``refused`` records that the
     database will never take, ``failures`` of the database.
     """
 
-    def __init__(self, outbox: Outbox, books: Books, retention: Retention) -> None:
+    def __init__(self, outbox: Outbox, books: Books, retention: Retention, left: Callable[[], None]) -> None:
         self._outbox = outbox
         self._books = books
         self._retention = retention
+        self._left = left
         self._some = threading.Event()
         self._stopping = threading.Event()
         self._turn = threading.Lock()
+        self._parting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pause = 0.0
         self._next_try = self._next_sync = self._next_adoption = 0.0
@@ -45,9 +50,10 @@ class Writer:
 
     def start(self) -> None:
         """Start the thread."""
-        self._stopping = threading.Event()
+        self._stopping, self._parting = threading.Event(), threading.Lock()
         self._some.set()
-        self._thread = threading.Thread(target=self._run, args=(self._stopping,), name="gatewaykit-ledger", daemon=True)
+        given = (self._stopping, self._parting)
+        self._thread = threading.Thread(target=self._run, args=given, name="gatewaykit-ledger", daemon=True)
         self._thread.start()
 
     def stop(self) -> bool:
@@ -57,17 +63,21 @@ class Writer:
         if self._thread is None:
             return True
         self._thread.join(_PATIENCE)
-        if alive := self._thread.is_alive():
+        if self._parting.acquire(blocking=False):
             logger.error("the database holds up the ledger; what is not written waits in the outbox")
-        return not alive
+            return False
+        self._thread.join()
+        return True
 
-    def _run(self, stopping: threading.Event) -> None:
+    def _run(self, stopping: threading.Event, parting: threading.Lock) -> None:
         while not stopping.is_set():
             self._some.wait(_SYNC)
             stopping.wait(_GATHER)
             self._some.clear()
             self._guarded_turn()
         self.flush()
+        if not parting.acquire(blocking=False):
+            self._left()
 
     def flush(self) -> None:
         """All that is there, without a rest."""
