@@ -67,6 +67,7 @@ class Pipeline:
             await exchange.refuse(InternalError())
         finally:
             self._parts.observe(exchange.seal())
+            exchange.error = None  # its traceback leads back to the exchange: a circle, costly to collect
 
     async def _answer(self, exchange: Exchange, receive: Receive) -> None:
         principal = exchange.principal = await self._parts.door.admit(exchange.incoming)

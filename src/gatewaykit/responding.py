@@ -50,8 +50,10 @@ class Responder:
         if self.ended:
             return
         self.ended = True
-        if self._before_end is not None:
-            self._before_end()
+        # Who made us is not held any longer: without a circle all of the request is freed at once, without a search.
+        before_end, self._before_end = self._before_end, None
+        if before_end is not None:
+            before_end()
         try:
             await self._send({"type": "http.response.body", "body": data, "more_body": False})
         except OSError as error:

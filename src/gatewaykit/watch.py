@@ -91,6 +91,7 @@ class Watch:
     def end(self) -> None:
         """Nothing can cut the call off any more: its last bytes are on their way."""
         self._ended = True
+        self._idle = None  # which holds who made us, and is freed with the call only if no circle is left
         self._timer.cancel()
         if self._listener is not None:
             self._listener.cancel()

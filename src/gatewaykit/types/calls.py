@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gatewaykit.errors import GatewayError
 
 
-class Incoming(msgspec.Struct, frozen=True):
+class Incoming(msgspec.Struct, frozen=True, gc=False):
     """What came in over HTTP, before anything was believed. Header names are lower case; repeated ones are joined."""
 
     method: str
@@ -105,7 +105,7 @@ CACHE = "cache"
 """The provider's name in the target of an answer that was kept from an earlier call: it costs nothing."""
 
 
-class Attempt(msgspec.Struct):
+class Attempt(msgspec.Struct, gc=False):
     """One try at one target; ``error`` is the code of what went wrong, ``None`` if it answered.
 
     ``seconds`` are those until the first event or, for an answer in one piece, until the whole of it. Beside the codes

@@ -15,7 +15,7 @@ from .requests import ToolCall
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """Something that a provider said. A stream is any number of events with at least one :class:`Finished`."""
 
 
@@ -111,7 +111,7 @@ class Batch(Event):
     events: Sequence[Event]
 
 
-class Model(msgspec.Struct, frozen=True):
+class Model(msgspec.Struct, frozen=True, gc=False):
     """A model as the list of models shows it; ``created`` is unix time in seconds."""
 
     id: str
@@ -134,7 +134,7 @@ class EmbeddingList(Event):
     vectors: tuple[Vector, ...]
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     """One complete answer."""
 
     index: int = 0
@@ -146,7 +146,7 @@ class Choice(msgspec.Struct):
     logprobs: Any = None
 
 
-class Reply(msgspec.Struct):
+class Reply(msgspec.Struct, gc=False):
     """A complete answer, that is: a stream of events, folded. ``raw`` is the provider's JSON when it passes unread."""
 
     model: str = ""

@@ -14,7 +14,7 @@ from .requests import EMPTY
 Outcome: TypeAlias = Literal["done", "refused", "client_gone", "provider_error", "blocked", "timeout", "failed"]
 
 
-class CallRecord(msgspec.Struct):
+class CallRecord(msgspec.Struct, gc=False):
     """What is left of a call: exactly one for each request that matched a dialect, refused ones included.
 
     Observers share it: read it, do not change it. ``began`` is unix time; ``seconds`` the whole call,
@@ -50,7 +50,7 @@ class CallRecord(msgspec.Struct):
     traceparent: str | None = None
 
 
-class RouteRecord(msgspec.Struct, frozen=True):
+class RouteRecord(msgspec.Struct, frozen=True, gc=False):
     """What is left of a request outside the dialects. ``route`` is the path of the route that answered, with its
     parameters unfilled; empty where nothing has the path. ``seconds`` is the time to the end of the answer, ``began``
     unix time, ``principal`` who called where the route asked.

@@ -18,27 +18,27 @@ EMPTY: Mapping[str, Any] = MappingProxyType({})
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 
 
-class TextPart(msgspec.Struct, frozen=True):
+class TextPart(msgspec.Struct, frozen=True, gc=False):
     """A piece of text in a message."""
 
     text: str
 
 
-class ImagePart(msgspec.Struct, frozen=True):
+class ImagePart(msgspec.Struct, frozen=True, gc=False):
     """An image: ``url`` is a ``data:`` URL or an http(s) address; ``detail`` is the client's wish (low, high, auto)."""
 
     url: str
     detail: str | None = None
 
 
-class AudioPart(msgspec.Struct, frozen=True):
+class AudioPart(msgspec.Struct, frozen=True, gc=False):
     """Sound: ``data`` is base64, ``format`` its kind (``wav``, ``mp3``)."""
 
     data: str
     format: str
 
 
-class FilePart(msgspec.Struct, frozen=True):
+class FilePart(msgspec.Struct, frozen=True, gc=False):
     """A document: either ``file_id``, known to the provider, or ``data`` (a ``data:`` URL or base64) with a name."""
 
     file_id: str | None = None
@@ -49,7 +49,7 @@ class FilePart(msgspec.Struct, frozen=True):
 ContentPart: TypeAlias = TextPart | ImagePart | AudioPart | FilePart
 
 
-class ToolCall(msgspec.Struct, frozen=True):
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
     """A call of a tool by the model; ``arguments`` is JSON text, exactly as the model wrote it."""
 
     id: str
@@ -57,7 +57,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One turn of the conversation. ``tool_call_id`` ties a ``tool`` message to the call it answers."""
 
     role: Role
@@ -74,7 +74,7 @@ class Message(msgspec.Struct, frozen=True):
         return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
 
 
-class Tool(msgspec.Struct, frozen=True):
+class Tool(msgspec.Struct, frozen=True, gc=False):
     """A function that the model may call; ``parameters`` is a JSON Schema object."""
 
     name: str
@@ -83,7 +83,7 @@ class Tool(msgspec.Struct, frozen=True):
     strict: bool | None = None
 
 
-class NamedTool(msgspec.Struct, frozen=True):
+class NamedTool(msgspec.Struct, frozen=True, gc=False):
     """The choice of exactly this tool."""
 
     name: str
@@ -92,7 +92,7 @@ class NamedTool(msgspec.Struct, frozen=True):
 ToolChoice: TypeAlias = Literal["auto", "none", "required"] | NamedTool
 
 
-class ResponseFormat(msgspec.Struct, frozen=True):
+class ResponseFormat(msgspec.Struct, frozen=True, gc=False):
     """The form of the answer's text; ``schema`` is a JSON Schema when ``type`` is ``json_schema``."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -101,7 +101,7 @@ class ResponseFormat(msgspec.Struct, frozen=True):
     strict: bool | None = None
 
 
-class ChatRequest(msgspec.Struct, frozen=True):
+class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     """A conversation to be continued. ``None`` means that the client did not say.
 
     ``extra`` keeps the client's fields for which there is no word here, under their own names. ``session`` is the
@@ -132,14 +132,14 @@ class ChatRequest(msgspec.Struct, frozen=True):
     extra: Mapping[str, Any] = EMPTY
 
 
-class ModelsRequest(msgspec.Struct, frozen=True):
+class ModelsRequest(msgspec.Struct, frozen=True, gc=False):
     """The list of models (``model`` is empty), or one of them. It is never streamed."""
 
     model: str = ""
     stream: bool = False
 
 
-class EmbeddingsRequest(msgspec.Struct, frozen=True):
+class EmbeddingsRequest(msgspec.Struct, frozen=True, gc=False):
     """Texts of which vectors are wanted; it is never streamed. A text may be given as the ids of its tokens.
 
     ``encoding`` is how the client wants to read numbers: as JSON, or as base64 of 32-bit floats, little-endian. It is
