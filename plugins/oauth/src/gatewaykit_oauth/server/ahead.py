@@ -23,6 +23,9 @@ AT_ONCE = 100
 LATE = timedelta(seconds=1)
 """How much later than others a token may be committed that was issued before them, and still be noticed."""
 
+_PAUSE = 0.05
+"""Seconds after a look: tokens that are issued quickly one after the other are read together."""
+
 _EVER = datetime.fromtimestamp(0, UTC)
 _TRIES = 5
 logger = logging.getLogger(__name__)
@@ -68,6 +71,7 @@ class Ahead:
                     await self._read_new()
                 except GatewayError as error:
                     logger.debug("access tokens are not read ahead: %s", error)
+                await asyncio.sleep(_PAUSE)
         finally:
             self._feed.asked.remove(self._due)
 
