@@ -13,14 +13,18 @@ import pytest
 from sqlalchemy import delete, update
 
 from gatewaykit.testing.waiting import until, within
+from gatewaykit_oauth.accounts import put_account
+from gatewaykit_oauth.keys.model import Account
 from gatewaykit_oauth.server import ahead
 from gatewaykit_oauth.server.access_tokens import sign
 from gatewaykit_oauth.server.ahead import Ahead
+from gatewaykit_oauth.server.authority import digest_of
 from gatewaykit_oauth.server.model import Issued
 from gatewaykit_oauth.server.settings import YEAR
 from gatewaykit_oauth.server.tables import AccessTokenRow
 from gatewaykit_oauth.tables import ChangeRow
 
+from .conftest import OPERATOR
 from .oauth_world import World, world
 from .test_token_revocation import LEVELS, RARELY, SOONER, Outage, end, second
 
@@ -201,6 +205,24 @@ async def test_after_a_gap_in_the_feed_everything_is_read_anew(url: str) -> None
         assert not await there.is_good(revoked)
         await until_known(there, token)
         assert await there.is_good(token)
+
+
+async def test_after_a_change_it_is_read_once_more(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token whose account has changed is read ahead again, with what the account may do now."""
+    async with world(url) as here, second(url, keys=RARELY) as there:
+        token = (await here.tokens())["access_token"]
+        feed, jti = there.authority.running.lookup.feed, claims_of(token)["jti"]
+        assert await feed.poll()
+        await until_known(there, token)
+        account = Account(id="ann", name="Ann", models=("small-*",))
+        await here.authority.change(lambda session: put_account(session, OPERATOR, account))
+        assert await feed.poll()
+        assert ahead_of(there).get(jti) is None
+        await until_known(there, token)
+        Outage(down=True).begin(there.authority._storage, monkeypatch)
+        entry = there.authority.foreknown(token, digest_of(token), jti)
+        assert entry is not None
+        assert entry.principal.models == ("small-*",)
 
 
 async def test_it_goes_on_after_an_outage(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

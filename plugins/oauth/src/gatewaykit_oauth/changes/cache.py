@@ -62,10 +62,14 @@ class Cache(Generic[EntryT]):
         if len(self._unknown) > self._size:
             self._unknown.popitem(last=False)
 
+    def depending(self, subject: str) -> tuple[bytes, ...]:
+        """The digests of all good ones that depend on ``subject``."""
+        return tuple(self._digests.get(subject, ()))
+
     def evict(self, subject: str) -> None:
         """Forget what depends on ``subject``, and all that was unknown: it may be known now."""
         self._unknown.clear()
-        for digest in tuple(self._digests.get(subject, ())):
+        for digest in self.depending(subject):
             self.forget(digest)
 
     def clear(self) -> None:

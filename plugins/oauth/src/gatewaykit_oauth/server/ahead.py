@@ -43,6 +43,7 @@ class Ahead:
         self._facts: Cache[Facts] = Cache(size, 0.0)
         self._since = _EVER
         self._listed: frozenset[str] = frozenset()
+        self._again: set[str] = set()
         self._cleared = 0
         self._due = asyncio.Event()
         self._due.set()
@@ -76,33 +77,41 @@ class Ahead:
             self._feed.asked.remove(self._due)
 
     def evict(self, subject: str) -> None:
-        """What depends on ``subject`` is looked up when it is used."""
+        """What depends on ``subject`` is not as it was: it is read once more."""
+        self._again.update(digest.decode() for digest in self._facts.depending(subject))
         self._facts.evict(subject)
+        if self._again:
+            self._due.set()
 
     def clear(self) -> None:
         """Nothing is known any more: begin anew."""
         self._facts.clear()
+        self._again.clear()
         self._since, self._listed = _EVER, frozenset()
         self._cleared += 1
 
     async def _read_new(self) -> None:
         since, cleared, now = self._since, self._cleared, datetime.now(UTC)
         listed = await self._storage.query(lambda connection: newest_tokens(connection, since, now, self._size))
-        if cleared != self._cleared or not listed:
+        if cleared != self._cleared:
             return
-        new = [jti for jti, _ in listed if jti not in self._listed]
-        self._since, self._listed = listed[-1][1] - LATE, frozenset(jti for jti, _ in listed)
+        new = [*self._again, *(jti for jti, _ in listed if jti not in self._listed)]
+        self._again.clear()
+        if listed:
+            self._since, self._listed = listed[-1][1] - LATE, frozenset(jti for jti, _ in listed)
         for first in range(0, len(new), AT_ONCE):
             await self._read(new[first : first + AT_ONCE])
             if cleared != self._cleared:
                 return
 
     async def _read(self, jtis: Sequence[str]) -> None:
-        """Hold what the database says of these, unless it changes each time meanwhile."""
+        """Hold what the database says of these; if it changes each time meanwhile, that is for the next look."""
         for _ in range(_TRIES):
             doubts = self._feed.doubts
             found = await self._storage.query(lambda connection: facts_of(connection, jtis))
             if doubts == self._feed.doubts and all(facts.seq >= self._feed.cursor for facts in found):
                 for facts in found:
-                    self._facts.put(facts.jti.encode(), facts)
+                    if not facts.ended_early:
+                        self._facts.put(facts.jti.encode(), facts)
                 return
+        self._again.update(jtis)

@@ -58,6 +58,11 @@ class Facts(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     cut_off: str | None
 
     @property
+    def ended_early(self) -> bool:
+        """Whether somebody has ended the token or its grant; nobody can undo that."""
+        return self.revoked is not None or self.ended is not None or self.cut_off is not None
+
+    @property
     def subjects(self) -> tuple[str, ...]:
         """What the token depends on: itself, its grant, its client, its signing key, the end of all, its account."""
         own = (f"token:{self.jti}", f"grant:{self.grant}", f"client:{self.client}", f"kid:{self.kid}", ALL)
