@@ -193,6 +193,25 @@ async def test_a_revocation_while_the_token_is_loaded(url: str, monkeypatch: pyt
         assert not await there.is_good(token)
 
 
+async def test_what_a_load_found_is_not_asked_for_again(url: str) -> None:
+    """Whoever comes in the very moment in which a load has ended, and after a change, does not get what it found."""
+    async with world(url, oauth=NOT_AHEAD) as there:
+        lookup, digest = there.authority.running.lookup, b"digest"
+
+        async def first() -> Any:
+            return "before the change"
+
+        async def then() -> Any:
+            return "after it"
+
+        ended = asyncio.ensure_future(first())
+        await ended
+        lookup._loading[digest] = ended  # as it stands until its callbacks are called
+        found: Any = await lookup.loaded(digest, then)
+        assert found == "after it"
+        await until(lambda: not lookup._loading)
+
+
 async def test_nothing_fails_open(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the database is down remembered tokens work for a while and then get 503 with Retry-After, as unknown ones
     do at once; a revocation that could not be written says so."""

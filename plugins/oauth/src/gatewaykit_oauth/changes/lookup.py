@@ -115,13 +115,14 @@ class Lookup(Generic[EntryT]):
         self, digest: bytes, load: Callable[[], Coroutine[Any, Any, EntryT | None]]
     ) -> asyncio.Task[EntryT | None]:
         task = self._loading.get(digest)
-        if task is None:
+        if task is None or task.done():  # what one that is done has found may have changed since
             task = self._loading[digest] = asyncio.create_task(load(), name="gatewaykit-credential")
             task.add_done_callback(lambda done: self._done(digest, done))
         return task
 
     def _done(self, digest: bytes, task: asyncio.Task[EntryT | None]) -> None:
-        del self._loading[digest]
+        if self._loading.get(digest) is task:
+            del self._loading[digest]
         if not task.cancelled():
             task.exception()  # those who asked may all be gone
 
