@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 
 import httpx
@@ -37,6 +38,21 @@ NOT_AHEAD = {"read_ahead": 0}
 
 PATIENT = {"code_seconds": 600, "refresh_grace_seconds": 60}
 """What is over within seconds is not over so soon here, however busy the machine is."""
+
+
+class HeldBack:
+    """Does what ``real`` does, in its thread, and answers only when it may: what it has ``read`` may be old by then."""
+
+    def __init__(self, real: Callable[..., Any]) -> None:
+        self._real = real
+        self.read, self.go = Event(), Event()
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What was found before the wait."""
+        found = self._real(*arguments)
+        self.read.set()
+        assert self.go.wait(60)
+        return found
 
 
 def challenge_of(verifier: str) -> str:

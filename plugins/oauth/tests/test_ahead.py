@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
-from threading import Event
 from typing import Any
 
 import jwt
@@ -18,14 +17,13 @@ from gatewaykit_oauth.keys.model import Account
 from gatewaykit_oauth.server import ahead
 from gatewaykit_oauth.server.access_tokens import sign
 from gatewaykit_oauth.server.ahead import Ahead
-from gatewaykit_oauth.server.authority import digest_of
 from gatewaykit_oauth.server.model import Issued
 from gatewaykit_oauth.server.settings import YEAR
 from gatewaykit_oauth.server.tables import AccessTokenRow
 from gatewaykit_oauth.tables import ChangeRow
 
 from .conftest import OPERATOR
-from .oauth_world import World, world
+from .oauth_world import HeldBack, World, world
 from .test_token_revocation import LEVELS, RARELY, SOONER, Outage, end, second
 
 OFTEN = {"poll_seconds": 0.02, "stale_seconds": 600}
@@ -115,25 +113,17 @@ async def test_what_was_read_ahead_and_revoked_is_refused(url: str, level: str) 
 
 async def test_a_revocation_while_it_is_read_ahead(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token that was read just before its revocation is not held as good after it."""
-    read, go = Event(), Event()
-    real = ahead.facts_of
-
-    def slow(*arguments: Any) -> Any:
-        found = real(*arguments)
-        read.set()
-        assert go.wait(60)
-        return found
-
+    held = HeldBack(ahead.facts_of)
     async with world(url) as here:
         made = await here.client()
         token = (await here.tokens(made))["access_token"]
         await until_known(here, token)
-        monkeypatch.setattr(ahead, "facts_of", slow)
+        monkeypatch.setattr(ahead, "facts_of", held)
         async with second(url, keys=RARELY) as there:
-            await until(read.is_set)
+            await until(held.read.is_set)
             assert (await here.revoke(made, token)).status_code == 200
             assert await there.authority.running.lookup.feed.poll()
-            go.set()
+            held.go.set()
             assert not await there.is_good(token)
             await until_settled(there)
             assert not await there.is_good(token)
@@ -220,7 +210,7 @@ async def test_after_a_change_it_is_read_once_more(url: str, monkeypatch: pytest
         assert ahead_of(there).get(jti) is None
         await until_known(there, token)
         Outage(down=True).begin(there.authority._storage, monkeypatch)
-        entry = there.authority.foreknown(token, digest_of(token), jti)
+        entry = await there.authority.known(token)
         assert entry is not None
         assert entry.principal.models == ("small-*",)
 

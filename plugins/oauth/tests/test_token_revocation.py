@@ -21,7 +21,7 @@ from gatewaykit_oauth.server.authority import digest_of
 from gatewaykit_oauth.server.settings import YEAR
 
 from .conftest import OPERATOR
-from .oauth_world import NOT_AHEAD, World, oauth_gateway, world
+from .oauth_world import NOT_AHEAD, HeldBack, World, oauth_gateway, world
 
 LEVELS = ("token", "grant", "user", "client", "key", "all")
 RARELY = {"poll_seconds": 60, "stale_seconds": 600}
@@ -167,28 +167,18 @@ async def test_a_disabled_account_and_what_is_left_of_it(url: str) -> None:
 
 async def test_a_revocation_while_the_token_is_loaded(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token that was read just before its revocation is not remembered as good after it."""
-    from threading import Event
-
     from gatewaykit_oauth.server import authority
 
-    read, go = Event(), Event()
-    real = authority.recognise_token
-
-    def slow(*arguments: Any) -> Any:
-        found = real(*arguments)
-        read.set()
-        assert go.wait(60)
-        return found
-
+    held = HeldBack(authority.recognise_token)
     async with world(url, keys=RARELY, oauth=NOT_AHEAD) as there:
         made = await there.client()
         token = (await there.tokens(made))["access_token"]
         await there.forget(token)
-        monkeypatch.setattr(authority, "recognise_token", slow)
+        monkeypatch.setattr(authority, "recognise_token", held)
         waiting = asyncio.create_task(there.is_good(token))
-        await until(read.is_set)
+        await until(held.read.is_set)
         assert (await there.revoke(made, token)).status_code == 200
-        go.set()
+        held.go.set()
         assert await waiting is False
         assert not await there.is_good(token)
 

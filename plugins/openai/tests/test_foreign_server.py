@@ -66,7 +66,8 @@ async def client(request: pytest.FixtureRequest, foreign: str) -> AsyncIterator[
 
 async def test_models(client: openai.AsyncOpenAI) -> None:
     """Its models are on offer, and one can be called by its own name."""
-    names = [model.id async for model in client.models.list()]
+    patient = client.with_options(max_retries=20)  # told to come back while the first list is under way
+    names = [model.id async for model in patient.models.list()]
     assert "gpt-4o" in names
     answer = await client.chat.completions.create(model="gpt-4o", messages=ASK)
     assert answer.choices[0].finish_reason == "stop"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
@@ -21,6 +22,7 @@ class Wires:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connections: WeakSet[Any] = WeakSet()
+        self._turn = threading.Lock()
         self._over = False
         self._closed: type[Exception] = engine.dialect.loaded_dbapi.Error
         event.listen(engine, "connect", self._made)
@@ -34,7 +36,9 @@ class Wires:
     def cut(self) -> None:
         """Whoever waits on one of them fails at once, and later ones are of no use to anybody."""
         self._over = True
-        for connection in list(self._connections):
+        with self._turn:
+            connections = list(self._connections)
+        for connection in connections:
             with (
                 suppress(OSError, self._closed),
                 socket.socket(fileno=os.dup(connection.fileno())) as wire,
@@ -42,6 +46,7 @@ class Wires:
                 wire.shutdown(socket.SHUT_RDWR)
 
     def _made(self, connection: Any, record: object) -> None:
+        with self._turn:
+            self._connections.add(connection)
         if self._over:
             connection.close()
-        self._connections.add(connection)

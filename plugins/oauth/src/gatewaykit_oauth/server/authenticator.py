@@ -58,7 +58,7 @@ class AccessTokens(Authenticator):
             jti = claimed_id(text, authority.issuer)
             if jti is None:
                 return None
-            entry = authority.foreknown(text, digest, jti) or await self._load(text, digest, incoming.path)
+            entry = await self._load(text, digest, jti, incoming.path)
         if time.time() >= entry.ends or not covers(entry.paths, incoming.path):
             raise self._not_valid(incoming.path)
         if entry.thumbprint is not None or scheme == _DPOP:
@@ -89,9 +89,9 @@ class AccessTokens(Authenticator):
         """That of the authorization server."""
         return self._authority.lifespan()
 
-    async def _load(self, text: str, digest: bytes, path: str) -> TokenEntry:
+    async def _load(self, text: str, digest: bytes, jti: str, path: str) -> TokenEntry:
         try:
-            return await self._authority.entry(text, digest)
+            return await self._authority.entry(text, digest, jti)
         except AuthFailed:
             raise self._not_valid(path) from None
 

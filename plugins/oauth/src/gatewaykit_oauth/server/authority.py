@@ -22,7 +22,7 @@ from ..keys.audit import with_subjects
 from ..keys.peppers import load_secrets
 from ..keys.secrets import Secrets
 from ..settings import KeysSettings
-from .access_tokens import Verified, verify
+from .access_tokens import Verified, claimed_id, verify
 from .ahead import Ahead
 from .challenges import Challenges
 from .documents import Documents
@@ -122,19 +122,19 @@ class Authority:
         signer = (await running.keyring.keys()).signer
         return signer, Office(running.secrets, self.settings, signer.kid, datetime.now(UTC))
 
-    async def entry(self, text: str, digest: bytes) -> TokenEntry:
-        """What an access token allows that is not remembered.
+    async def entry(self, text: str, digest: bytes, jti: str) -> TokenEntry:
+        """What an access token allows that says it is ``jti`` and is not remembered: it is from now on.
 
         Raises :class:`~gatewaykit.errors.AuthFailed` and :class:`~gatewaykit.errors.Unavailable`.
         """
         lookup = self.running.lookup
-        return await lookup.loaded(digest, lambda: self._load(text, digest))
+        return self._foreknown(text, digest, jti) or await lookup.loaded(digest, lambda: self._load(text, digest))
 
     async def known(self, text: str) -> TokenEntry | None:
         """The same for any text, and None for one that is no access token in force."""
         lookup, digest = self.running.lookup, digest_of(text)
         try:
-            return lookup.remembered(digest) or await self.entry(text, digest)
+            return lookup.remembered(digest) or await self.entry(text, digest, claimed_id(text, self.issuer) or "")
         except AuthFailed:
             return None
 
@@ -146,23 +146,6 @@ class Authority:
         self.running.lookup.foresee(digest, lambda: self._load(text, digest))
         await self._changes.added()
 
-    def foreknown(self, text: str, digest: bytes, jti: str) -> TokenEntry | None:
-        """What an access token allows that says it is ``jti``, if that was read ahead, and from now on is remembered.
-
-        None is no refusal: the database has to be asked.
-        """
-        running, now = self.running, datetime.now(UTC)
-        facts, keys = running.ahead.get(jti), running.keyring.known
-        verified = verify(text, keys, self.issuer) if facts is not None and keys is not None else None
-        if facts is None or verified is None:
-            return None
-        challenge = self.challenges.insufficient(verified.claims.aud)
-        entry = entry_of(facts, verified, self.scopes, self.resources, challenge, now)
-        if entry is not None:
-            running.ahead.used(jti)
-            running.lookup.cache.put(digest, entry)
-        return entry
-
     async def verified(self, text: str) -> Verified | None:
         """The access token, if this server has signed it and it has not expired; it may be revoked all the same."""
         return verify(text, await self.running.keyring.keys(), self.issuer)
@@ -172,6 +155,19 @@ class Authority:
         if not self.settings.dpop_nonce or self.running.nonces.is_good(proof.nonce):
             return None
         return self.running.nonces.current()
+
+    def _foreknown(self, text: str, digest: bytes, jti: str) -> TokenEntry | None:
+        """By what was read ahead. None is no refusal: the database has to be asked."""
+        running = self.running
+        facts, keys = running.ahead.get(jti), running.keyring.known
+        if facts is None or keys is None or (verified := verify(text, keys, self.issuer)) is None:
+            return None
+        challenge = self.challenges.insufficient(verified.claims.aud)
+        entry = entry_of(facts, verified, self.scopes, self.resources, challenge, datetime.now(UTC))
+        if entry is not None:
+            running.ahead.used(jti)
+            running.lookup.cache.put(digest, entry)
+        return entry
 
     async def _load(self, text: str, digest: bytes) -> TokenEntry | None:
         lookup, verified = self.running.lookup, await self.verified(text)
