@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
 from sqlalchemy import select, update
 
 from gatewaykit.errors import ConfigError
@@ -85,8 +86,10 @@ def test_private_keys_are_sealed(sqlite_url: str, algorithm: str) -> None:
             assert jwt.decode(text, public, algorithms=[known]) == {"a": 1}
             assert not any({"d", "p", "q"} & set(key) for key in keys.jwks)
             for row in session.scalars(select(SigningKeyRow)):
-                assert b"PRIVATE" not in (row.private or b"")
-                assert not (row.private or b"").startswith(b"\x30")
+                sealed = row.private or b""
+                assert b"PRIVATE" not in sealed
+                with pytest.raises(ValueError, match="deserialize"):
+                    serialization.load_der_private_key(sealed, None)
             assert load(session, Secrets("n" * 40, [PEPPER])).signer.kid == keys.signer.kid
             with pytest.raises(ConfigError, match="sealed"):
                 load(session, Secrets("n" * 40))
