@@ -21,8 +21,7 @@ SOON = {"poll_seconds": 0.05, "stale_seconds": 60}
 async def test_db_down_token_in_use(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """A token that this process knows goes on working."""
     async with office(world, postgres_url) as here:
-        token = await here.token()
-        await here.ask(token)
+        token = await here.used_token()
         await asyncio.to_thread(postgres.kill)
         row.holds(*await here.ask(token, 5))
 
@@ -97,8 +96,7 @@ async def test_db_down_stale_token(
 ) -> None:
     """A token that may have been revoked for ``keys.stale_seconds`` is trusted no longer; log and metrics say so."""
     async with office(world, postgres_url, keys={"poll_seconds": 0.1, "stale_seconds": 0.3}) as here:
-        token = await here.token()
-        await here.it.until_answered(200, lambda: here.it.ask(token))
+        token = await here.used_token()
         await asyncio.to_thread(postgres.kill)
         row.holds(await here.it.until_answered(503, lambda: here.it.ask(token)), *await here.ask(token, 3))
         await log.until("nobody can confirm credentials for 0.3 s")
@@ -111,8 +109,7 @@ async def test_db_down_stale_token(
 async def test_db_down_token_revocation(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """Nobody is told that a token was revoked which was not: it is good afterwards, and can be revoked then."""
     async with office(world, postgres_url, keys=SOON) as here:
-        token = await here.token()
-        await here.ask(token)
+        token = await here.used_token()
         await asyncio.to_thread(postgres.kill)
         everything = await here.it.http.post("/api/admin/tokens/revoke", json={"client": here.client})
         row.holds(await here.revoke(token), everything)
@@ -143,8 +140,7 @@ async def test_db_down_login(world: Opener, postgres: PostgresServer, postgres_u
 async def test_db_slow_token_in_use(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """A token that this process knows is not held up."""
     async with office(world, postgres_url) as here:
-        token = await here.token()
-        await here.ask(token)
+        token = await here.used_token()
         await asyncio.to_thread(postgres.freeze)
         row.holds(*await here.ask(token, 5))
         await asyncio.to_thread(postgres.thaw)
@@ -163,8 +159,7 @@ async def test_db_slow_token_ahead(world: Opener, postgres: PostgresServer, post
 async def test_db_slow_token_revocation(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:
     """It waits for ``database.timeout``; what was refused has not happened."""
     async with office(world, postgres_url, keys=SOON, database={"timeout": 2}) as here:
-        token = await here.token()
-        await here.ask(token)
+        token = await here.used_token()
         await asyncio.to_thread(postgres.freeze)
         row.holds(await here.revoke(token))
         await asyncio.to_thread(postgres.thaw)
@@ -194,8 +189,7 @@ async def test_db_slow_login(world: Opener, postgres: PostgresServer, postgres_u
 async def test_db_flapping_token_in_use(world: Opener, wired: Wired, row: Row) -> None:
     """Calls with a known token notice nothing."""
     async with office(world, wired.url) as here:
-        token = await here.token()
-        await here.ask(token)
+        token = await here.used_token()
         async with flapping(wired.wire) as flaps:
             while not flaps.done():
                 row.holds(*await here.ask(token, 4))
@@ -217,9 +211,7 @@ async def test_db_flapping_new_token(world: Opener, wired: Wired, row: Row) -> N
 async def test_db_flapping_token_revocation(world: Opener, wired: Wired, row: Row) -> None:
     """A token whose revocation was answered with 200 is refused from then on, whatever the database does."""
     async with office(world, wired.url, keys=SOON) as here:
-        tokens = [await here.token() for _ in range(30)]
-        for token in tokens:
-            await here.ask(token)
+        tokens = [await here.used_token() for _ in range(30)]
         revoked, fresh = [], iter(tokens)
         async with flapping(wired.wire) as flaps:
             while (not flaps.done() or not revoked) and (token := next(fresh, None)):

@@ -37,6 +37,12 @@ class Office:
         answer = await self.it.until_answered(200, self.issue)
         return str(answer.json()["access_token"])
 
+    async def used_token(self) -> str:
+        """A new token that this process has let in once."""
+        token = await self.token()
+        await self.it.until_answered(200, lambda: self.it.ask(token))
+        return token
+
     async def ask(self, token: str, times: int = 1) -> list[httpx.Response]:
         """So many calls with this token."""
         return await self.it.ask_times(times, token)

@@ -215,6 +215,24 @@ async def test_after_a_change_it_is_read_once_more(url: str, monkeypatch: pytest
         assert entry.principal.models == ("small-*",)
 
 
+async def test_what_has_the_change_in_it_is_not_read_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that was read ahead before this process heard of its grant stays known when it hears of it: the database
+    may be away by then."""
+    async with world(url) as here, second(url, keys=RARELY) as there:
+        made = await here.client()
+        feed = there.authority.running.lookup.feed
+        assert await feed.poll()
+        cursor, token = feed.cursor, (await here.tokens(made))["access_token"]
+        ahead_of(there)._due.set()
+        await until_known(there, token)
+        read = there.authority._storage.read
+        Outage(down=True).begin(there.authority._storage, monkeypatch)
+        monkeypatch.setattr(there.authority._storage, "read", read)  # as if it goes away right after the feed's look
+        assert await feed.poll()
+        assert feed.cursor > cursor
+        assert await there.is_good(token)
+
+
 async def test_it_goes_on_after_an_outage(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the database is away nothing is read ahead; tokens that were issued meanwhile are, when it is back."""
     async with world(url) as here, second(url, keys=OFTEN) as there:

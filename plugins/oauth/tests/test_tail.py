@@ -31,7 +31,7 @@ class Remembers:
     def __init__(self) -> None:
         self.forgot: list[str | None] = []
 
-    def evict(self, subject: str) -> None:
+    def evict(self, subject: str, _seq: int | None) -> None:
         """One."""
         self.forgot.append(subject)
 

@@ -243,6 +243,21 @@ async def test_a_token_is_known_where_it_was_issued(url: str, monkeypatch: pytes
         assert not await there.is_good(token)
 
 
+async def test_a_token_stays_known_when_its_own_beginning_is_heard(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change that tells of a new grant is no reason to look its first token up once more."""
+    async with world(url, keys=RARELY) as there:
+        feed = there.authority.running.lookup.feed
+        made = await there.client("job", confidential=True, grants=["client_credentials"])
+        cursor = feed.cursor
+        answer = await there.token(made, grant_type="client_credentials", scope="inference")
+        token = answer.json()["access_token"]
+        assert await there.is_good(token)
+        assert await feed.poll()
+        assert feed.cursor > cursor
+        Outage(down=True).begin(there.authority._storage, monkeypatch)
+        assert await there.is_good(token)
+
+
 async def test_a_revocation_that_cannot_be_read_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the database goes away right after a revocation was committed, the process that did it does not believe that
     token any more, though it cannot read what it has done; others that it knows go on working."""

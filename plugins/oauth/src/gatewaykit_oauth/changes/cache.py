@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 
@@ -28,6 +29,7 @@ class Cache(Generic[EntryT]):
         self._size = size
         self._negative_seconds = negative_seconds
         self._entries: OrderedDict[bytes, EntryT] = OrderedDict()
+        self._seqs: dict[bytes, int] = {}
         self._digests: dict[str, set[bytes]] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
 
@@ -46,10 +48,11 @@ class Cache(Generic[EntryT]):
         until = self._unknown.get(digest)
         return until is not None and time.monotonic() < until
 
-    def put(self, digest: bytes, entry: EntryT) -> None:
-        """Remember what it stands for."""
+    def put(self, digest: bytes, entry: EntryT, seq: int) -> None:
+        """Remember what it stands for, as it was read at the feed's number ``seq`` or later."""
         self.forget(digest)
         self._entries[digest] = entry
+        self._seqs[digest] = seq
         for subject in entry.subjects:
             self._digests.setdefault(subject, set()).add(digest)
         if len(self._entries) > self._size:
@@ -62,20 +65,22 @@ class Cache(Generic[EntryT]):
         if len(self._unknown) > self._size:
             self._unknown.popitem(last=False)
 
-    def depending(self, subject: str) -> tuple[bytes, ...]:
-        """The digests of all good ones that depend on ``subject``."""
-        return tuple(self._digests.get(subject, ()))
-
-    def evict(self, subject: str) -> None:
-        """Forget what depends on ``subject``, and all that was unknown: it may be known now."""
+    def evict(self, subject: str, seq: int | None = None) -> Sequence[bytes]:
+        """Forget what depends on ``subject`` and was read before change ``seq``; None is later than all. What was
+        unknown is forgotten too: it may be known now. Returns the digests of the good ones that were forgotten.
+        """
         self._unknown.clear()
-        for digest in self.depending(subject):
+        depending = self._digests.get(subject, ())
+        forgotten = [digest for digest in depending if seq is None or self._seqs[digest] < seq]
+        for digest in forgotten:
             self.forget(digest)
+        return forgotten
 
     def clear(self) -> None:
         """Forget everything."""
         self._unknown.clear()
         self._entries.clear()
+        self._seqs.clear()
         self._digests.clear()
 
     def forget(self, digest: bytes) -> None:
@@ -83,6 +88,7 @@ class Cache(Generic[EntryT]):
         entry = self._entries.pop(digest, None)
         if entry is None:
             return
+        del self._seqs[digest]
         for subject in entry.subjects:
             digests = self._digests[subject]
             digests.discard(digest)

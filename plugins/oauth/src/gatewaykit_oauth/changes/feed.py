@@ -31,8 +31,10 @@ logger = logging.getLogger(__name__)
 class Follower(Protocol):
     """Who remembers something that may change."""
 
-    def evict(self, subject: str) -> None:
-        """``subject`` is not as it was."""
+    def evict(self, subject: str, seq: int | None, /) -> object:
+        """``subject`` is not as it was. Change number ``seq`` tells of it, which what was read at that number or later
+        has in it; None if nobody knows the number.
+        """
         ...
 
     def clear(self) -> None:
@@ -75,7 +77,8 @@ class Feed:
         """Somebody told the end of the feed: what has changed by it is not believed, whether it can be read or not."""
         changes = tail.since(self.cursor)
         if changes is None or changes:
-            self.doubt(None if changes is None else [subject for _, subject in changes])
+            self.doubts += 1
+            self._forget(changes)
 
     def nudge(self) -> None:
         """Something has changed: ask now."""
@@ -116,7 +119,7 @@ class Feed:
         believed. Without ``subjects`` that holds of everything.
         """
         self.doubts += 1
-        self._forget(subjects)
+        self._forget(None if subjects is None else [(None, subject) for subject in subjects])
 
     def _tell(self) -> None:
         """Say once that from now on no credential is believed."""
@@ -133,7 +136,7 @@ class Feed:
         else:
             self.tail = Tail(newest, newest, (), read)
             self._forget(None)
-        self._forget([subject for seq, subject in changes if seq > cursor])
+        self._forget([change for change in changes if change[0] > cursor])
         self.cursor = newest
         if len(changes) == BATCH:
             return True
@@ -151,18 +154,17 @@ class Feed:
         tail = None if self._copy is None else await self._copy.get()
         if tail is None or tail.newest < self.cursor:
             return
-        changes = tail.since(self.cursor)
-        self._forget(None if changes is None else [subject for _, subject in changes])
+        self._forget(tail.since(self.cursor))
         self.cursor, self.tail = tail.newest, tail
         self.confirmed = max(self.confirmed, time.monotonic() - max(0.0, time.time() - tail.read))
 
-    def _forget(self, subjects: Sequence[str] | None) -> None:
+    def _forget(self, changes: Sequence[tuple[int | None, str]] | None) -> None:
         """What is remembered of them; of everything, if nobody knows of what."""
         for follower in self.followers:
-            if subjects is None:
+            if changes is None:
                 follower.clear()
-            for subject in subjects or ():
-                follower.evict(subject)
+            for seq, subject in changes or ():
+                follower.evict(subject, seq)
 
 
 def newest_change(session: Session | Connection) -> int:

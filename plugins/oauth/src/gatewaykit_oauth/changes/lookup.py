@@ -101,7 +101,7 @@ class Lookup(Generic[EntryT]):
                 if found.entry is None:
                     self.cache.put_unknown(digest)
                 else:
-                    self.cache.put(digest, found.entry)
+                    self.cache.put(digest, found.entry, found.seq)
                 return found
             if tries == _TRIES:
                 return found

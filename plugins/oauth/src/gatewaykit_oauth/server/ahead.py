@@ -76,11 +76,11 @@ class Ahead:
         finally:
             self._feed.asked.remove(self._due)
 
-    def evict(self, subject: str) -> None:
-        """What depends on ``subject`` is not as it was: it is read once more."""
-        self._again.update(digest.decode() for digest in self._facts.depending(subject))
-        self._facts.evict(subject)
-        if self._again:
+    def evict(self, subject: str, seq: int | None = None) -> None:
+        """What depends on ``subject`` is not as it was: it is read once more, if it was read before change ``seq``."""
+        forgotten = self._facts.evict(subject, seq)
+        if forgotten:
+            self._again.update(digest.decode() for digest in forgotten)
             self._due.set()
 
     def clear(self) -> None:
@@ -112,6 +112,6 @@ class Ahead:
             if doubts == self._feed.doubts and all(facts.seq >= self._feed.cursor for facts in found):
                 for facts in found:
                     if not facts.ended_early:
-                        self._facts.put(facts.jti.encode(), facts)
+                        self._facts.put(facts.jti.encode(), facts, facts.seq)
                 return
         self._again.update(jtis)

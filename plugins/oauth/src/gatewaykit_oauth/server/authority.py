@@ -166,7 +166,7 @@ class Authority:
         entry = entry_of(facts, verified, self.scopes, self.resources, challenge, datetime.now(UTC))
         if entry is not None:
             running.ahead.used(jti)
-            running.lookup.cache.put(digest, entry)
+            running.lookup.cache.put(digest, entry, facts.seq)
         return entry
 
     async def _load(self, text: str, digest: bytes) -> TokenEntry | None:

@@ -55,7 +55,7 @@ class Keyring:
             except GatewayError as error:
                 logger.warning("signing keys are not looked after: %s", error)
 
-    def evict(self, subject: str) -> None:
+    def evict(self, subject: str, _seq: int | None) -> None:
         """A change: of a key, perhaps."""
         if subject.startswith("kid:"):
             self._changed()
