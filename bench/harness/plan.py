@@ -20,7 +20,7 @@ class Plan:
     paced_chunks: int = 60
     paced_gap_ms: int = 50
     workers_connections: int = 64
-    workers_rounds: int = 3
+    workers_rounds: int = 5
     workers_seconds: float = 2.5
     workers_streams: int = 1000
     waiting_streams: int = 1000

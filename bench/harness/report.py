@@ -155,11 +155,14 @@ def workers_table(results: Results) -> Table:
     streams = next((v for v in results.variants("workers") if v.endswith("streams")), "streams")
     table = Table(
         "Two workers",
-        f"Closed loop on one and on two workers; then {streams} with a chunk every 50 ms on two.",
+        f"Closed loop on one and on two workers; then {streams} with a chunk every 50 ms on two. Cores: CPU seconds "
+        "that the workers had in a second; on a machine of two, load and upstream take the rest of both.",
         [
             "subject",
             "requests/s, 1",
+            "cores, 1",
             "requests/s, 2",
+            "cores, 2",
             "ratio",
             "streams finished",
             "first p50 ms",
@@ -173,7 +176,9 @@ def workers_table(results: Results) -> Table:
         cells = [
             subject.label,
             shown(results.median(*one, "requests_per_s")),
+            shown(cores(results, *one), 2),
             shown(results.median(*two, "requests_per_s")),
+            shown(cores(results, *two), 2),
             shown(ratio, 2),
             finished(results, *many),
             shown(results.median(*many, "first_us_p50"), 2, MS),
@@ -267,6 +272,13 @@ def unfinished(results: Results, scenario: str, variant: str, subject: str) -> f
     """Streams that did not end well, over all rounds; None when nothing was measured."""
     rounds = results.rounds(scenario, variant, subject).values()
     return sum(values["unfinished"] + values["failed"] for values in rounds) if rounds else None
+
+
+def cores(results: Results, scenario: str, variant: str, subject: str) -> float | None:
+    """How many cores the subject was busy on."""
+    each = results.median(scenario, variant, subject, "cpu_us_per_request")
+    number = results.median(scenario, variant, subject, "requests_per_s")
+    return None if each is None or number is None else each * number / 1e6
 
 
 def worker_ratio(results: Results, subject: str) -> float | None:
