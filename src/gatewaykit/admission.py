@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from gatewaykit.errors import AuthFailed, PermissionDenied
-from gatewaykit.protocols import Known
+from gatewaykit.protocols import Known, Network
 from gatewaykit.types import ADMIN, INFERENCE, Incoming, Principal
 
 Authenticate = Callable[[Incoming], Awaitable[Principal | None]]
@@ -77,6 +78,18 @@ def require_model(principal: Principal, model: str) -> None:
     """Raise :class:`~gatewaykit.errors.PermissionDenied` unless the principal may ask for ``model``."""
     if not matches(principal.models, model):
         raise denied(principal, f"This key has no access to the model {model!r}.", param="model")
+
+
+def require_network(networks: Sequence[Network], client: str | None) -> None:
+    """Raise :class:`~gatewaykit.errors.PermissionDenied` unless the address ``client`` is in one of ``networks``."""
+    try:
+        address = ipaddress.ip_address((client or "").partition("%")[0])
+    except ValueError:
+        raise PermissionDenied("This key may not be used from this address.") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if not any(address in network for network in networks):
+        raise PermissionDenied("This key may not be used from this address.")
 
 
 def denied(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import httpx
 
 from gatewaykit.storage import Storage
 from gatewaykit.testing import FakeProvider, gateway_client, make_gateway, plugin_of
+from gatewaykit.testing.waiting import within
 from gatewaykit_oauth import plugin
 from gatewaykit_oauth.accounts import put_account
 from gatewaykit_oauth.keys import store
-from gatewaykit_oauth.keys.model import Account, KeyLimits
+from gatewaykit_oauth.keys.model import Account, KeyChanges, KeyLimits
 
 from .conftest import OPERATOR, PEPPER, incoming, made, text_of
 from .oauth_world import ADMIN_KEY, oauth_gateway, world
@@ -28,7 +30,7 @@ models = ["small", "large"]
 """
 
 
-async def explained(client: httpx.AsyncClient, key: str, model: str = "small", **more: Any) -> dict[str, Any]:
+async def explained(client: httpx.AsyncClient, key: str, model: str = "small", /, **more: Any) -> dict[str, Any]:
     """The answer for this key."""
     answer = await client.post(EXPLAIN, json={"model": model, "key": key, **more}, headers=ADMIN)
     assert answer.status_code == 200, answer.text
@@ -87,6 +89,34 @@ async def test_a_key_that_lets_nobody_in(url: str, storage: Storage) -> None:
     assert (refused["status"], refused["code"]) == (401, "invalid_api_key")
     assert several.json()["key"] == {"id": "key_", "known": False}
     assert (secret.status_code, text_of(off) in secret.text) == (400, False)
+
+
+async def test_networks_of_a_key_are_told(url: str, storage: Storage) -> None:
+    """And asked, where it is known from which address the request comes: it is, for a past one."""
+    key = made(storage, networks=("192.0.2.0/24", "2001:db8::/32"))
+    async with gateway_client(oauth_gateway(url, oauth={"issuer": None}, router={})) as client:
+        told = await explained(client, key.key.id)
+        assert told["key"]["networks"] == ["192.0.2.0/24", "2001:db8::/32"]
+        assert told["refused"]["status"] == 404
+        for address, status in (("192.0.2.7", 404), ("::ffff:192.0.2.7", 404), ("198.51.100.1", 403), ("nowhere", 403)):
+            assert (await explained(client, key.key.id, client=address))["refused"]["status"] == status
+
+
+async def test_a_past_request_came_from_an_address(url: str, storage: Storage) -> None:
+    """Whether the key may be used there now is asked of it."""
+    key = made(storage)
+    async with gateway_client(oauth_gateway(url, oauth={"issuer": None}, router={})) as client:
+        body = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
+        bearer = {"authorization": f"Bearer {text_of(key)}"}
+        refused = await client.post("/v1/chat/completions", json=body, headers=bearer)
+        past = {"request_id": refused.headers["x-request-id"]}
+        async with within(30, "the ledger has the request"):
+            while (await client.post(EXPLAIN, json=past, headers=ADMIN)).status_code == 404:
+                await asyncio.sleep(0.01)
+        with storage.transaction() as session:
+            store.update(session, OPERATOR, key.key.id, KeyChanges(networks=("192.0.2.0/24",)))
+        told = await explained(client, key.key.id, **past)
+    assert (told["past"]["client"], told["refused"]["status"]) == ("127.0.0.1", 403)
 
 
 async def test_whoever_comes_with_a_token_is_known_by_the_grant(url: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from gatewaykit.errors import GatewayError, ModelNotFound
 from gatewaykit.limits import Forecast, Standing
@@ -24,12 +25,10 @@ from gatewaykit.types import (
     Usage,
 )
 
-if TYPE_CHECKING:
-    pass
-
 OnError: TypeAlias = Literal["closed", "open"]
 Proceed: TypeAlias = Callable[[Call], AsyncIterator[Event]]
 Lifespan: TypeAlias = AbstractAsyncContextManager[None]
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Named(Protocol):
@@ -90,11 +89,13 @@ class Provider(Named, Protocol):
 @dataclass(frozen=True, slots=True)
 class Known:
     """Somebody who is known by an id: the principal that a call would come from now, and in a word what ``bars`` such
-    calls (``disabled``, ``expired``, ``revoked``), empty where nothing does.
+    calls (``disabled``, ``expired``, ``revoked``), empty where nothing does. They may come from ``networks``, or from
+    anywhere if there are none.
     """
 
     principal: Principal
     bars: str = ""
+    networks: tuple[Network, ...] = ()
 
 
 class Authenticator(Named, Protocol):

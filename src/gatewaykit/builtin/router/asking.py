@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gatewaykit.admission import require, require_model
+from gatewaykit.admission import require, require_model, require_network
 from gatewaykit.builtin.router.explaining import Document, explain, happened, key_told, limits_told, refusal_told
 from gatewaykit.builtin.router.router import ModelRouter
 from gatewaykit.errors import AuthFailed, BadRequest, GatewayError, ModelNotFound, NotFound, PermissionDenied
@@ -25,6 +25,21 @@ if TYPE_CHECKING:
 _CHARACTERS_PER_TOKEN = 4
 _MOST_TOKENS = 2_000_000
 _NOBODY = "explain"
+_TOLD = (
+    "request_id",
+    "path",
+    "client",
+    "model",
+    "principal",
+    "tenant",
+    "stream",
+    "outcome",
+    "error",
+    "status",
+    "attempts",
+)
+"""What of a past call is told."""
+
 _SHARED = frozenset({"all", "model"})
 """Whose limits a call is under, whoever makes it."""
 
@@ -32,7 +47,8 @@ _SHARED = frozenset({"all", "model"})
 class Question(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What is asked: a request in outline, or the id of a past one.
 
-    ``key`` is the id of the key that asks, or its beginning. ``path`` is the one that the request is sent to.
+    ``key`` is the id of the key that asks, or its beginning. ``path`` is the one that the request is sent to, and
+    ``client`` the address that it comes from; without one it is not asked whether the key may be used there.
     """
 
     model: str = ""
@@ -40,6 +56,7 @@ class Question(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     key: str = ""
     tenant: str = ""
     path: str = ""
+    client: str = ""
     prompt: str = ""
     prompt_tokens: int | None = None
     max_tokens: int | None = None
@@ -83,7 +100,7 @@ class Explainer:
         self, call: Call, known: Known | None, question: Question
     ) -> tuple[Sequence[Forecast], GatewayError | None]:
         """What every limit would say, and what refuses the call before any of them is asked."""
-        refusal = _refusal(call, known, question.path)
+        refusal = _refusal(call, known, question)
         try:
             forecasts = await self._gateway.foretell(call)
         except PermissionDenied as error:  # of a price that nobody knows
@@ -107,8 +124,7 @@ def _record(session: Session, request_id: str) -> dict[str, Any] | None:
     from gatewaykit.storage.tables import metadata
 
     table = metadata.tables["call_records"]
-    names = ("request_id", "path", "model", "principal", "tenant", "stream", "outcome", "error", "status", "attempts")
-    query = select(*(table.c[name] for name in names)).where(table.c.request_id == request_id).limit(1)
+    query = select(*(table.c[name] for name in _TOLD)).where(table.c.request_id == request_id).limit(1)
     row = session.execute(query).mappings().first()
     return None if row is None else dict(row)
 
@@ -121,6 +137,7 @@ def _completed(question: Question, past: Mapping[str, Any]) -> Question:
         key=question.key or past.get("principal") or "",
         tenant=question.tenant or past.get("tenant") or "",
         path=question.path or past.get("path") or "/v1/chat/completions",
+        client=question.client or past.get("client") or "",
         stream=question.stream or bool(past.get("stream")),
     )
 
@@ -130,13 +147,15 @@ def _asking(question: Question, known: Known | None) -> Principal:
     return replace(who, tenant=question.tenant) if question.tenant else who
 
 
-def _refusal(call: Call, known: Known | None, path: str) -> GatewayError | None:
+def _refusal(call: Call, known: Known | None, question: Question) -> GatewayError | None:
     """Why the call would not get as far as the limits, in the order in which the gateway asks."""
     try:
         if known is not None:
             if known.bars:
                 raise AuthFailed(f"This key lets nobody in: {known.bars}.")
-            require(known.principal, INFERENCE, path)
+            if known.networks and question.client:
+                require_network(known.networks, question.client)
+            require(known.principal, INFERENCE, question.path)
             require_model(known.principal, call.request.model)
         if not call.targets:
             raise ModelNotFound(f"The model {call.request.model!r} does not exist.", param="model")

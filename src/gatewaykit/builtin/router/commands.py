@@ -29,6 +29,7 @@ def routes() -> None:
 @click.option("--key", default="", help="Id of the key that asks, or its beginning.")
 @click.option("--tenant", default="", help="Tenant that asks.")
 @click.option("--path", default="", help="Path that is asked: that of chat completions.")
+@click.option("--client", default="", help="Address that the request comes from.")
 @click.option("--prompt-tokens", type=click.IntRange(0), help="Length of the prompt.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Most tokens of the answer, as the client asks for them.")
 @click.option("--session", default="", help="The client's name for the conversation.")
@@ -134,9 +135,9 @@ def _key_line(key: dict[str, Any]) -> str:
         return f"key {visible(key['id'])}: nobody knows it; its rights and limits are not looked at"
     owner = f" of {visible(key['owner'])}" if key["owner"] else ""
     models = ", ".join(visible(model) for model in key["models"])
-    return (
-        f"key {visible(key['id'])} ({visible(key['name'])}){owner}: scopes {', '.join(key['scopes'])}; models {models}"
-    )
+    networks = f"; only from {', '.join(visible(network) for network in key['networks'])}" if key["networks"] else ""
+    rights = f"scopes {', '.join(key['scopes'])}; models {models}{networks}"
+    return f"key {visible(key['id'])} ({visible(key['name'])}){owner}: {rights}"
 
 
 def _limit_row(line: dict[str, Any]) -> tuple[str, str, str]:

@@ -87,6 +87,7 @@ def key_told(asked: str, known: Known | None) -> Document | None:
         "scopes": sorted(who.scopes),
         "models": list(who.models),
         "routes": list(who.routes),
+        "networks": [str(network) for network in known.networks],
     }
 
 

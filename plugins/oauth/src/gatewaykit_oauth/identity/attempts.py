@@ -63,5 +63,5 @@ def unsealed(secrets: Secrets, text: str) -> Attempt | None:
     found = unseal(secrets, text.encode("utf-8", "replace"), SECONDS)
     try:
         return None if found is None else msgspec.json.decode(found, type=Attempt)
-    except msgspec.DecodeError:
+    except ValueError:
         return None

@@ -9,14 +9,14 @@ a client must not use two methods at once (RFC 6750, 2 and 3.1), and nobody coul
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gatewaykit.errors import BadRequest, PermissionDenied, Unavailable
+from gatewaykit.admission import require_network
+from gatewaykit.errors import BadRequest, Unavailable
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.names import CACHE, CACHE_ENTRIES, REVOCATION_LAG, UNCONFIRMED
 from gatewaykit.protocols import Authenticator, Known
@@ -31,7 +31,6 @@ from .known import look_up
 from .last_used import LastUsed
 from .lookup import KeyLookup, not_valid
 from .peppers import load_secrets
-from .rows import Entry
 
 if TYPE_CHECKING:
     from gatewaykit.redislink import RedisLink
@@ -84,7 +83,7 @@ class ApiKeys(Authenticator):
         if now >= entry.ends:
             raise not_valid()
         if entry.networks:
-            require_network(entry, incoming.client)
+            require_network(entry.networks, incoming.client)
         last_used.note(entry.principal.id, now, incoming.client)
         return entry.principal
 
@@ -155,15 +154,3 @@ def given_key(headers: Mapping[str, str]) -> str | None:
     if has_shape(bearer) or has_shape(other):
         raise BadRequest("Authorization and x-api-key hold different keys. Send one of them.")
     return None
-
-
-def require_network(entry: Entry, client: str | None) -> None:
-    """Raise :class:`~gatewaykit.errors.PermissionDenied` unless the key may be used from this address."""
-    try:
-        address = ipaddress.ip_address((client or "").partition("%")[0])
-    except ValueError:
-        raise PermissionDenied("This key may not be used from this address.") from None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if not any(address in network for network in entry.networks):
-        raise PermissionDenied("This key may not be used from this address.")

@@ -12,7 +12,7 @@ from gatewaykit.protocols import Known
 
 from ..tables import AccountRow, KeyRow, SecretRow
 from .format import has_shape
-from .rows import as_keys, is_usable, principal_of
+from .rows import as_keys, is_usable, networks_of, principal_of
 
 _BEGINS = "key_"
 _PREFIX = 8
@@ -30,7 +30,7 @@ def look_up(session: Session, text: str, now: datetime) -> Known | None:
     if row is None:
         return None
     account = session.get(AccountRow, row.owner) if row.owner is not None else None
-    return Known(principal_of(row, account), _bars(session, row, account, now))
+    return Known(principal_of(row, account), _bars(session, row, account, now), networks_of(row))
 
 
 def _found(session: Session, text: str) -> KeyRow | None:

@@ -6,20 +6,19 @@ import ipaddress
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from gatewaykit.protocols import Network
 from gatewaykit.types import Principal
 
 from ..changes.feed import newest_change
 from ..tables import AccountRow, KeyRow, SecretRow
 from .globs import common
 from .model import ApiKey, KeyLimits, SecretInfo
-
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Entry(msgspec.Struct, frozen=True, eq=False):
@@ -66,8 +65,8 @@ def recognise(session: Session, digests: Sequence[bytes], now: datetime) -> Foun
     if not is_usable(key, account, now) or (ends is not None and ends <= now):
         return Found(seq)
     subjects = (f"key:{key.id}",) if account is None else (f"key:{key.id}", f"user:{account.id}")
-    networks = tuple(ipaddress.ip_network(network) for network in key.networks)
-    entry = Entry(principal_of(key, account), networks, math.inf if ends is None else ends.timestamp(), subjects)
+    until = math.inf if ends is None else ends.timestamp()
+    entry = Entry(principal_of(key, account), networks_of(key), until, subjects)
     return Found(seq, entry, None if secret.digest == digests[0] else secret.id)
 
 
@@ -94,6 +93,11 @@ def principal_of(key: KeyRow, account: AccountRow | None) -> Principal:
         scopes=frozenset(key.scopes),
         limits=limits,
     )
+
+
+def networks_of(key: KeyRow) -> tuple[Network, ...]:
+    """From where the key may be used; from anywhere, if there are none."""
+    return tuple(ipaddress.ip_network(network) for network in key.networks)
 
 
 def renew_digest(session: Session, secret_id: int, old: Sequence[bytes], new: bytes, pepper: str) -> None:
