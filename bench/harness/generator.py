@@ -52,6 +52,7 @@ class Mock:
         self.group = Group(
             [str(programs.upstream), "--port=0"],
             cores=placement.load,
+            gives_way=placement.gives_way,
             log=directory / "upstream.log",
             stdout=subprocess.PIPE,
         )
@@ -92,14 +93,15 @@ def command(programs: Programs, port: int, exchange: Exchange, shape: Shape) -> 
     ]
 
 
-def run(argv: Sequence[str], cores: frozenset[int], meanwhile: Callable[[Group], None] | None = None) -> dict[str, Any]:
+def run(argv: Sequence[str], placement: Placement, meanwhile: Callable[[Group], None] | None = None) -> dict[str, Any]:
     """Runs the generator to its end and returns its report; SubjectError when it could not connect.
 
     `meanwhile` is called with the running generator and may return before or after its end.
     """
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory, "load.log")
-        with Group(argv, cores=cores, log=log, stdout=subprocess.PIPE) as group:
+        started = Group(argv, cores=placement.load, gives_way=placement.gives_way, log=log, stdout=subprocess.PIPE)
+        with started as group:
             if meanwhile is not None:
                 meanwhile(group)
             try:

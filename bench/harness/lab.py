@@ -101,6 +101,10 @@ class Lab:
             self.residents[subject.name] = running
         return self.residents[subject.name]
 
+    def mock_to(self, placement: Placement) -> None:
+        """The upstream runs where the load of this placement does."""
+        self.mock.group.move(placement.load, gives_way=placement.gives_way)
+
     def working(self, subjects: list[Subject]) -> Iterator[Subject]:
         """The subjects that have not failed so far in this scenario."""
         return (s for s in subjects if (self.scenario, s.name) not in self.results.failures)
@@ -123,7 +127,7 @@ class Lab:
     ) -> dict[str, Any]:
         """One run of the generator against a subject; its report. `meanwhile` is called with the running generator."""
         argv = generator.command(self.programs, running.port, running.subject.exchange, shape)
-        return generator.run(argv, placement.load, meanwhile)
+        return generator.run(argv, placement, meanwhile)
 
     def measure(
         self,

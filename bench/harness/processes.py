@@ -25,20 +25,36 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Placement:
-    """Which cores the subject runs on, and which the upstream and the generator share."""
+    """Which cores the subject runs on, and which the upstream and the generator share.
+
+    Where they are the same, the load gives way: it waits for its turn instead of interrupting the subject at each
+    event, and does more at once when it has it, so that more of the machine is the subject's.
+    """
 
     subject: frozenset[int]
     load: frozenset[int]
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether load and subject share cores."""
+        return bool(self.subject & self.load)
 
 
 def place(workers: int = 1, *, most: int = 1) -> Placement:
     """Cores for a subject of `workers` workers in a scenario of at most `most`.
 
-    Subject and load are kept apart when there is a core for each worker and one more; otherwise both may use all.
+    Subject and load are kept apart when there is a core for each worker and one more; otherwise both may use all. The
+    load has the same cores in the whole scenario, as far as there are enough.
     """
-    if len(CORES) <= most:
+    if len(CORES) <= workers:
         return Placement(frozenset(CORES), frozenset(CORES))
-    return Placement(frozenset(CORES[-workers:]), frozenset(CORES[:-most]))
+    return Placement(frozenset(CORES[-workers:]), frozenset(CORES[: -min(most, len(CORES) - 1)]))
+
+
+def put(pid: int, cores: frozenset[int], *, gives_way: bool) -> None:
+    """Lets a process run on `cores`. One that gives way does not interrupt others when it wakes up (sched(7))."""
+    os.sched_setaffinity(pid, cores)
+    os.sched_setscheduler(pid, os.SCHED_BATCH if gives_way else os.SCHED_OTHER, os.sched_param(0))
 
 
 def free_port() -> int:
@@ -57,6 +73,7 @@ class Group:
         command: Sequence[str],
         *,
         cores: frozenset[int],
+        gives_way: bool = False,
         log: Path,
         env: Mapping[str, str] | None = None,
         stdout: int | None = None,
@@ -64,7 +81,7 @@ class Group:
         """Starts the command; its output goes to `log`, its standard output to `stdout` when given."""
 
         def prepare() -> None:
-            os.sched_setaffinity(0, cores)
+            put(0, cores, gives_way=gives_way)
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
         self.log = log
@@ -99,11 +116,11 @@ class Group:
         """Resident memory of all processes together; pages that they share count once for each."""
         return sum(int(fields[21]) for _, fields in self._members()) * PAGE_BYTES
 
-    def move(self, cores: frozenset[int]) -> None:
+    def move(self, cores: frozenset[int], *, gives_way: bool = False) -> None:
         """Moves every process of the group to other cores."""
         for pid, _ in self._members():
             with suppress(ProcessLookupError):
-                os.sched_setaffinity(pid, cores)
+                put(pid, cores, gives_way=gives_way)
 
     def stop(self) -> None:
         """Ends the whole group: SIGTERM, and SIGKILL for what is left after the grace period."""

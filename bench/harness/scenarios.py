@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from . import generator
 from .books import books
 from .generator import Shape
 from .lab import Lab, Running, say
 from .plan import Plan
-from .processes import Group, place
+from .processes import Group, Placement, place
 from .results import Values
 from .subjects import Subject, direct
 from .watched import watched
@@ -76,8 +76,7 @@ def paced_shape(streams: int) -> Shape:
 
 
 def workers(lab: Lab, plan: Plan) -> None:
-    """One worker against two, then many paced streams on two. The subject may use two cores in both cases."""
-    lab.mock.group.move(place(2, most=2).load)
+    """One worker against two, then many paced streams on two."""
     for subject in lab.working([s for s in lab.results.subjects if s.name != "asgi"]):
         say(f"workers: {subject.label}")
         one, two = place(1, most=2), place(2, most=2)
@@ -86,22 +85,24 @@ def workers(lab: Lab, plan: Plan) -> None:
             lab.started(subject, workers=1, placement=one) as single,
             lab.started(subject, workers=2, placement=two) as double,
         ):
-            compare_workers(lab, plan, single, double)
-    lab.mock.group.move(lab.placement.load)
+            compare_workers(lab, plan, {"1": (single, one), "2": (double, two)})
+    lab.mock_to(lab.placement)
 
 
-def compare_workers(lab: Lab, plan: Plan, single: Running, double: Running) -> None:
+def compare_workers(lab: Lab, plan: Plan, subjects: Mapping[str, tuple[Running, Placement]]) -> None:
     """Both closed loops in turns, then the streams on two workers."""
-    placement, name = place(2, most=2), single.subject.name
     closed = Shape(connections=plan.workers_connections, duration_s=plan.workers_seconds)
-    for running in (single, double):
+    for running, placement in subjects.values():
         lab.load(running, Shape(connections=plan.workers_connections, duration_s=0.5), placement)
     for turn in range(plan.workers_rounds):
-        lab.results.add("workers", "1", name, turn, lab.measure(single, closed, placement))
-        lab.results.add("workers", "2", name, turn, lab.measure(double, closed, placement))
+        for variant, (running, placement) in subjects.items():
+            lab.mock_to(placement)
+            values = lab.measure(running, closed, placement)
+            lab.results.add("workers", variant, running.subject.name, turn, values)
+    double, placement = subjects["2"]
     lab.mock.pace(chunks=plan.paced_chunks, gap_ms=plan.paced_gap_ms)
     values = lab.measure(double, paced_shape(plan.workers_streams), placement)
-    lab.results.add("workers", f"{plan.workers_streams} streams", name, 0, values)
+    lab.results.add("workers", f"{plan.workers_streams} streams", double.subject.name, 0, values)
     lab.mock.pace()
 
 

@@ -18,6 +18,7 @@ import uvicorn
 from gatewaykit.app import Gateway
 from gatewaykit.registry import installed_plugins
 from gatewaykit.serving.heads import limited_protocol
+from gatewaykit.serving.server import KEEP_ALIVE_SECONDS
 from gatewaykit.settings import ServerSettings
 
 KEY = "gk_test_0123456789abcdefghij"
@@ -162,5 +163,12 @@ def _config(app: Any) -> uvicorn.Config:
         limit = app.settings.get(ServerSettings).max_header_bytes
         options = {"lifespan": "on", "http": limited_protocol(limit)}
     return uvicorn.Config(
-        app, ws="none", log_config=None, access_log=False, server_header=False, proxy_headers=False, **options
+        app,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,  # a busy machine keeps clients from their connections for seconds
+        **options,
     )

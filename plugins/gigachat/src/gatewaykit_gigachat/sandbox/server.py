@@ -86,11 +86,23 @@ class RunningSandbox:
         return self.sandbox.journal
 
 
+_KEEP_ALIVE = 75
+"""Seconds for which nginx, which stands before the service, leaves a connection open that nobody uses."""
+
+
 class SandboxServer(uvicorn.Server):
     """Tells when it is ready, and cuts what is still open when it stops."""
 
     def __init__(self, app: Starlette, tls: TlsFiles | None = None) -> None:
-        config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False)
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+        )
         if tls is not None:
             _secure(config, tls)
         super().__init__(config)
