@@ -156,7 +156,7 @@ def workers_table(results: Results) -> Table:
     table = Table(
         "Two workers",
         f"Closed loop on one and on two workers; then {streams} with a chunk every 50 ms on two. Cores: CPU seconds "
-        "that the workers had in a second; on a machine of two, load and upstream take the rest of both.",
+        "that the workers had in a second; of a machine with two, load and upstream take the rest, and give way.",
         [
             "subject",
             "requests/s, 1",
