@@ -180,7 +180,8 @@ def _outlined(question: Question, who: Principal) -> Call:
         session=question.session or None,
     )
     headers = {name.lower(): value for name, value in question.headers.items()}
-    return Call(Incoming("POST", question.path, headers, None, _NOBODY), who, _NOBODY, request)
+    incoming = Incoming("POST", question.path, headers, question.client or None, _NOBODY)
+    return Call(incoming, who, _NOBODY, request)
 
 
 __all__ = ["Explainer", "Question"]

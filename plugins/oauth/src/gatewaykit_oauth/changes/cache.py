@@ -65,7 +65,7 @@ class Cache(Generic[EntryT]):
         if len(self._unknown) > self._size:
             self._unknown.popitem(last=False)
 
-    def evict(self, subject: str, seq: int | None = None) -> Sequence[bytes]:
+    def evict(self, subject: str, seq: int | None) -> Sequence[bytes]:
         """Forget what depends on ``subject`` and was read before change ``seq``; None is later than all. What was
         unknown is forgotten too: it may be known now. Returns the digests of the good ones that were forgotten.
         """

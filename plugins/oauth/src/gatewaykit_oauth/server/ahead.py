@@ -76,7 +76,7 @@ class Ahead:
         finally:
             self._feed.asked.remove(self._due)
 
-    def evict(self, subject: str, seq: int | None = None) -> None:
+    def evict(self, subject: str, seq: int | None) -> None:
         """What depends on ``subject`` is not as it was: it is read once more, if it was read before change ``seq``."""
         forgotten = self._facts.evict(subject, seq)
         if forgotten:

@@ -43,12 +43,14 @@ _POSTGRES_TRIGGERS = (
 
 
 def upgrade() -> None:
+    _make_accounts()
     _make_keys()
+    _make_secrets()
     _make_feed()
     _make_audit_log()
 
 
-def _make_keys() -> None:
+def _make_accounts() -> None:
     op.create_table(
         "accounts",
         sa.Column("id", sa.String(), nullable=False),
@@ -60,6 +62,9 @@ def _make_keys() -> None:
         sa.Column("created", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_accounts"),
     )
+
+
+def _make_keys() -> None:
     op.create_table(
         "api_keys",
         sa.Column("id", sa.String(), nullable=False),
@@ -84,6 +89,9 @@ def _make_keys() -> None:
     )
     op.create_index("ix_api_keys_created", "api_keys", ["created"])
     op.create_index("ix_api_keys_owner", "api_keys", ["owner"])
+
+
+def _make_secrets() -> None:
     op.create_table(
         "api_key_secrets",
         sa.Column("id", _growing(), nullable=False),

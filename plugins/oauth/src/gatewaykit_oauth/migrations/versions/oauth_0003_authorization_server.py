@@ -27,7 +27,9 @@ _TABLES = (
 def upgrade() -> None:
     _make_keys_and_clients()
     _make_grants()
-    _make_passing()
+    _make_codes()
+    _make_devices()
+    _make_cutoffs_and_proofs()
 
 
 def _make_keys_and_clients() -> None:
@@ -122,7 +124,7 @@ def _make_grants() -> None:
             op.create_index(f"ix_{table}_{column}", table, [column])
 
 
-def _make_passing() -> None:
+def _make_codes() -> None:
     op.create_table(
         "oauth_codes",
         _bytes("digest"),
@@ -149,6 +151,11 @@ def _make_passing() -> None:
         _moment("expires"),
         sa.PrimaryKeyConstraint("digest", name="pk_oauth_interactions"),
     )
+    for table in ("oauth_codes", "oauth_interactions"):
+        op.create_index(f"ix_{table}_expires", table, ["expires"])
+
+
+def _make_devices() -> None:
     op.create_table(
         "oauth_devices",
         _bytes("digest"),
@@ -167,6 +174,10 @@ def _make_passing() -> None:
         sa.PrimaryKeyConstraint("digest", name="pk_oauth_devices"),
         sa.UniqueConstraint("user_code", name="uq_oauth_devices_user_code"),
     )
+    op.create_index("ix_oauth_devices_expires", "oauth_devices", ["expires"])
+
+
+def _make_cutoffs_and_proofs() -> None:
     op.create_table(
         "oauth_cutoffs",
         _text("subject"),
@@ -179,8 +190,7 @@ def _make_passing() -> None:
         _moment("expires"),
         sa.PrimaryKeyConstraint("digest", name="pk_oauth_proofs"),
     )
-    for table in ("oauth_codes", "oauth_interactions", "oauth_devices", "oauth_proofs"):
-        op.create_index(f"ix_{table}_expires", table, ["expires"])
+    op.create_index("ix_oauth_proofs_expires", "oauth_proofs", ["expires"])
 
 
 def _text(name: str, *, nullable: bool = False) -> sa.Column[str]:
