@@ -32,7 +32,12 @@ class Door:
     async def admit(self, incoming: Incoming) -> Principal:
         """The principal of the first authenticator that knows one. Raises :class:`~gatewaykit.errors.AuthFailed`."""
         try:
-            principal = await self._asked(incoming)
+            for authenticate in self.authenticators:
+                if (principal := await authenticate(incoming)) is not None:
+                    break
+            else:
+                given = {"authorization", "x-api-key"} & incoming.headers.keys()
+                raise AuthFailed("This API key is not valid." if given else None)
         except AuthFailed as error:
             for judged in self.judged:
                 judged(incoming, None)
@@ -53,14 +58,6 @@ class Door:
         if not any(name.lower() == _HEADER for name, _ in error.headers):
             told = [text for challenge in self.challenges if (text := challenge(incoming))]
             error.headers = (*error.headers, *((_HEADER, text) for text in told))
-
-    async def _asked(self, incoming: Incoming) -> Principal:
-        for authenticate in self.authenticators:
-            principal = await authenticate(incoming)
-            if principal is not None:
-                return principal
-        given = {"authorization", "x-api-key"} & incoming.headers.keys()
-        raise AuthFailed("This API key is not valid." if given else None)
 
 
 def require(principal: Principal, scope: str, path: str) -> None:

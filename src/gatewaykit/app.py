@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from gatewaykit.assembly import assemble, make_targets, reload
 from gatewaykit.current import REQUEST
@@ -313,7 +313,8 @@ class _Run:
 
 def route_path(scope: Mapping[str, Any]) -> str:
     """The path below the mount point: ASGI servers and frameworks put that point into ``root_path``."""
-    path, root = cast("str", scope["path"]), cast("str", scope.get("root_path", ""))
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
     if root and (path == root or path.startswith(root + "/")):
         return path[len(root) :] or "/"
     return path

@@ -21,13 +21,25 @@ from gatewaykit.errors import (
 from gatewaykit.protocols import Dialect
 from gatewaykit.relay import Meter
 from gatewaykit.responding import Responder, Send
-from gatewaykit.types import EMPTY, Call, CallRecord, Incoming, ModelsRequest, Outcome, Principal, Target, Usage
+from gatewaykit.types import (
+    EMPTY,
+    Attempt,
+    Call,
+    CallRecord,
+    Incoming,
+    ModelsRequest,
+    Outcome,
+    Principal,
+    Target,
+    Usage,
+)
 
 _KEY = r"(?:gk[a-z]{0,2}|sk|rk|pk|gh[a-z]|xox[a-z]|glpat|hf)[-_][\w-]{16}|eyJ[\w-]{8}"
 _REQUEST_ID = re.compile(rf"(?!{_KEY})[A-Za-z0-9._-]{{1,128}}")
 """What is kept with every record and told to everybody must not be a key that somebody put into the wrong header."""
 
 _bits = random.Random().getrandbits  # ids have to differ, not to be secret
+_to_milliseconds = (1000.0).__mul__
 _INVISIBLE = re.compile(rb"[^ -~]")
 _LONGEST = 1024
 _YEAR = 365 * 86_400
@@ -161,7 +173,7 @@ class Exchange:
 
     def _recorded(self) -> CallRecord:
         call, meter, principal, error = self.call, self.meter, self.principal, self.error
-        answered = [attempt.target for attempt in call.attempts if attempt.error is None] if call else []
+        traceparent = self.incoming.headers.get("traceparent")
         return CallRecord(
             request_id=self.incoming.request_id,
             began=self._began,
@@ -169,7 +181,7 @@ class Exchange:
             path=self.incoming.path,
             dialect=self.dialect.name,
             status=self.responder.status or (error.status if error else 499),
-            outcome=_outcome(error),
+            outcome="done" if error is None else _outcome(error),
             seconds=time.monotonic() - self._arrived,
             client=self.incoming.client,
             principal=principal.id if principal else None,
@@ -177,17 +189,17 @@ class Exchange:
             tenant=principal.tenant if principal else None,
             model=call.request.model if call else None,
             stream=call.request.stream if call else False,
-            target=answered[-1] if answered else None,
+            target=_answering(call.attempts) if call else None,
             attempts=tuple(call.attempts) if call else (),
             first_event_seconds=None if meter.first_event is None else meter.first_event - self._arrived,
             usage=self.final_usage(),
             error=error.code if error else None,
             timings=self.timings,
-            trace_id=self.incoming.trace_id,
+            trace_id=None if traceparent is None else self.incoming.trace_id,
             route=_route(self.dialect, self.incoming.path),
             operation=getattr(self.dialect, "operation", "chat"),
             state=call.state if call else EMPTY,
-            traceparent=self.incoming.headers.get("traceparent"),
+            traceparent=traceparent,
         )
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
@@ -195,14 +207,15 @@ class Exchange:
         if (call := self.call) is not None and call.attempts:
             last = call.attempts[-1]
             if last.error is None:
-                headers.append(_target_header(last.target))
+                headers.append(_target_header(last.target.name))
             if len(call.attempts) > 1:
                 headers.append((b"x-gatewaykit-attempts", str(len(call.attempts)).encode()))
         if call is not None and call.answer_headers:
             headers += [_encoded(name, value) for name, value in call.answer_headers]
         if self.meter.ignored:
             headers.append(_encoded("x-gatewaykit-ignored", ", ".join(self.meter.ignored)))
-        headers += [_permitted(*header) for header in self.permit_headers]
+        if self.permit_headers:
+            headers += [_permitted(*header) for header in self.permit_headers]
         headers.append((b"server-timing", self._server_timing()))
         return headers
 
@@ -211,7 +224,7 @@ class Exchange:
         whole = time.monotonic() - self._arrived
         timings = self.timings
         timings["provider"] = provider = self.call.waited if self.call else 0.0
-        milliseconds = [seconds * 1000 for seconds in timings.values()]
+        milliseconds = map(_to_milliseconds, timings.values())
         return _timing_template(tuple(timings)) % (*milliseconds, (whole - provider) * 1000)
 
 
@@ -241,8 +254,8 @@ def error_headers(error: GatewayError) -> list[tuple[str, str]]:
 
 
 @lru_cache(maxsize=1024)
-def _target_header(target: Target) -> tuple[bytes, bytes]:
-    return _encoded("x-gatewaykit-target", str(target))
+def _target_header(name: str) -> tuple[bytes, bytes]:
+    return _encoded("x-gatewaykit-target", name)
 
 
 @lru_cache(maxsize=256)
@@ -265,7 +278,13 @@ def _permitted(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
     return _encoded(cast("str", name), cast("str", value))
 
 
-def _outcome(error: GatewayError | None) -> Outcome:
-    if error is None:
-        return "done"
+def _answering(attempts: Sequence[Attempt]) -> Target | None:
+    """The target that answered, or began to."""
+    for attempt in reversed(attempts):
+        if attempt.error is None:
+            return attempt.target
+    return None
+
+
+def _outcome(error: GatewayError) -> Outcome:
     return next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))

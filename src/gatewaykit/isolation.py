@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from time import perf_counter
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 from gatewaykit.errors import GatewayError, InternalError, Unavailable
 from gatewaykit.metrics import Reading
@@ -76,7 +76,8 @@ def isolate_async(
             try:
                 pending = asked.send(None)
             except StopIteration as at_once:
-                return cast("T | None", at_once.value)
+                value: T | None = at_once.value
+                return value
             return await bounded(seconds, asked, pending)
         except GatewayError:
             raise

@@ -86,7 +86,8 @@ class Meter:
         self.ignored, self.usage = reply.ignored, reply.usage
         for choice in reply.choices:
             self.characters += len(choice.text) + len(choice.reasoning)
-            self.characters += sum(len(call.arguments) for call in choice.tool_calls)
+            for call in choice.tool_calls:
+                self.characters += len(call.arguments)
 
     def final_usage(self, body: bytes) -> Usage | None:
         """What the call used, estimated from ``body`` and the text if the provider does not say; ``None`` if

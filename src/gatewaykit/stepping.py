@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from types import coroutine
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -22,7 +22,8 @@ def _stepped(awaitable: Awaitable[T], then: Callable[[], Awaitable[None]]) -> Ge
     try:
         pending = next(inner)
     except StopIteration as done:
-        return cast("T", done.value)
+        result: T = done.value
+        return result
     return (yield from _waited(inner, pending, then))
 
 
@@ -38,7 +39,8 @@ def _waited(inner: Generator[Any, Any, T], pending: Any, then: Callable[[], Awai
         with suppress(asyncio.CancelledError):
             yield from _cancelled(inner, pending)
         raise
-    return cast("T", (yield from _driven(inner, pending)))
+    result: T = yield from _driven(inner, pending)
+    return result
 
 
 def _driven(inner: Generator[Any, Any, Any] | Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
@@ -70,7 +72,7 @@ def before_wait(awaitable: Awaitable[T], then: Callable[[], Awaitable[None]]) ->
 
     An error of ``then`` is raised after ``awaitable`` was cancelled.
     """
-    return cast("Awaitable[T]", _stepped(awaitable, then))
+    return _stepped(awaitable, then)
 
 
 def waited(inner: Generator[Any, Any, T], pending: Any, then: Callable[[], Awaitable[None]]) -> Awaitable[T]:
@@ -78,21 +80,18 @@ def waited(inner: Generator[Any, Any, T], pending: Any, then: Callable[[], Await
 
     ``inner`` is ``awaitable.__await__()`` and ``pending`` what its first ``next`` gave.
     """
-    return cast("Awaitable[T]", _waited(inner, pending, then))
-
-
-def within(seconds: float, awaitable: Coroutine[Any, Any, T]) -> Awaitable[T]:
-    """The result of ``awaitable``, which may wait for ``seconds``. Raises :class:`TimeoutError` after that."""
-    return cast("Awaitable[T]", _within(seconds, awaitable))
+    return _waited(inner, pending, then)
 
 
 @coroutine
-def _within(seconds: float, awaitable: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+def within(seconds: float, awaitable: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """The result of ``awaitable``, which may wait for ``seconds``. Raises :class:`TimeoutError` after that."""
     inner = awaitable.__await__()
     try:
         pending = next(inner)
     except StopIteration as done:
-        return cast("T", done.value)
+        result: T = done.value
+        return result
     return (yield from bounded(seconds, inner, pending).__await__())
 
 
@@ -104,7 +103,8 @@ async def bounded(seconds: float, inner: Generator[Any, Any, T] | Coroutine[Any,
 
 @coroutine
 def _resumed(inner: Generator[Any, Any, T] | Coroutine[Any, Any, T], pending: Any) -> Generator[Any, Any, T]:
-    return cast("T", (yield from _driven(inner, pending)))
+    result: T = yield from _driven(inner, pending)
+    return result
 
 
 class closing(Generic[T]):  # noqa: N801 - named like contextlib.aclosing, which wants an AsyncGenerator

@@ -62,7 +62,8 @@ class Watch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end()
+        if not self._ended:
+            self.end()
         if self._reason is None:
             return
         # A cancellation by somebody else, at the same time, goes before.

@@ -163,3 +163,16 @@ async def test_a_connection_that_ends_anywhere_leaves_nothing_behind(at: int) ->
             while not asyncio.all_tasks() <= tasks:
                 await asyncio.sleep(0.002)
         assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("path", ["/livez", "/nowhere"])
+async def test_an_answer_without_its_body_does_not_wait_for_one(path: str) -> None:
+    """A head that tells of a body is kept for that body, but not when the request wants none (RFC 9110, 9.3.2)."""
+    async with served() as address:
+        reader, writer = await asyncio.open_connection(*address)
+        for _ in range(2):
+            writer.write(f"HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            async with asyncio.timeout(5):
+                head = await reader.readuntil(b"\r\n\r\n")
+            assert b"\r\ncontent-length: " in head
+        writer.close()

@@ -19,18 +19,19 @@ def summed(totals: Totals, metric: Metric) -> dict[tuple[tuple[str, str], ...], 
     return {labels: numbers for name, labels, numbers in totals.report().counts if name == metric.name}
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), whole, st.booleans())))
-def test_reports_add_up_to_what_was_counted(steps: list[tuple[str, float, bool]]) -> None:
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(whole | st.sampled_from(TIMES.bounds)), st.booleans())))
+def test_reports_add_up_to_what_was_counted(steps: list[tuple[str, list[float], bool]]) -> None:
     """However often somebody asks in between, the sums are those of all that was counted."""
     book, totals = SeriesBook(100), Totals()
-    for who, amount, ask in steps:
-        book.add(HITS, (who, ""), amount)
-        book.record(TIMES, (who,), [amount])
+    for who, numbers, ask in steps:
+        for number in numbers:
+            book.add(HITS, (who, ""), number)
+        book.record(TIMES, (who,), numbers)
         if ask:
             totals.add(book.take())
     totals.add(book.take())
-    for who in {who for who, _, _ in steps}:
-        amounts = [amount for name, amount, _ in steps if name == who]
+    for who in {who for who, numbers, _ in steps if numbers}:
+        amounts = [number for name, numbers, _ in steps if name == who for number in numbers]
         assert summed(totals, HITS)[("who", who),] == [sum(amounts)]
         *counts, total = summed(totals, TIMES)[("who", who),]
         below = [sum(amount <= bound for amount in amounts) for bound in TIMES.bounds]

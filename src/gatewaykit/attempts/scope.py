@@ -93,14 +93,10 @@ class Attempts:
         self._hedging = Hedging(targets)
         self._first_event = first_event
         self._whole_call = whole_call
-
-    def begun(self, call: Call) -> Awaitable[Begun]:
+        self.begun = cast("Callable[[Call], Awaitable[Begun]]", self.open)
         """A stream with its first event. Raises the error of the last target."""
-        return cast("Awaitable[Begun]", self.open(call))
-
-    def whole(self, call: Call) -> Awaitable[Reply]:
+        self.whole = cast("Callable[[Call], Awaitable[Reply]]", self.open)
         """An answer in one piece. Raises the error of the last target."""
-        return cast("Awaitable[Reply]", self.open(call))
 
     async def open(self, call: Call) -> Opened:
         """A stream, or an answer in one piece where the request is not streamed."""
@@ -142,8 +138,10 @@ class Attempts:
             if call.request.stream:
                 events = provider.stream(call, target)
                 opened: Opened = Begun(await anext(events), events, target, state)
+            elif isinstance(call.request, EmbeddingsRequest):
+                opened = await provider.embed(call, target)
             else:
-                opened = await _answered(provider, call, target)
+                opened = await provider.complete(call, target) or await _folded(provider, call, target)
         except BaseException as cause:
             error = _judged(cause, target, deadline)
             deadline.end()
@@ -316,13 +314,6 @@ def _with_parameters(call: Call, parameters: Mapping[str, Any]) -> Call:
         return call
     extra = {**request.extra, **further} if further else request.extra or EMPTY
     return structs.replace(call, request=structs.replace(request, **known, extra=extra), raw_dialect=None)
-
-
-async def _answered(provider: Provider, call: Call, target: Target) -> Reply:
-    """The whole answer, which the provider makes itself or which its stream adds up to."""
-    if isinstance(call.request, EmbeddingsRequest):
-        return await provider.embed(call, target)
-    return await provider.complete(call, target) or await _folded(provider, call, target)
 
 
 async def _folded(provider: Provider, call: Call, target: Target) -> Reply:

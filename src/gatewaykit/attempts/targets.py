@@ -157,15 +157,15 @@ class Targets:
         self._rules = rules
         self.budget = budget or RetryBudget(0.0, 0)
         self.hedging = hedging or RetryBudget(0.0, 0)
-        self._states: dict[Target, TargetState] = {}
+        self._states: dict[str, TargetState] = {}
         self.fallbacks = self.retries = self.hedges = self.overtaken = 0
 
     def __getitem__(self, target: Target) -> TargetState:
-        state = self._states.get(target)
+        state = self._states.get(target.name)
         if state is None:
             if len(self._states) >= MOST_TARGETS:
                 self._forget()
-            state = self._states[target] = TargetState(target, self._rules)
+            state = self._states[target.name] = TargetState(target, self._rules)
         return state
 
     def keep(self, target: Target) -> TargetState:
@@ -195,9 +195,9 @@ class Targets:
 
     def _forget(self) -> None:
         """Drop the older half of what nobody waits for."""
-        idle = [target for target, state in self._states.items() if not state.in_flight and not state.kept]
-        for target in idle[: len(idle) // 2 + 1]:
-            del self._states[target]
+        idle = [name for name, state in self._states.items() if not state.in_flight and not state.kept]
+        for name in idle[: len(idle) // 2 + 1]:
+            del self._states[name]
 
 
 __all__ = ["Latency", "TargetState", "Targets"]

@@ -65,13 +65,7 @@ def decode_chat(incoming: Incoming, body: bytes) -> ChatRequest:
     for name in ("model", "messages"):
         if name not in given:
             raise missing(name)
-    _settle_stream(given)
-    _settle_limits(given)
-    older = "functions" in given or "function_call" in given
-    if older:
-        _settle_functions(given)
-    else:
-        _settle_tools(given)
+    older = not _DEPENDENT.isdisjoint(given) and _settle(given)
     if extra:
         given["extra"] = extra
     if SESSION_HEADER in incoming.headers:
@@ -111,6 +105,21 @@ def _session(headers: Mapping[str, str]) -> str | None:
 
 
 # fields that depend on one another
+
+_DEPENDENT = frozenset(
+    {"stream_options", "max_completion_tokens", "top_logprobs", "tool_choice", "functions", "function_call"}
+)
+
+
+def _settle(given: dict[str, Any]) -> bool:
+    """Say all of it in words that do not depend on others; whether those for tools were the older ones."""
+    _settle_stream(given)
+    _settle_limits(given)
+    if older := "functions" in given or "function_call" in given:
+        _settle_functions(given)
+    else:
+        _settle_tools(given)
+    return older
 
 
 def _settle_stream(given: dict[str, Any]) -> None:

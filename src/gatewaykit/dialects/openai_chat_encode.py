@@ -156,12 +156,13 @@ class ChunkEncoder(Encoder):
 
 def encode_completion(call: Call, reply: Reply) -> bytes:
     """A ``chat.completion``."""
-    older = isinstance(call.chat, FunctionsRequest)
+    chat = call.chat
+    older = isinstance(chat, FunctionsRequest)
     document = {
         "id": reply.id or _made_id(call),
         "object": "chat.completion",
         "created": reply.created or int(time.time()),
-        "model": reply.model or call.chat.model,
+        "model": reply.model or chat.model,
         "choices": [_choice(choice, older) for choice in reply.choices],
     }
     if reply.usage is not None:
@@ -170,30 +171,24 @@ def encode_completion(call: Call, reply: Reply) -> bytes:
 
 
 def _choice(choice: Choice, older: bool) -> dict[str, Any]:
-    return {
-        "index": choice.index,
-        "message": _message(choice, older),
-        "logprobs": choice.logprobs,
-        "finish_reason": _finish_reason(choice.finish_reason, older),
-    }
-
-
-def _message(choice: Choice, older: bool) -> dict[str, Any]:
-    silent = choice.tool_calls or choice.refusal
+    text, refusal, calls = choice.text, choice.refusal, choice.tool_calls
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": choice.text or (None if silent else ""),
-        "refusal": choice.refusal or None,
+        "content": text or (None if calls or refusal else ""),
+        "refusal": refusal or None,
     }
     if choice.reasoning:
         message["reasoning_content"] = choice.reasoning
-    if choice.tool_calls and older:
-        message["function_call"] = _function(choice.tool_calls[0])
-    elif choice.tool_calls:
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": _function(call)} for call in choice.tool_calls
-        ]
-    return message
+    if calls and older:
+        message["function_call"] = _function(calls[0])
+    elif calls:
+        message["tool_calls"] = [{"id": call.id, "type": "function", "function": _function(call)} for call in calls]
+    return {
+        "index": choice.index,
+        "message": message,
+        "logprobs": choice.logprobs,
+        "finish_reason": _finish_reason(choice.finish_reason, older) if older else choice.finish_reason,
+    }
 
 
 def _function(call: ToolCall) -> dict[str, str]:

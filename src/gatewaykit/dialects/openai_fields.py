@@ -99,7 +99,8 @@ def number(low: float, high: float) -> Reader:
     def read(value: Any, name: str) -> float:
         if type(value) is not float and type(value) is not int:
             raise wrong_type(name, "a decimal", value)
-        _within("decimal", value, low, high, name)
+        if not low <= value <= high:
+            raise _outside("decimal", value, low, high, name)
         return float(value)
 
     return read
@@ -111,17 +112,17 @@ def integer(low: int, high: int) -> Reader:
     def read(value: Any, name: str) -> int:
         if type(value) is not int:
             raise wrong_type(name, "an integer", value)
-        _within("integer", value, low, high, name)
+        if not low <= value <= high:
+            raise _outside("integer", value, low, high, name)
         return value
 
     return read
 
 
-def _within(kind: str, value: float, low: float, high: float, name: str) -> None:
+def _outside(kind: str, value: float, low: float, high: float, name: str) -> BadRequest:
     if value < low:
-        raise invalid(name, f"{kind} below minimum value. Expected a value >= {low}, but got {_shown(value)} instead")
-    if value > high:
-        raise invalid(name, f"{kind} above maximum value. Expected a value <= {high}, but got {_shown(value)} instead")
+        return invalid(name, f"{kind} below minimum value. Expected a value >= {low}, but got {_shown(value)} instead")
+    return invalid(name, f"{kind} above maximum value. Expected a value <= {high}, but got {_shown(value)} instead")
 
 
 def one_of(*words: str) -> Reader:
@@ -152,10 +153,11 @@ def array(value: Any, name: str) -> list[Any]:
 
 def filled_array(value: Any, name: str) -> list[Any]:
     """A JSON array with at least one element."""
-    items = array(value, name)
-    if not items:
+    if type(value) is not list:
+        raise wrong_type(name, "an array", value)
+    if not value:
         raise invalid(name, "empty array. Expected an array with minimum length 1, but got an empty array instead")
-    return items
+    return value
 
 
 def document(value: Any, name: str) -> dict[str, Any]:

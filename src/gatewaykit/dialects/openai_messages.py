@@ -6,7 +6,7 @@ Source: OpenAI API reference, "Create chat completion", ``messages``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from gatewaykit.dialects.openai_fields import (
     array,
@@ -23,7 +23,7 @@ from gatewaykit.dialects.openai_fields import (
     unsupported,
     wrong_type,
 )
-from gatewaykit.types import AudioPart, ContentPart, FilePart, ImagePart, Message, Role, TextPart, ToolCall
+from gatewaykit.types import AudioPart, ContentPart, FilePart, ImagePart, Message, TextPart, ToolCall
 
 Content: TypeAlias = str | tuple[ContentPart, ...]
 
@@ -52,7 +52,7 @@ def read_messages(value: Any, name: str) -> tuple[Message, ...]:
 
 def _message(item: Any, where: str, index: int, earlier: list[Message]) -> Message:
     document = mapping(item, where)
-    role = required_text(document, "role", where)
+    role: Any = required_text(document, "role", where)
     if role == "assistant":
         return _assistant(document, where, index)
     if role == "function":
@@ -61,7 +61,7 @@ def _message(item: Any, where: str, index: int, earlier: list[Message]) -> Messa
     if kinds is None:
         raise unsupported(f"{where}.role", role, (*_PARTS_BY_ROLE, "function"))
     return Message(
-        role=cast(Role, role),
+        role=role,
         content=_content(document, where, kinds),
         tool_call_id=required_text(document, "tool_call_id", where, 1) if role == "tool" else None,
         name=optional(document, "name", text, where),

@@ -160,7 +160,7 @@ class HttpClient:
         self._address = _Address.of(self._base_url, ssl_context)
         own = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity", **(headers or {})}
         own = {**(self._address.fields if self._address else {}), **own}
-        self._fields, self._fields_are_sound = _fields(own), _are_of_one_line(*own, *own.values())
+        self._fields = _fields(own)
         self._connect_timeout = connect_timeout
         self._max_connections = max_connections
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
@@ -210,15 +210,16 @@ class HttpClient:
         """A request's head (RFC 9112, 2 and 3); ``size`` is its body's. Raises :class:`ValueError` where what was
         given would end a line before its time.
         """
-        headers = headers or {}
-        if not self._fields_are_sound or not _are_of_one_line(method, path, *headers, *headers.values()):
-            raise ValueError("a line of the request's head has another line in it")
-        fields = {**self._fields, **_fields(headers)}
+        fields = {**self._fields, **_fields(headers)} if headers else self._fields
         if not path.isascii() or " " in path:
             path = quote(path, safe=_IN_PATHS)
         root = self._address.root if self._address else ""
         length = f"Content-Length: {size}\r\n" if size or method not in ("GET", "HEAD") else ""
-        return f"{method} {root}{path} HTTP/1.1\r\n{''.join(fields.values())}{length}\r\n".encode()
+        head = f"{method} {root}{path} HTTP/1.1\r\n{''.join(fields.values())}{length}\r\n"
+        lines = len(fields) + (3 if length else 2)
+        if head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
+            raise ValueError("a line of the request's head has another line in it")
+        return head.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,11 +287,6 @@ class _Exchange(AbstractAsyncContextManager[HttpStream]):
 def _fields(headers: Mapping[str, str]) -> dict[str, str]:
     """Lines of a head by their name in lower case, so that a later one takes an earlier one's place."""
     return {name.lower(): f"{name}: {value}\r\n" for name, value in headers.items()}
-
-
-def _are_of_one_line(*texts: str) -> bool:
-    told = "".join(texts)
-    return "\n" not in told and "\r" not in told and "\0" not in told
 
 
 @cache

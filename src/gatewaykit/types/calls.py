@@ -76,7 +76,7 @@ class Hedge:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One place that can answer: a model, by its name at the provider of that name.
+    """One place that can answer: a model, by its name at the provider of that name. ``name`` is both, with a slash.
 
     All else says how it is asked, and makes it no other place: targets are equal where provider and model are.
     ``first_event`` and ``between_events`` are its time limits in seconds, instead of those of ``timeouts``;
@@ -96,9 +96,13 @@ class Target:
     after: frozenset[str] = field(default=frozenset(), compare=False)
     stops: frozenset[str] = field(default=frozenset(), compare=False)
     hedge: Hedge | None = field(default=None, compare=False)
+    name: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.provider}/{self.model}")
 
     def __str__(self) -> str:
-        return f"{self.provider}/{self.model}"
+        return self.name
 
 
 CACHE = "cache"

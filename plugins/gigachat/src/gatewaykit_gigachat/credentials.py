@@ -129,16 +129,17 @@ async def authorized(
     """
     authorization = await credential.authorization()
     try:
+        if seconds is None:
+            return await send(authorization)
         return await _bounded(send(authorization), seconds)
     except Refused as refused:
         if refused.status != 401 or not credential.rejected(authorization):
             raise
-    return await _bounded(send(await credential.authorization()), seconds)
+    sending = send(await credential.authorization())
+    return await (sending if seconds is None else _bounded(sending, seconds))
 
 
-async def _bounded(sending: Awaitable[T], seconds: float | None) -> T:
-    if seconds is None:
-        return await sending
+async def _bounded(sending: Awaitable[T], seconds: float) -> T:
     deadline = Deadline(seconds)
     try:
         return await sending

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -22,7 +22,7 @@ from gatewaykit.types import Batch, Call, ChatRequest, ContentPart, Event, Model
 from .api import authorization_header, json_object
 from .attachments import Attachments, named_files
 from .connection import Connection, naming_secret, retries_of, trust
-from .convert import AnswerReader, Translation, translate
+from .convert import AnswerReader, Translation, plain_reply, translate
 from .credentials import authorized
 from .embeddings import MOST_TEXTS, bodies, ignored, read_vectors, texts_of, usage_of
 from .errors import MAX_ERROR_BYTES, Refused, api_refusal
@@ -44,15 +44,17 @@ _DELETIONS_END = 10.0
 """Seconds that the deletion of uploads may hold up the gateway's stop."""
 
 
-@dataclass(slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, gc=False):
     """A chat request, ready to be sent any number of times."""
 
     translation: Translation
-    body: bytes = field(repr=False)
+    body: bytes
     headers: Mapping[str, str]
     files: Mapping[ContentPart, str]
     streamed: bool
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.body)} bytes>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +293,8 @@ class GigaChat(Provider):
         """Sends the request and reads the answer."""
         sent = {**headers, **authorization_header(authorization)}
         async with lease.member.connection.http.stream("POST", _EMBEDDINGS, body=body, headers=sent) as answer:
-            await _accepted(answer)
+            if answer.status != 200:
+                raise await _refusal(answer)
             return await answer.read()
 
     async def _begin(self, prepared: Prepared, lease: Lease, authorization: str | None) -> Begun:
@@ -299,7 +302,8 @@ class GigaChat(Provider):
         async with AsyncExitStack() as stack:
             stack.callback(lease.end, whole=False)
             answer = await stack.enter_async_context(_post(prepared, lease, authorization))
-            await _accepted(answer)
+            if answer.status != 200:
+                raise await _refusal(answer)
             if not answer.is_event_stream:
                 raise ProviderBadAnswer(detail="a stream was asked for, and something else came")
             blocks = await stack.enter_async_context(aclosing(answer.frames()))
@@ -310,10 +314,12 @@ class GigaChat(Provider):
     async def _whole(self, prepared: Prepared, lease: Lease, authorization: str | None) -> Reply:
         """Sends the request and reads the answer."""
         async with _post(prepared, lease, authorization) as answer:
-            await _accepted(answer)
+            if answer.status != 200:
+                raise await _refusal(answer)
             body = await answer.read()
         lease.end()
-        return AnswerReader(prepared.translation).reply(json_object(body))
+        document = json_object(body)
+        return plain_reply(document, prepared.translation) or AnswerReader(prepared.translation).reply(document)
 
 
 def _post(prepared: Prepared, lease: Lease, authorization: str | None) -> AbstractAsyncContextManager[HttpStream]:
@@ -321,15 +327,17 @@ def _post(prepared: Prepared, lease: Lease, authorization: str | None) -> Abstra
     return lease.member.connection.http.stream("POST", _CHAT, body=prepared.body, headers=headers)
 
 
-async def _accepted(answer: HttpStream) -> None:
-    """Raise what any status but 200 means."""
-    if answer.status != 200:
-        raise api_refusal(answer.status, answer.headers, await answer.read(MAX_ERROR_BYTES))
+async def _refusal(answer: HttpStream) -> Refused:
+    """What a status other than 200 means."""
+    return api_refusal(answer.status, answer.headers, await answer.read(MAX_ERROR_BYTES))
 
 
 def _is_text(request: ChatRequest) -> bool:
     """Whether there is nothing to upload: then no call need be kept track of."""
-    return all(isinstance(message.content, str) for message in request.messages)
+    for message in request.messages:  # noqa: SIM110 - a generator costs more than what it looks at
+        if not isinstance(message.content, str):
+            return False
+    return True
 
 
 def _carries_state(translation: Translation) -> bool:

@@ -35,11 +35,11 @@ class Token:
 
     value: str = field(repr=False)
     expires: float
+    authorization: str = field(init=False, repr=False)
+    """The value of the header ``Authorization``."""
 
-    @property
-    def authorization(self) -> str:
-        """The value of the header ``Authorization``."""
-        return f"Bearer {self.value}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "authorization", f"Bearer {self.value}")
 
 
 def read_token(body: bytes) -> Token:
@@ -93,7 +93,7 @@ class TokenKeeper:
     async def authorization(self) -> str:
         """The header of a call made now. Raises what the fetch raised."""
         token, now = self._token, self._clock()
-        if token is not None and self._good_enough(token, now):
+        if token is not None and (now < token.expires - self._buffer or self._was_tried(token, now)):
             return token.authorization
         if isinstance(self._failure, ProviderAuthFailed) and now < self._pause_ends:
             raise _again(self._failure)
@@ -120,10 +120,8 @@ class TokenKeeper:
             task.cancel()
             await asyncio.wait([task])
 
-    def _good_enough(self, token: Token, now: float) -> bool:
-        """Early enough, or fetched or tried just now: a server whose tokens seem old is not asked in a storm."""
-        if now < token.expires - self._buffer:
-            return True
+    def _was_tried(self, token: Token, now: float) -> bool:
+        """Whether it was fetched or tried just now: a server whose tokens seem old is not asked in a storm."""
         return now < self._pause_ends and (self._failure is None or now < token.expires)
 
     def _fetching(self) -> asyncio.Task[Token | GatewayError]:

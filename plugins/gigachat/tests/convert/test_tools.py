@@ -54,7 +54,7 @@ def test_aliases_are_one_to_one(names: list[str]) -> None:
     aliases = {name: table.alias(name) for name in names}
     assert len(set(aliases.values())) == len(set(names))
     assert all(SAFE.fullmatch(alias) and alias not in BUILT_IN for alias in aliases.values())
-    assert all(table.originals()[alias] == name for name, alias in aliases.items())
+    assert all(table.originals[alias] == name for name, alias in aliases.items())
 
 
 def test_a_name_that_looks_like_an_alias_does_not_collide() -> None:

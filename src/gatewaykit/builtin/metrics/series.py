@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from gatewaykit.metrics import Distribution, Metric, Reading
@@ -40,9 +40,14 @@ class SeriesBook:
         cell = self._cells.get((metric.name, values))
         if cell is None:
             cell = self._cell(metric, values)
-        bounds = metric.bounds
-        for number in numbers:
-            cell[bisect_left(bounds, number)] += 1
+        # In order, a bound finds its numbers at once: with many numbers that is much less than to place each of them.
+        ordered = sorted(numbers)
+        below = 0
+        for bucket, bound in enumerate(metric.bounds):
+            upto = bisect_right(ordered, bound, below)
+            cell[bucket] += upto - below
+            below = upto
+        cell[-2] += len(ordered) - below
         cell[-1] += sum(numbers)
 
     def take(self) -> Report:

@@ -31,7 +31,7 @@ class Form:
     honoured: bool = True
 
 
-_TEXT = Form()
+TEXT = Form()
 
 
 def form_of(request: ChatRequest, options: ConvertOptions, *, with_functions: bool) -> Form:
@@ -41,7 +41,7 @@ def form_of(request: ChatRequest, options: ConvertOptions, *, with_functions: bo
     """
     wanted = request.response_format
     if wanted is None or wanted.type == "text":
-        return _TEXT
+        return TEXT
     if wanted.type == "json_object":
         if options.json_object == "refuse":
             raise BadRequest("GigaChat has no JSON mode without a schema: use 'json_schema'.", param="response_format")
@@ -68,4 +68,4 @@ def _of_schema(wanted: ResponseFormat, options: ConvertOptions, with_functions: 
     return Form(form)
 
 
-__all__ = ["Form", "form_of"]
+__all__ = ["TEXT", "Form", "form_of"]

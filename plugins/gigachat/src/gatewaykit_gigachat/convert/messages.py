@@ -40,10 +40,34 @@ def convert_messages(
     Raises :class:`~gatewaykit.errors.BadRequest` naming the message that cannot be sent: a call without a result, a
     result without a call, an attachment where none can be.
     """
+    if not instructions and (turns := _as_they_are(messages)):
+        return turns
     history = _History(files, names, send_state_id)
     for index, message in enumerate(messages):
         history.add(index, message)
     return history.finish(instructions)
+
+
+def _as_they_are(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The turns of a conversation that is in order: a system message first, if at all, then texts of the user and of
+    the assistant. Empty where there is anything to put right.
+    """
+    turns: list[dict[str, Any]] = []
+    users_turn = True
+    for message in messages:
+        role, text = message.role, message.content
+        if type(text) is not str or message.tool_calls or not text.strip():
+            return []
+        if role == "user" and users_turn:
+            users_turn = False
+        elif role == "assistant":
+            users_turn = True
+        elif (role == "system" or role == "developer") and not turns:
+            role, text = "system", text.strip()
+        else:
+            return []
+        turns.append({"role": role, "content": text})
+    return [] if turns and turns[-1]["role"] == "system" else turns
 
 
 class _History:

@@ -69,8 +69,10 @@ def own_fields(request: ChatRequest, options: ConvertOptions) -> dict[str, Any]:
 
 def not_honoured(request: ChatRequest, options: ConvertOptions) -> Iterator[str]:
     """The names, as OpenAI has them, of the client's parameters that change nothing here although they should."""
-    if any(message.name and message.role != "tool" for message in request.messages):
-        yield "messages.name"
+    for message in request.messages:
+        if message.name and message.role != "tool":
+            yield "messages.name"
+            break
     if request.tools and any(tool.strict for tool in request.tools):
         yield "tools.strict"
     if request.seed is not None:

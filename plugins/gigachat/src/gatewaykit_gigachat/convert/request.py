@@ -7,10 +7,18 @@ from typing import Any
 
 from gatewaykit.errors import BadRequest
 from gatewaykit.types import ChatRequest, ContentPart, Tool, ToolCall
-from gatewaykit_gigachat.convert.formats import Form, form_of
+from gatewaykit_gigachat.convert.formats import TEXT, Form, form_of
 from gatewaykit_gigachat.convert.messages import convert_messages
 from gatewaykit_gigachat.convert.parameters import not_honoured, own_fields, sampling
-from gatewaykit_gigachat.convert.tools import Choice, ToolNames, check_names, choose, function_of, is_built_in
+from gatewaykit_gigachat.convert.tools import (
+    NO_CHOICE,
+    Choice,
+    ToolNames,
+    check_names,
+    choose,
+    function_of,
+    is_built_in,
+)
 from gatewaykit_gigachat.convert.translation import ConvertOptions, Translation
 
 _MAX_STOPS = 16
@@ -27,40 +35,46 @@ def translate(
     """
     if request.n != 1:
         raise BadRequest("GigaChat gives one answer to a request: 'n' must be 1.", param="n")
-    check_names(request.tools)
-    _check_stop(request.stop)
+    if request.tools:
+        check_names(request.tools)
+    if request.stop:
+        _check_stop(request.stop)
     past_calls = [call for message in request.messages for call in message.tool_calls]
     names = ToolNames(_names(request.tools, past_calls)) if request.tools or past_calls else _NO_NAMES
-    choice = choose(request.tool_choice, request.tools, names)
-    form = form_of(request, options, with_functions=bool(request.tools) and choice.function_call != "none")
+    choice, form = NO_CHOICE, TEXT
+    if request.tools or request.tool_choice:
+        choice = choose(request.tool_choice, request.tools, names)
+    if request.response_format is not None:
+        form = form_of(request, options, with_functions=bool(request.tools) and choice.function_call != "none")
     body: dict[str, Any] = {
         "model": model,
         "messages": convert_messages(
             request.messages,
             files,
             names,
-            instructions=[text for text in (choice.instruction, form.instruction) if text],
+            instructions=[*filter(None, (choice.instruction, form.instruction))],
             send_state_id=options.send_state_id,
         ),
         **sampling(request, options),
         **own_fields(request, options),
-        **_functions(request, choice, form, names),
     }
+    if choice is not NO_CHOICE or form is not TEXT:
+        body.update(_functions(request, choice, form, names))
     return Translation(
         body=body,
         ignored=_ignored(request, options, choice, form),
-        names=names.originals(),
+        names=names.originals,
         stop=request.stop,
         answer_function=form.function["name"] if form.function else None,
         must_call=choice.must_call,
-        call_ids=frozenset([call.id for call in past_calls]),
+        call_ids=frozenset([call.id for call in past_calls]) if past_calls else frozenset(),
         options=options,
     )
 
 
 def _check_stop(stop: tuple[str, ...]) -> None:
     """The text is searched here, so there must not be too much to search for."""
-    if stop and (len(stop) > _MAX_STOPS or max(map(len, stop)) > _MAX_STOP_LENGTH):
+    if len(stop) > _MAX_STOPS or max(map(len, stop)) > _MAX_STOP_LENGTH:
         raise BadRequest(
             f"At most {_MAX_STOPS} stop sequences of at most {_MAX_STOP_LENGTH} characters are possible.", param="stop"
         )

@@ -30,7 +30,8 @@ _LATIN = str.maketrans("абвгдеёзийклмнопрстуфыэ", "abvgde
 
 
 class ToolNames:
-    """A reversible table between the clients' names of tools and names that every model accepts.
+    """A reversible table between the clients' names of tools and names that every model accepts. ``originals`` leads
+    from these to those.
 
     A name of Latin letters, digits and underscores, up to 64, stays; any other, and that of a built-in function, gets
     an alias that depends on the name alone, so that the same conversation has the same bytes in every turn.
@@ -48,14 +49,11 @@ class ToolNames:
         for name in strange:
             self._aliases[name] = alias = _alias(name, taken)
             taken.add(alias)
+        self.originals = {alias: name for name, alias in self._aliases.items()}
 
     def alias(self, name: str) -> str:
         """The name for the service. Raises :class:`KeyError` for one that was not among the names."""
         return self._aliases[name]
-
-    def originals(self) -> dict[str, str]:
-        """The clients' names by alias."""
-        return {alias: name for name, alias in self._aliases.items()}
 
 
 def _alias(name: str, taken: set[str]) -> str:
@@ -110,7 +108,7 @@ class Choice:
     honoured: bool = True
 
 
-_NO_CHOICE = Choice()
+NO_CHOICE = Choice()
 _CALL_ONE = "Do not answer in words: call exactly one of the functions you have been given."
 
 
@@ -125,7 +123,7 @@ def choose(choice: ToolChoice | None, tools: tuple[Tool, ...], names: ToolNames)
         if len(own) == 1:
             return Choice({"name": names.alias(own[0].name)}, must_call=True)
         return Choice("auto", _CALL_ONE, must_call=True, honoured=False)
-    return Choice(choice or "auto") if tools or choice else _NO_CHOICE
+    return Choice(choice or "auto") if tools or choice else NO_CHOICE
 
 
 def _named(name: str, tools: tuple[Tool, ...], names: ToolNames) -> Choice:
@@ -137,4 +135,14 @@ def _named(name: str, tools: tuple[Tool, ...], names: ToolNames) -> Choice:
     raise BadRequest("The tool that was chosen is not among the tools.", param="tool_choice")
 
 
-__all__ = ["ANSWER_FUNCTION", "BUILT_IN", "Choice", "ToolNames", "check_names", "choose", "function_of", "is_built_in"]
+__all__ = [
+    "ANSWER_FUNCTION",
+    "BUILT_IN",
+    "NO_CHOICE",
+    "Choice",
+    "ToolNames",
+    "check_names",
+    "choose",
+    "function_of",
+    "is_built_in",
+]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from gatewaykit.types import EMPTY
 
 CachedTokens: TypeAlias = Literal["auto", "yes", "no"]
 
@@ -50,8 +54,10 @@ class ConvertOptions:
     think_tags: bool = False
 
 
-@dataclass(slots=True)
-class Translation:
+_DEFAULTS = ConvertOptions()
+
+
+class Translation(msgspec.Struct, gc=False):
     """A request in GigaChat's words, and what is needed to read its answer.
 
     ``body`` is the JSON object for ``POST /chat/completions`` without ``stream``. ``ignored`` names the client's
@@ -61,12 +67,12 @@ class Translation:
 
     body: dict[str, Any]
     ignored: tuple[str, ...] = ()
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = EMPTY
     stop: tuple[str, ...] = ()
     answer_function: str | None = None
     must_call: bool = False
     call_ids: frozenset[str] = frozenset()
-    options: ConvertOptions = field(default_factory=ConvertOptions)
+    options: ConvertOptions = _DEFAULTS
 
 
 __all__ = ["CachedTokens", "ConvertOptions", "Translation"]

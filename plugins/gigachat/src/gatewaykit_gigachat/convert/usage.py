@@ -9,6 +9,7 @@ from gatewaykit.types import Usage
 from gatewaykit_gigachat.convert.translation import CachedTokens
 
 _MOST = 2**53
+_COUNTS = ("prompt_tokens", "completion_tokens", "precached_prompt_tokens")
 
 
 class UsageMeter:
@@ -26,11 +27,7 @@ class UsageMeter:
         """Take a document's ``usage``. Raises :class:`~gatewaykit.errors.ProviderBadAnswer` for what is none."""
         if usage is None:
             return
-        if type(usage) is not dict:
-            raise ProviderBadAnswer(detail="usage is not an object")
-        prompt = _count(usage, "prompt_tokens")
-        completion = _count(usage, "completion_tokens")
-        cached = _count(usage, "precached_prompt_tokens")
+        prompt, completion, cached = _counts(usage)
         if self._prompt and not prompt:
             self._completion += completion
             self._cached += cached
@@ -39,25 +36,37 @@ class UsageMeter:
         self._any = True
 
     def total(self, cached_included: CachedTokens) -> Usage | None:
-        """The tokens of the whole answer; ``None`` when there was no report.
-
-        ``prompt_tokens`` holds the cached tokens (``yes``), does not (``no``), or does unless there are more of them
-        (``auto``).
-        """
-        if not self._any:
-            return None
-        apart = cached_included == "no" or (cached_included == "auto" and self._cached > self._prompt)
-        prompt = self._prompt + self._cached if apart else self._prompt
-        return Usage(prompt, self._completion, min(self._cached, prompt))
+        """The tokens of the whole answer; ``None`` when there was no report."""
+        return _total(self._prompt, self._completion, self._cached, cached_included) if self._any else None
 
 
-def _count(usage: dict[str, Any], name: str) -> int:
-    value = usage.get(name)
-    if value is None:
-        return 0
-    if type(value) is not int or not 0 <= value < _MOST:
-        raise ProviderBadAnswer(detail=f"usage.{name} is not a count")
-    return value
+def usage_of(usage: Any, cached_included: CachedTokens) -> Usage | None:
+    """The tokens of an answer that reports once. Raises :class:`~gatewaykit.errors.ProviderBadAnswer`."""
+    return None if usage is None else _total(*_counts(usage), cached_included)
 
 
-__all__ = ["UsageMeter"]
+def _counts(usage: Any) -> tuple[int, int, int]:
+    if type(usage) is not dict:
+        raise ProviderBadAnswer(detail="usage is not an object")
+    counts = []
+    for name in _COUNTS:
+        value = usage.get(name)
+        if value is None:
+            value = 0
+        elif type(value) is not int or not 0 <= value < _MOST:
+            raise ProviderBadAnswer(detail=f"usage.{name} is not a count")
+        counts.append(value)
+    prompt, completion, cached = counts
+    return prompt, completion, cached
+
+
+def _total(prompt: int, completion: int, cached: int, cached_included: CachedTokens) -> Usage:
+    """``prompt_tokens`` holds the cached tokens (``yes``), does not (``no``), or does unless there are more of them
+    (``auto``).
+    """
+    if cached_included == "no" or (cached_included == "auto" and cached > prompt):
+        prompt += cached
+    return Usage(prompt, completion, min(cached, prompt))
+
+
+__all__ = ["UsageMeter", "usage_of"]

@@ -114,7 +114,7 @@ class Member:
 
     def worked(self) -> None:
         """A call was answered."""
-        if self._failures or not self.is_good:
+        if self._failures or self.health is not Health.GOOD:
             self.comes_back()
 
     def failed(self, model: str, error: GatewayError) -> bool:

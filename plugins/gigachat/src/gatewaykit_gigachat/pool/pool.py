@@ -150,7 +150,7 @@ class Pool:
 
     def _at_once(self, ask: Ask) -> Lease | None:
         """A place, if this process alone counts them, and nobody waits for one."""
-        if self._queue or not self._slots.instant:
+        if self._queue.length or not self._slots.instant:
             return None
         member = self._freest(ask)
         return None if member is None else self._granted(member, "")
@@ -164,7 +164,9 @@ class Pool:
         return [member for member in untried if member.is_of_use(ask.model)] or untried or members
 
     def _freest(self, ask: Ask) -> Member | None:
-        members = self._candidates(ask)
+        members = self.members
+        if len(members) > 1 or ask.only is not None:
+            members = self._candidates(ask)
         if len(members) == 1:
             return members[0] if members[0].has_room else None
         free = [member for member in members if member.has_room]
@@ -217,11 +219,12 @@ class Pool:
             self._leaving[lease] = loop.call_later(_GRACE, self._free, lease)
 
     def _free(self, lease: Lease) -> None:
-        self._leaving.pop(lease, None)
+        if self._leaving:
+            self._leaving.pop(lease, None)
         lease.member.in_use -= 1
         if lease.hold:
             self._slots.give_back(lease.member, lease.hold)
-        if self._queue:
+        if self._queue.length:
             self._dispatch()
 
     # waiting

@@ -32,18 +32,21 @@ class _Line(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """Holds at most ``longest`` items, ``longest_line`` of them for one key. The items of a key stay in their order."""
+    """Holds at most ``longest`` items, ``longest_line`` of them for one key. The items of a key stay in their order.
+
+    ``length`` is what ``len()`` tells, for those who ask at every call.
+    """
 
     def __init__(self, longest: int, longest_line: int) -> None:
         self._longest = longest
         self._longest_line = longest_line
         self._lines: dict[str, _Line[T]] = {}
         self._served = 0.0
-        self._length = 0
+        self.length = 0
         self._number = 0
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def __iter__(self) -> Iterator[T]:
         """All that wait, in no particular order; safe from another thread."""
@@ -57,7 +60,7 @@ class FairQueue(Generic[T]):
     def put(self, key: str, weight: float, item: T) -> int:
         """Add ``item`` to the line of ``key``. Returns its position, from 1, as it stands now. Raises :class:`Full`."""
         line = self._lines.get(key)
-        if self._length >= self._longest or (line is not None and len(line.waiting) >= self._longest_line):
+        if self.length >= self._longest or (line is not None and len(line.waiting) >= self._longest_line):
             raise Full
         if line is None:
             self._number += 1
@@ -66,7 +69,7 @@ class FairQueue(Generic[T]):
             line.start = max(line.start, self._served)
         line.weight = weight
         line.waiting.append(item)
-        self._length += 1
+        self.length += 1
         return self._position(line)
 
     def wants(self, fits: Callable[[T], bool]) -> bool:
@@ -108,8 +111,8 @@ class FairQueue(Generic[T]):
 
     def _shorter(self) -> None:
         """One less. Who was served ahead of others is remembered while others wait; of many, those most ahead."""
-        self._length -= 1
-        if not self._length:
+        self.length -= 1
+        if not self.length:
             self._lines.clear()
             self._served = 0.0
         elif len(self._lines) > 2 * _MOST_REMEMBERED:
