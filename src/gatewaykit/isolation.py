@@ -47,8 +47,12 @@ class Costs:
     def of(self, owner: Named, method: Callable[..., Any]) -> Cost:
         """A new account for this method of ``owner``."""
         cost = Cost(owner.name, getattr(method, "__name__", type(method).__name__))
-        self._all.append(cost)
+        self.add(cost)
         return cost
+
+    def add(self, cost: Cost) -> None:
+        """One more account."""
+        self._all.append(cost)
 
     def readings(self) -> Iterator[Reading]:
         """How they stand."""
@@ -62,9 +66,13 @@ class Costs:
 
 
 def isolate_async(
-    owner: Named, method: Callable[P, Coroutine[Any, Any, T | None]], deadline: float, costs: Costs
+    owner: Named,
+    method: Callable[P, Coroutine[Any, Any, T | None]],
+    deadline: float,
+    costs: Costs,
+    wrapped: Callable[[T], T] | None = None,
 ) -> Callable[P, Awaitable[T | None]]:
-    """``method`` with a deadline in seconds (the owner's own, if it declares one)."""
+    """``method`` with a deadline in seconds (the owner's own, if it declares one); its result, if any, ``wrapped``."""
     cost = costs.of(owner, method)
     seconds = getattr(owner, "deadline", None) or deadline
     is_open = getattr(owner, "on_error", "closed") == "open"
@@ -76,9 +84,10 @@ def isolate_async(
             try:
                 pending = asked.send(None)
             except StopIteration as at_once:
-                value: T | None = at_once.value
-                return value
-            return await bounded(seconds, asked, pending)
+                result: T | None = at_once.value
+            else:
+                result = await bounded(seconds, asked, pending)
+            return result if result is None or wrapped is None else wrapped(result)
         except GatewayError:
             raise
         except TimeoutError as error:
@@ -102,16 +111,13 @@ def isolate_async(
 
 def isolate_limiter(owner: Limiter, deadline: float, costs: Costs) -> Callable[[Call], Awaitable[Permit | None]]:
     """``owner.acquire`` with a deadline in seconds, which holds for leaving what it reserved, too."""
-    acquire = isolate_async(owner, owner.acquire, deadline, costs)
-    leaving = costs.of(owner, owner.acquire)
-    leaving.hook = "leave"
+    leaving = Cost(owner.name, "leave")
     seconds = getattr(owner, "deadline", None) or deadline
-
-    async def isolated(call: Call) -> Permit | None:
-        permit = await acquire(call)
-        return None if permit is None else _IsolatedPermit(owner, permit, seconds, leaving)
-
-    return isolated
+    acquire = isolate_async(
+        owner, owner.acquire, deadline, costs, lambda permit: _IsolatedPermit(owner, permit, seconds, leaving)
+    )
+    costs.add(leaving)
+    return acquire
 
 
 class _IsolatedPermit:

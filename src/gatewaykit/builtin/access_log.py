@@ -32,8 +32,9 @@ def as_document(record: CallRecord, redact: Redact = str) -> dict[str, Any]:
 
     ``redact`` goes over what a client made up: somebody will send a key as the name of a model.
     """
-    usage = record.usage
-    model = redact(record.model) if record.model else record.model
+    usage, target = record.usage, record.target
+    provider = record.timings.get("provider")
+    overhead = None if provider is None or record.stream else record.seconds - provider
     return {
         "time": _clock(record.began),
         "level": "info",
@@ -50,12 +51,12 @@ def as_document(record: CallRecord, redact: Redact = str) -> dict[str, Any]:
         "error": record.error,
         "duration_ms": _milliseconds(record.seconds),
         "first_event_ms": _milliseconds(record.first_event_seconds),
-        "overhead_ms": _milliseconds(_overhead(record)),
+        "overhead_ms": _milliseconds(overhead),
         "key_id": record.principal,
         "owner": record.owner,
-        "model": model,
-        "provider": record.target.provider if record.target else None,
-        "target": redact(record.target.name) if record.target else None,
+        "model": redact(record.model) if record.model else record.model,
+        "provider": target.provider if target else None,
+        "target": redact(target.name) if target else None,
         "attempts": len(record.attempts),
         "stream": record.stream,
         "input_tokens": usage.input_tokens if usage else None,
@@ -136,22 +137,26 @@ class AccessLine:
 
 
 class AccessLog(Observer):
-    """Logs records; the lines of calls are written once for each batch."""
+    """Logs records; the lines of calls are written once for each batch, by the thread that hands them out."""
 
     name = "access-log"
 
+    def __init__(self) -> None:
+        self._batch: list[CallRecord] = []
+
     def record(self, record: CallRecord) -> None:
-        """Log one line: the short way, if it ends with ourselves."""
-        match logger.handlers:
-            case [StructuredLines() as lines] if not logger.filters and logger.isEnabledFor(logging.INFO):
-                lines.gather(AccessLine(record))
-            case _:
-                _log(logging.INFO, record)
+        """Keep one until :meth:`flush`."""
+        self._batch.append(record)
 
     def flush(self) -> None:
-        """Let the lines be seen."""
-        for handler in logger.handlers:
-            handler.flush()
+        """Log what was kept: the short way, if it ends with ourselves."""
+        batch, self._batch = self._batch, []
+        match logger.handlers:
+            case [StructuredLines() as lines] if not logger.filters and logger.isEnabledFor(logging.INFO):
+                lines.write(map(AccessLine, batch))
+            case _:
+                for record in batch:
+                    _log(logging.INFO, record)
 
     def routed(self, record: RouteRecord) -> None:
         """Log one line; what machines ask every few seconds is not news."""
@@ -191,11 +196,6 @@ def _to_the_second(seconds: int) -> str:
 def _milliseconds(seconds: float | None) -> float | None:
     """To the hundredth: this rounds at a third of the price of :func:`round`."""
     return None if seconds is None else int(seconds * 100_000 + 0.5) / 100
-
-
-def _overhead(record: CallRecord) -> float | None:
-    provider = record.timings.get("provider")
-    return None if provider is None or record.stream else record.seconds - provider
 
 
 class LogLosses:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, runtime_checkable
 
 from gatewaykit.logs.writing import LineWriter
@@ -49,36 +49,18 @@ class Intercept(logging.Handler):
 
 
 class StructuredLines(logging.Handler):
-    """Lines that know their own form. Those that are gathered are written when they are flushed, on the time of who
-    flushes.
-    """
+    """Lines that know their own form."""
 
     def __init__(self, form: Callable[[Structured], bytes], writer: LineWriter) -> None:
         super().__init__()
         self._form = form
         self._writer = writer
-        self._lines: list[bytes] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one line; never waits."""
         message: Any = record.msg
         self._writer.put(self._form(message))
 
-    def gather(self, message: Structured) -> None:
-        """Keep one line. It needs no record around it, which takes longer to make than the line."""
-        line = self._form(message)
-        self.acquire()
-        try:
-            self._lines.append(line)
-        finally:
-            self.release()
-
-    def flush(self) -> None:
-        """Write what was kept."""
-        self.acquire()
-        try:
-            lines, self._lines = self._lines, []
-        finally:
-            self.release()
-        if lines:
-            self._writer.write(lines)
+    def write(self, messages: Iterable[Structured]) -> None:
+        """Write lines on the caller's time. They need no records around them, which take longer to make than lines."""
+        self._writer.write([self._form(message) for message in messages])

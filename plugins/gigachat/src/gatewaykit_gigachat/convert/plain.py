@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatewaykit.types import Choice, Reply
+from gatewaykit.types import Choice, FinishReason, Reply
 from gatewaykit_gigachat.convert.translation import Translation
 from gatewaykit_gigachat.convert.usage import usage_of
 
 _MESSAGE = {"role", "content"}
-_MEANINGS = {"stop": "stop", "length": "length"}
+_MEANINGS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 def plain_reply(document: dict[str, Any], translation: Translation) -> Reply | None:

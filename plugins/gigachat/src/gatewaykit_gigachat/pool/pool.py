@@ -164,7 +164,7 @@ class Pool:
         return [member for member in untried if member.is_of_use(ask.model)] or untried or members
 
     def _freest(self, ask: Ask) -> Member | None:
-        members = self.members
+        members: Sequence[Member] = self.members
         if len(members) > 1 or ask.only is not None:
             members = self._candidates(ask)
         if len(members) == 1:
