@@ -98,14 +98,14 @@ class Listing:
 
     async def _look_at_all(self) -> None:
         await asyncio.gather(*(self._look(name, provider) for name, provider in self._providers.items()))
-        self._owners = self._index()
-        self._changed()
 
     async def _look(self, name: str, provider: Provider) -> None:
         try:
             async with asyncio.timeout(_FETCH_SECONDS):
                 self._lists[name] = tuple(await provider.models())
-                self._changed()
+            # At once: others may take their time, and whose list is known is not asked for what is not in it.
+            self._owners = self._index()
+            self._changed()
         except (GatewayError, TimeoutError) as error:
             logger.warning("provider %s does not list its models: %s", name, str(error) or "it takes too long")
         except Exception as error:
@@ -113,7 +113,7 @@ class Listing:
 
     def _index(self) -> dict[str, tuple[str, ...]]:
         owners: dict[str, tuple[str, ...]] = {}
-        for name, models in self._lists.items():
-            for model in models:
+        for name in self._providers:
+            for model in self._lists.get(name, ()):
                 owners[model.id] = (*owners.get(model.id, ()), name)
         return owners
