@@ -21,6 +21,7 @@ from gatewaykit.metrics import Reading
 from gatewaykit.pipeline import Pipeline
 from gatewaykit.protocols import Dialect, Known, Lifespan, Provider, Reloaded, Router
 from gatewaykit.registry import PluginInfo
+from gatewaykit.responding import WHOLE
 from gatewaykit.settings import ServerSettings
 from gatewaykit.sources import Sources, find_redis, find_storage
 from gatewaykit.tallying import SharedTally
@@ -242,7 +243,8 @@ class Gateway:
             await self._assembly.routes(path, scope, receive, send)
             return
         incoming = read_incoming(scope, path)
-        exchange = Exchange(incoming, send, self._assembly.parts.seal)
+        takes_whole = WHOLE in scope.get("extensions", ())
+        exchange = Exchange(incoming, send, self._assembly.parts.seal, takes_whole=takes_whole)
         exchanges = self._live.exchanges
         exchanges.add(exchange)
         token = REQUEST.set(incoming)

@@ -95,9 +95,16 @@ class Exchange:
 
     dialect: Dialect
 
-    def __init__(self, incoming: Incoming, send: Send, sealers: Sequence[Callable[[CallRecord], None]] = ()) -> None:
+    def __init__(
+        self,
+        incoming: Incoming,
+        send: Send,
+        sealers: Sequence[Callable[[CallRecord], None]] = (),
+        *,
+        takes_whole: bool = False,
+    ) -> None:
         self.incoming = incoming
-        self.responder = Responder(send, self.seal if sealers else None)
+        self.responder = Responder(send, self.seal if sealers else None, takes_whole=takes_whole)
         self.meter = Meter()
         self.principal: Principal | None = None
         self.call: Call | None = None
@@ -133,8 +140,7 @@ class Exchange:
     async def reply(self, body: bytes) -> None:
         """Answer in one piece."""
         headers = [_JSON, (b"content-length", b"%d" % len(body)), *self._headers()]
-        await self.responder.start(200, headers)
-        await self.responder.end(body)
+        await self.responder.whole(200, headers, body)
 
     async def refuse(self, error: GatewayError) -> None:
         """Answer with ``error``; when the response has begun or nobody listens, only remember it."""

@@ -7,17 +7,24 @@ from typing import Any
 
 from gatewaykit.errors import ClientGone
 
+WHOLE = "gatewaykit.response.whole"
+"""Type of a message with ``status``, ``headers`` and the whole ``body``, for servers that name it among the extensions
+of a request's scope (ASGI, "Extensions")."""
+
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 HeaderList = Iterable[tuple[bytes, bytes]]
 
 
 class Responder:
     """Wraps ``send``. ``status`` is 0 until the response has started; ``before_end`` is called ahead of the last
-    part.
+    part. ``takes_whole`` says that the server takes :data:`WHOLE`.
     """
 
-    def __init__(self, send: Send, before_end: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, send: Send, before_end: Callable[[], object] | None = None, *, takes_whole: bool = False
+    ) -> None:
         self._send = send
+        self._takes_whole = takes_whole
         self._before_end = before_end
         self.status = 0
         self.ended = False
@@ -49,12 +56,27 @@ class Responder:
         """Send the last part of the body."""
         if self.ended:
             return
+        self._ends()
+        try:
+            await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        except OSError as error:
+            raise ClientGone from error
+
+    async def whole(self, status: int, headers: HeaderList, body: bytes) -> None:
+        """Send all of a response, whose length the headers tell and whose connection may live on."""
+        if not self._takes_whole:
+            await self.start(status, headers)
+            await self.end(body)
+            return
+        if self.status:
+            raise RuntimeError("the response has started already")
+        self.status = status
+        self._ends()
+        await self._send({"type": WHOLE, "status": status, "headers": headers, "body": body})
+
+    def _ends(self) -> None:
         self.ended = True
         # Who made us is not held any longer: without a circle all of the request is freed at once, without a search.
         before_end, self._before_end = self._before_end, None
         if before_end is not None:
             before_end()
-        try:
-            await self._send({"type": "http.response.body", "body": data, "more_body": False})
-        except OSError as error:
-            raise ClientGone from error

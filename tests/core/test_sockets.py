@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from gatewaykit import Call, Limiter, Permit, Usage
 from gatewaykit.testing import KEY, FakeProvider, make_gateway, plugin_of, serve
 
 LIMIT = 4096
@@ -176,3 +178,33 @@ async def test_an_answer_without_its_body_does_not_wait_for_one(path: str) -> No
                 head = await reader.readuntil(b"\r\n\r\n")
             assert b"\r\ncontent-length: " in head
         writer.close()
+
+
+class Careless(Limiter):
+    """Vouches for headers that are not sound."""
+
+    name = "careless"
+
+    async def acquire(self, call: Call) -> Permit | None:
+        return CarelessPermit()
+
+
+class CarelessPermit(Permit):
+    headers: Sequence[Any] = ((b"x-told", b"a\r\nset-cookie: b"),)
+    instant = True
+
+    async def settle(self, usage: Usage | None) -> None:
+        """Nothing was reserved."""
+
+    async def release(self) -> None:
+        """Nothing was reserved."""
+
+
+async def test_no_header_of_a_plugin_begins_another_line() -> None:
+    """Whoever makes a header with a line end in it gets an error, and its client no header of somebody's choice."""
+    gateway = make_gateway(plugin_of(providers=[FakeProvider()], limiters=[Careless()]))
+    async with serve(gateway) as url:
+        parts = urlsplit(url)
+        answer = await converse((str(parts.hostname), parts.port or 0), HEAD + LENGTH + BODY)
+    assert only_answer(answer) == b"HTTP/1.1 500 Internal Server Error"
+    assert b"set-cookie" not in answer

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gatewaykit.serving.cycle import EXTENSIONS, Cycle
 from gatewaykit.serving.joining import JoinedWrites
 
 HEAD_SECONDS = 30.0
@@ -68,6 +69,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._loose_bytes = 0
         self._in_head = True
         super().on_message_begin()
+        self.scope["extensions"] = EXTENSIONS
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -82,6 +84,7 @@ class LimitedProtocol(HttpToolsProtocol):
             raise ValueError("request head too large")
         self._read_bytes = 0
         super().on_headers_complete()
+        self.cycle.__class__ = Cycle  # uvicorn has no place for another class, and runs it later
 
     def on_body(self, body: bytes) -> None:
         self._loose_bytes = 0
