@@ -160,7 +160,8 @@ class PriceBook:
         if tariff is None:
             return None
         exact = tariff.exact(usage)
-        return Cost(tariff.rounded(exact), tariff.currency, tariff.spend(exact))
+        amount = tariff.rounded(exact)
+        return Cost(amount, tariff.currency, amount if tariff.rate is None else tariff.spend(exact))
 
     def ceiling(self, targets: Sequence[Target], input_tokens: int, output_tokens: int) -> int | None:
         """The most that so many tokens can cost at any of ``targets``, in the currency of accounting.
@@ -184,12 +185,12 @@ class PriceBook:
 class _Tariff:
     """Prices of ``per`` tokens of each class, and of one ``request``, in micro-units of ``currency``.
 
-    ``rate`` is what a billion units of it are in the currency of accounting. Exact sums are multiples of a micro-unit's
-    ``per``-th part.
+    ``rate`` is what a billion units of it are in the currency of accounting; ``None`` if it is that itself. Exact sums
+    are multiples of a micro-unit's ``per``-th part.
     """
 
     currency: str
-    rate: int
+    rate: int | None
     per: int
     input: int = 0
     cached: int = 0
@@ -200,10 +201,12 @@ class _Tariff:
     def exact(self, usage: Usage) -> int:
         """Classes are taken apart: cached tokens are among the input, reasoning among the output."""
         given, made = max(usage.input_tokens, 0), max(usage.output_tokens, 0)
-        cached = min(max(usage.cached_tokens, 0), given)
-        reasoning = min(max(usage.reasoning_tokens, 0), made)
-        plain = (given - cached) * self.input + (made - reasoning) * self.output
-        return plain + cached * self.cached + reasoning * self.reasoning + self.request * self.per
+        exact = given * self.input + made * self.output + self.request * self.per
+        if cached := min(max(usage.cached_tokens, 0), given):
+            exact += cached * (self.cached - self.input)
+        if reasoning := min(max(usage.reasoning_tokens, 0), made):
+            exact += reasoning * (self.reasoning - self.output)
+        return exact
 
     def highest(self, input_tokens: int, output_tokens: int) -> int:
         given, made = max(input_tokens, 0), max(output_tokens, 0)
@@ -214,12 +217,14 @@ class _Tariff:
         return min(-(-exact // self.per), LARGEST)
 
     def spend(self, exact: int) -> int:
+        if self.rate is None:
+            return self.rounded(exact)
         return min(-(-exact * self.rate // (self.per * _BILLION)), LARGEST)
 
 
 def _tariff(price: ModelPrice, settings: PriceSettings) -> _Tariff:
     currency = price.currency or settings.currency
-    rate = _BILLION if currency == settings.currency else int(settings.rates[currency] * _BILLION)
+    rate = None if currency == settings.currency else int(settings.rates[currency] * _BILLION)
     request = _micro(price.request)
     if (package := price.package) is not None:
         each = _micro(package.price)

@@ -15,8 +15,10 @@ LEASE = 60.0
 _TIDY_EVERY = 4096
 _MOST_GROUPS = 4096
 
-_Held: TypeAlias = "tuple[Sequence[Counter], Sequence[float], Sequence[int]]"
-"""What a call holds: where it is counted, until when, and how much. Plain rows, for calls make many."""
+_Held: TypeAlias = "tuple[Sequence[Counter], Sequence[float], Sequence[int], int]"
+"""What a call holds: where it is counted, until when, how much, and the number of turns that had been made then. Plain
+rows, for calls make many.
+"""
 
 
 class MemoryBackend(Backend):
@@ -33,6 +35,8 @@ class MemoryBackend(Backend):
         self._holds: dict[str, tuple[float, _Held]] = {}
         self._first_ends = math.inf
         self._until_tidy = _TIDY_EVERY
+        self._turns = 0
+        """How often counters have turned to another slice: while it stands, so do their ends."""
 
     async def reserve(self, hold: str, charges: Sequence[Charge]) -> Decision:
         """Take all or nothing."""
@@ -42,30 +46,29 @@ class MemoryBackend(Backend):
         group, amounts = self._parted(charges)
         if now >= group.turns:
             group.turn(now)
-        counters = group.counters
-        for counter, most, amount in zip(counters, group.most, amounts, strict=True):
-            if counter.used + amount > most or not counter.seeded:
-                return group.refusal(amounts, now)
-        for counter, amount in zip(counters, amounts, strict=True):
-            counter.used += amount
-        if held := group.held:
-            untils = [counter.until for counter in held]
-            self._hold(hold, (held, untils, [amounts[place] for place in group.held_at]), now)
-        return Decision(_Standings(group, now))
+            self._turns += 1
+        if not group.take(amounts):
+            return group.refusal(amounts, now)
+        if group.held:
+            self._hold(hold, group.holding(amounts, self._turns), now)
+        return Decision(_Standings(group, now, 0 not in amounts))
 
     async def settle(self, hold: str, charges: Sequence[Charge]) -> None:
         """Replace what is held."""
-        self._expire(self._clock())
+        now = self._clock()
+        if now >= self._first_ends:
+            self._expire(now)
         found = self._holds.pop(hold, None)
         if found is None:
             return
+        counters, untils, held, turns = found[1]
         amounts = charges.amounts if isinstance(charges, Charges) else [charge.amount for charge in charges]
-        for counter, until, held, amount in zip(*found[1], amounts, strict=True):
-            by = (amount if counter.settles else 0) - held
-            if until == counter.until:
-                counter.used += by
-            else:
-                counter.change(until, by)
+        if turns == self._turns:
+            for counter, taken, amount in zip(counters, held, amounts, strict=True):
+                counter.used += amount - taken if counter.settles else -taken
+            return
+        for counter, until, taken, amount in zip(counters, untils, held, amounts, strict=True):
+            counter.change(until, amount - taken if counter.settles else -taken)
 
     async def renew(self, holds: Mapping[str, Iterable[Limit]]) -> None:
         """Let holds live on."""
@@ -92,6 +95,7 @@ class MemoryBackend(Backend):
                 counter.forget()
                 del self._counters[key]
         self._groups.clear()
+        self._turns += 1
 
     def _begin(self, uses: int) -> float:
         """The time, up to which everything has ended that should."""
@@ -126,6 +130,7 @@ class MemoryBackend(Backend):
         counter = self._counter(limit)
         if now >= counter.turns:
             counter.turn(now)
+            self._turns += 1
         return counter
 
     def _hold(self, hold: str, held: _Held, now: float) -> None:
@@ -142,13 +147,13 @@ class MemoryBackend(Backend):
                 self._first_ends = ends
                 return
             del self._holds[hold]
-            for counter, until, amount in zip(*held, strict=True):
+            for counter, until, amount in zip(*held[:3], strict=True):
                 counter.change(until, -amount)
         self._first_ends = math.inf
 
     def _tidy(self, now: float) -> None:
         """Now and then forget the counters of those of whom nothing counts any more, nor may when a call ends."""
-        rows = {id(counters): counters for _, (counters, _, _) in self._holds.values()}
+        rows = {id(counters): counters for _, (counters, *_) in self._holds.values()}
         busy = {counter for counters in rows.values() for counter in counters}
         for key, counter in list(self._counters.items()):
             if now >= counter.turns:
@@ -156,25 +161,32 @@ class MemoryBackend(Backend):
             if counter.is_blank and counter not in busy:
                 del self._counters[key]
                 self._groups.clear()
+        self._turns += 1
         self._until_tidy = max(_TIDY_EVERY, len(self._counters), len(self._holds))
 
 
 class _Group:
-    """Limits that are charged together, in the order of ``limits``: their ``counters`` and the ``most`` of each.
+    """Limits that are charged together, in the order of ``limits``, with their ``counters``.
 
-    ``held`` are those counters where calls hold something, and ``held_at`` their places. From ``turns`` on one of the
-    counters may have another slice.
+    ``held`` are those counters where calls hold something. From ``turns`` on one of the counters may have another
+    slice.
     """
 
-    __slots__ = ("_resets", "_second", "counters", "held", "held_at", "limits", "most", "turns")
+    __slots__ = (
+        "_calendar", "_held_at", "_made_at", "_most", "_resets", "_second", "_untils", "counters", "held", "limits",
+        "turns",
+    )  # fmt: skip
 
     def __init__(self, limits: tuple[Limit, ...], counter: Callable[[Limit], Counter]) -> None:
         self.limits = limits
         self.counters = tuple([counter(limit) for limit in limits])
-        self.most = tuple([limit.amount for limit in limits])
-        self.held_at = tuple([place for place, limit in enumerate(limits) if limit.held])
-        self.held = tuple([self.counters[place] for place in self.held_at])
+        self._most = tuple([limit.amount for limit in limits])
+        self._calendar = tuple([counter for counter in self.counters if counter.calendar])
+        self._held_at = tuple([place for place, limit in enumerate(limits) if limit.held])
+        self.held = tuple([self.counters[place] for place in self._held_at])
         self.turns = -math.inf
+        self._made_at = -1
+        self._untils: Sequence[float] = ()
         self._second = -1
         self._resets: Sequence[float] = ()
 
@@ -185,6 +197,30 @@ class _Group:
             if now >= counter.turns:
                 counter.turn(now)
         self.turns = min([counter.turns for counter in self.counters])
+
+    def take(self, amounts: Sequence[int]) -> bool:
+        """Count all of ``amounts``, or nothing where one does not fit or a period has no seed yet."""
+        for counter in self._calendar:
+            if not counter.seeded:
+                return False
+        taken = 0
+        for counter, most, amount in zip(self.counters, self._most, amounts, strict=True):
+            used = counter.used + amount
+            if used > most:
+                break
+            counter.used = used
+            taken += 1
+        else:
+            return True
+        for counter, amount in zip(self.counters[:taken], amounts, strict=False):
+            counter.used -= amount
+        return False
+
+    def holding(self, amounts: Sequence[int], turns: int) -> _Held:
+        """What a call holds that has taken ``amounts``, when so many turns have been made."""
+        if turns != self._made_at:
+            self._made_at, self._untils = turns, tuple([counter.until for counter in self.held])
+        return self.held, self._untils, [amounts[place] for place in self._held_at], turns
 
     def resets(self, now: float) -> Sequence[float]:
         """In how many seconds nothing of the slices of ``now`` counts any more, as it was when its second began."""
@@ -198,7 +234,7 @@ class _Group:
         """The answer where ``amounts`` do not fit, or a period has no seed yet."""
         counters = self.counters
         told = zip(self.limits, counters, amounts, strict=True)
-        fits = zip(counters, self.most, amounts, strict=True)
+        fits = zip(counters, self._most, amounts, strict=True)
         return Decision(
             tuple([counter.standing(limit, amount, now) for limit, counter, amount in told]),
             tuple([place for place, (counter, most, amount) in enumerate(fits) if counter.used + amount > most]),
@@ -207,13 +243,14 @@ class _Group:
 
 
 class _Standings(Standings):
-    """How the limits of a group stand after something was taken."""
+    """How the limits of a group stand after something was taken; ``everywhere`` says that it was of each of them."""
 
-    __slots__ = ("_group", "_now")
+    __slots__ = ("_everywhere", "_group", "_now")
 
-    def __init__(self, group: _Group, now: float) -> None:
+    def __init__(self, group: _Group, now: float, everywhere: bool) -> None:
         self._group = group
         self._now = now
+        self._everywhere = everywhere
 
     def __len__(self) -> int:
         return len(self._group.limits)
@@ -222,9 +259,8 @@ class _Standings(Standings):
         """As the stores' contract says, from rows of numbers."""
         counters = self._group.counters[:count]
         used = [counter.used for counter in counters]
-        for counter in counters:
-            if counter.used == counter.before:  # nothing of this slice counts
-                return used, [standing.resets for standing in self[:count]]
+        if not self._everywhere and any(counter.used == counter.before for counter in counters):
+            return used, [standing.resets for standing in self[:count]]  # nothing of this slice counts there
         return used, self._group.resets(self._now)
 
     @overload

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from gatewaykit.builtin.limits.headers import Header
 from gatewaykit.builtin.limits.notes import Notes
@@ -166,10 +167,10 @@ class _Reserved(Permit):
         self.headers = headers
         self.instant = limits.instant
 
-    async def settle(self, usage: Usage | None) -> None:
+    def settle(self, usage: Usage | None) -> Coroutine[Any, Any, None]:
         """Count ``usage`` instead of what was reserved."""
-        await self._limits.leave(self._call, self._plan, self._hold, usage)
+        return self._limits.leave(self._call, self._plan, self._hold, usage)
 
-    async def release(self) -> None:
+    def release(self) -> Coroutine[Any, Any, None]:
         """Give everything back but the request itself."""
-        await self._limits.leave(self._call, self._plan, self._hold, None)
+        return self._limits.leave(self._call, self._plan, self._hold, None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Self, TypeAlias
 
 from gatewaykit.admission import matches
 from gatewaykit.builtin.limits.headers import OWN, Teller
@@ -32,20 +34,45 @@ _TOKENS_PER_MESSAGE = 8
 _TOKENS_PER_ATTACHMENT = 1500
 _MOST_PLANS = 4096
 
+InOrder: TypeAlias = Callable[[Mapping[str, int]], Sequence[int]]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The limits of one principal's calls of one model, its own first, and their ``units``: ``held`` are those of them
-    that are settled afterwards, ``budgets`` the positions and keys of those of money.
+    """The limits of one principal's calls of one model, its own first: ``held`` are those of them that are settled
+    afterwards, ``budgets`` the positions and keys of those of money. ``amounts`` and ``held_amounts`` put amounts by
+    unit into the order of the limits and of the held ones; ``tokens`` says whether those of a call have to be known.
     """
 
     principal: Principal
     limits: tuple[Limit, ...]
-    units: tuple[str, ...]
     held: tuple[Limit, ...]
-    held_units: tuple[str, ...]
+    amounts: InOrder
+    held_amounts: InOrder
     budgets: tuple[tuple[int, str], ...]
+    tokens: bool
     teller: Teller
+
+    @classmethod
+    def of(cls, principal: Principal, limits: tuple[Limit, ...]) -> Self:
+        """The plan of a principal's ``limits``."""
+        held = tuple(limit for limit in limits if limit.held)
+        return cls(
+            principal,
+            limits,
+            held,
+            _in_order(limits),
+            _in_order(held),
+            tuple((position, limit.key) for position, limit in enumerate(limits) if limit.unit == "money"),
+            any(limit.unit in {"tokens", "money"} for limit in limits),
+            Teller(limits),
+        )
+
+
+def _in_order(limits: Sequence[Limit]) -> InOrder:
+    if len(limits) < 2:
+        return lambda amounts: [amounts[limit.unit] for limit in limits]
+    return itemgetter(*(limit.unit for limit in limits))
 
 
 class Plans:
@@ -67,15 +94,7 @@ class Plans:
         limits = tuple(sorted(self._limits(principal, request.model), key=_is_of_others))
         if isinstance(request, ModelsRequest):
             limits = tuple(limit for limit in limits if limit.unit == "requests" and limit.whose != "model")
-        plan = self._known[key] = Plan(
-            principal,
-            limits,
-            tuple(limit.unit for limit in limits),
-            tuple(limit for limit in limits if limit.held),
-            tuple(limit.unit for limit in limits if limit.held),
-            tuple((position, limit.key) for position, limit in enumerate(limits) if limit.unit == "money"),
-            Teller(limits),
-        )
+        plan = self._known[key] = Plan.of(principal, limits)
         return plan
 
     def own(self, principal: Principal) -> tuple[Limit, ...]:
@@ -127,12 +146,12 @@ class Estimator:
     def charges(self, call: Call, plan: Plan) -> Charges:
         """The charges of ``call``. Raises :class:`~gatewaykit.errors.PriceUnknown` for a budget without a price."""
         amounts = {"requests": 1, "concurrency": 1, "tokens": 0, "money": 0}
-        if not isinstance(call.request, ModelsRequest) and ("tokens" in plan.held_units or plan.budgets):
+        if plan.tokens and not isinstance(call.request, ModelsRequest):
             asked, answered = self._tokens(call.request)
             amounts["tokens"] = asked + answered
             if plan.budgets:
                 amounts["money"] = self._ceiling(call, asked, answered)
-        return Charges(plan.limits, [amounts[unit] for unit in plan.units])
+        return Charges(plan.limits, plan.amounts(amounts))
 
     def _tokens(self, request: ChatRequest | EmbeddingsRequest) -> tuple[int, int]:
         """Tokens asked, and answered at most."""
@@ -147,7 +166,7 @@ class Estimator:
             amounts["tokens"] = usage.total_tokens
             if plan.budgets:
                 amounts["money"] = self._spend(call, usage)
-        return Charges(plan.held, [amounts[unit] for unit in plan.held_units])
+        return Charges(plan.held, plan.held_amounts(amounts))
 
     def _ceiling(self, call: Call, asked: int, answered: int) -> int:
         spend = self._book.ceiling(call.targets, asked, answered)
@@ -193,4 +212,4 @@ def prompt_tokens(request: ChatRequest) -> int:
             characters += len(made.name) + len(made.arguments)
     for tool in request.tools:
         characters += len(tool.name) + len(tool.description or "") + len(repr(tool.parameters))
-    return extra + math.ceil(characters / _CHARACTERS_PER_TOKEN)
+    return extra + -(-characters // _CHARACTERS_PER_TOKEN)
