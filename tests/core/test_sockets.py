@@ -167,6 +167,24 @@ async def test_a_connection_that_ends_anywhere_leaves_nothing_behind(at: int) ->
         assert await reader.read() == b""
 
 
+async def test_answers_come_in_order_and_the_last_one_closes() -> None:
+    """Requests that come together are answered one by one; whoever wants no more gets none, and is told so."""
+    last = b"connection: close\r\n" + LENGTH + BODY
+    async with served() as address:
+        answers = await converse(address, (HEAD + LENGTH + BODY) * 2 + HEAD + last)
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == answers.count(b'"content":"Hello!"') == 3
+    assert answers.count(b"\r\nconnection: close\r\n") == 1
+    assert answers.rpartition(b"HTTP/1.1 ")[2].count(b"\r\nconnection: close\r\n") == 1
+
+
+async def test_an_older_client_gets_its_answer_and_the_end() -> None:
+    """HTTP/1.0 knows of no connection that lives on (RFC 9112, 9.3)."""
+    async with served() as address:
+        answer = await converse(address, HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + LENGTH + BODY)
+    assert only_answer(answer) == b"HTTP/1.1 200 OK"
+    assert answer.endswith(b"}")
+
+
 @pytest.mark.parametrize("path", ["/livez", "/nowhere"])
 async def test_an_answer_without_its_body_does_not_wait_for_one(path: str) -> None:
     """A head that tells of a body is kept for that body, but not when the request wants none (RFC 9110, 9.3.2)."""
