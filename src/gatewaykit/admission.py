@@ -67,13 +67,13 @@ def require(principal: Principal, scope: str, path: str) -> None:
     """
     if scope not in principal.scopes and (ADMIN not in principal.scopes or scope == INFERENCE):
         raise denied(principal, f"This needs the scope {scope!r}, which this key does not have.", scope=scope)
-    if "*" not in principal.routes and not matches(principal.routes, path):
+    if not matches(principal.routes, path):
         raise denied(principal, f"This key may not call {path}.")
 
 
 def require_model(principal: Principal, model: str) -> None:
     """Raise :class:`~gatewaykit.errors.PermissionDenied` unless the principal may ask for ``model``."""
-    if "*" not in principal.models and not matches(principal.models, model):
+    if not matches(principal.models, model):
         raise denied(principal, f"This key has no access to the model {model!r}.", param="model")
 
 

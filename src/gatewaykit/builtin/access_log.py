@@ -194,7 +194,7 @@ def _to_the_second(seconds: int) -> str:
 
 
 def _milliseconds(seconds: float | None) -> float | None:
-    """To the hundredth: this rounds at a third of the price of :func:`round`."""
+    """To the hundredth: this rounds at half the price of :func:`round`."""
     return None if seconds is None else int(seconds * 100_000 + 0.5) / 100
 
 

@@ -153,11 +153,10 @@ def array(value: Any, name: str) -> list[Any]:
 
 def filled_array(value: Any, name: str) -> list[Any]:
     """A JSON array with at least one element."""
-    if type(value) is not list:
-        raise wrong_type(name, "an array", value)
-    if not value:
+    items = array(value, name)
+    if not items:
         raise invalid(name, "empty array. Expected an array with minimum length 1, but got an empty array instead")
-    return value
+    return items
 
 
 def document(value: Any, name: str) -> dict[str, Any]:

@@ -13,8 +13,9 @@ _MEANINGS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 def plain_reply(document: dict[str, Any], translation: Translation) -> Reply | None:
-    """The answer in ``document``; ``None`` where there is more in it, or less, than :class:`~.answer.AnswerReader`
-    would make the same of. Raises :class:`~gatewaykit.errors.ProviderBadAnswer` for a usage that is none.
+    """The answer in ``document``; ``None`` for one that has anything else in it or lacks anything, which is for
+    :class:`~gatewaykit_gigachat.convert.answer.AnswerReader` to read or to refuse. Raises
+    :class:`~gatewaykit.errors.ProviderBadAnswer` for a usage that is none.
     """
     options = translation.options
     if translation.stop or translation.must_call or options.think_tags:
