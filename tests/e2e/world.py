@@ -153,14 +153,28 @@ def _showing(texts: list[str], forbidden: set[str]) -> list[str]:
     return [f"{word!r} in {text[:2000]!r}" for text in texts for word in forbidden if word in text]
 
 
-def _open_sockets() -> int:
-    count = 0
+def _sockets(ports: set[int]) -> tuple[int, int]:
+    """This process's TCP sockets with one of ``ports`` at either end, and its sockets of other kinds than TCP.
+
+    Other worlds live beside this one and keep connections of their own, more of them or fewer from moment to moment.
+    """
+    tables = [Path(f"/proc/self/net/{table}").read_text().splitlines()[1:] for table in ("tcp", "tcp6")]
+    ends = {row[9]: {_port(row[1]), _port(row[2])} for row in (line.split() for table in tables for line in table)}
+    here = others = 0
     for link in Path("/proc/self/fd").iterdir():
         try:
-            count += str(link.readlink()).startswith("socket:")
+            kind, _, inode = str(link.readlink()).partition(":")
         except OSError:
             continue  # it was closed meanwhile
-    return count
+        if kind == "socket":
+            found = ends.get(inode.strip("[]"))
+            others += found is None
+            here += found is not None and not ports.isdisjoint(found)
+    return here, others
+
+
+def _port(end: str) -> int:
+    return int(end.rpartition(":")[2], 16)
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -190,7 +204,7 @@ def inhabited(
 
     GigaChat takes ``parallel`` requests at a time. The world begins when the models ``listed`` are known.
     """
-    sockets = _open_sockets()
+    _, others = _sockets(set())
     upstream = Upstream(openai_upstream.serve)
     settings = SandboxSettings(words_per_event=2, parallel={B2B: parallel})
     with (
@@ -203,12 +217,13 @@ def inhabited(
         gateway = Recording(_configuration(sandbox, upstream, sections), environ={})
         with running(gateway) as url:
             world = World(url, gateway, sandbox, upstream, access, log)
+            ports = {httpx.URL(address).port or 0 for address in (url, sandbox.url, upstream.url)}
             _wait_for_models(world, set(listed))
             with unharmed(world):
                 yield world
             portal.call(upstream.release)
         assert not world.leaks()
-    eventually(lambda: _open_sockets() <= sockets)
+    eventually(lambda: _sockets(ports) <= (0, others))
 
 
 def _configuration(
