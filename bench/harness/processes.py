@@ -21,6 +21,10 @@ PR_SET_PDEATHSIG = 1
 CORES = sorted(os.sched_getaffinity(0))  # read once: the harness later moves itself to the load's cores
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,10 @@ class Group:
         env: Mapping[str, str] | None = None,
         stdout: int | None = None,
     ) -> None:
-        """Starts the command; its output goes to `log`, its standard output to `stdout` when given."""
+        """Starts the command; its output goes to `log`, its standard output to `stdout` when given.
+
+        Python keeps what it compiles, as installed programs have it.
+        """
 
         def prepare() -> None:
             put(0, cores, gives_way=gives_way)
@@ -91,7 +98,7 @@ class Group:
                 stdin=subprocess.DEVNULL,
                 stdout=output if stdout is None else stdout,
                 stderr=output,
-                env=dict(os.environ, NO_PROXY="127.0.0.1", no_proxy="127.0.0.1", **(env or {})),
+                env={**_ENVIRONMENT, **(env or {})},
                 start_new_session=True,
                 preexec_fn=prepare,
             )

@@ -98,12 +98,21 @@ def compare_workers(lab: Lab, plan: Plan, subjects: Mapping[str, tuple[Running, 
         for variant, (running, placement) in subjects.items():
             lab.mock_to(placement)
             values = lab.measure(running, closed, placement)
+            values["cores_left"] = cores_left(values, placement)
             lab.results.add("workers", variant, running.subject.name, turn, values)
     double, placement = subjects["2"]
     lab.mock.pace(chunks=plan.paced_chunks, gap_ms=plan.paced_gap_ms)
     values = lab.measure(double, paced_shape(plan.workers_streams), placement)
     lab.results.add("workers", f"{plan.workers_streams} streams", double.subject.name, 0, values)
     lab.mock.pace()
+
+
+def cores_left(values: Values, placement: Placement) -> float:
+    """How many cores the workers could have had: all of theirs, less what upstream and load took of them."""
+    if not placement.gives_way:
+        return len(placement.subject)
+    taken_us = values["load_cpu_us"] + values["upstream_cpu_us"]
+    return len(placement.subject) - taken_us * values["requests_per_s"] / values["requests"] / 1e6
 
 
 def memory(lab: Lab, plan: Plan) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+from msgspec import Struct
 
 from gatewaykit.errors import AuthFailed, PermissionDenied
 from gatewaykit.protocols import Known, Network
@@ -18,8 +19,7 @@ LookUp = Callable[[str], Awaitable[Known | None]]
 _HEADER = "www-authenticate"
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(Struct, frozen=True):
     """All authenticators, in order, those of them who want to hear what came of it, those who tell refused clients
     how to do better, and those who know people by their ids.
     """

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Struct
 
 from gatewaykit.admission import Door
 from gatewaykit.attempts.breaker import BreakerRules
@@ -56,8 +58,7 @@ if TYPE_CHECKING:
 SectionT = TypeVar("SectionT", bound=Section)
 
 
-@dataclass(frozen=True)
-class Assembly:
+class Assembly(Struct, frozen=True):
     """The gateway's insides. ``guarded`` says whether any authenticator stands at the door.
 
     ``lifespans`` are those of the objects, ``reloadable`` the objects that heed new settings; what ``gateway_lifespan``

@@ -41,16 +41,16 @@ first event reached the client. ``message`` is what a client may read; ``detail`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 
 class GatewayKitError(Exception):
     """Root of the tree: catch it to catch everything that gatewaykit raises on purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFault:
+class ConfigFault(Struct, frozen=True):
     """One thing wrong with the configuration.
 
     ``where`` names the place (``gatewaykit.toml:12``, ``environment GATEWAYKIT_SERVER__PORT``, ``plugin acme``).

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
+from msgspec import Struct
+
 Unit: TypeAlias = Literal["requests", "tokens", "concurrency", "money"]
 """``concurrency`` is calls at the same time; ``money`` is in millionths of the currency of accounting."""
 
@@ -66,8 +68,7 @@ def _name(unit: Unit, span: int | Period) -> str:
     return _NAMES.get((unit, span), f"{unit}-per-{span}")
 
 
-@dataclass(slots=True)
-class Standing:
+class Standing(Struct):
     """How a limit stands. ``used`` includes what is held.
 
     ``resets`` is in how many seconds nothing of that counts any more (0 for concurrency, infinite for a total).
@@ -85,8 +86,7 @@ class Standing:
         return max(0, self.limit.amount - self.used)
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(Struct, frozen=True):
     """What a limit would say to a call that is not made: how it stands, and the ``charge`` that is to fit beside."""
 
     standing: Standing
@@ -98,8 +98,7 @@ class Forecast:
         return self.standing.used + self.charge <= self.standing.limit.amount
 
 
-@dataclass(frozen=True, slots=True)
-class Slicing:
+class Slicing(Struct, frozen=True):
     """Which slices of a limit count at some moment: numbers ``oldest`` to ``current``, of ``seconds`` each.
 
     A calendar period is one slice; its number is its first second, and ``ends`` its end in unix time.

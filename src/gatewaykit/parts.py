@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from gatewaykit.admission import Door
 from gatewaykit.limits import Forecast, Standing
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from gatewaykit.attempts.scope import Attempts
 
 
-@dataclass(frozen=True, slots=True)
-class TimeLimits:
+class TimeLimits(Struct, frozen=True):
     """Seconds: for the request's body, between events, for the whole call, until a comment is sent."""
 
     request_body: float
@@ -26,8 +26,7 @@ class TimeLimits:
     keepalive: float
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(Struct, frozen=True):
     """Every hook of the request's way, in order, but for ``on_request``, of which some may be idle. ``around`` is the
     prebuilt chain of all around-calls.
     """

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import translate
 from functools import lru_cache
@@ -181,8 +180,7 @@ class PriceBook:
         return next((tariff for (slash, glob), tariff in self._tariffs if glob.match(names[slash])), None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tariff:
+class _Tariff(msgspec.Struct, frozen=True):
     """Prices of ``per`` tokens of each class, and of one ``request``, in micro-units of ``currency``.
 
     ``rate`` is what a billion units of it are in the currency of accounting; ``None`` if it is that itself. Exact sums

@@ -9,13 +9,13 @@ import inspect
 import logging
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any, Literal, TypeAlias
 
 import pluggy
+from msgspec import Struct
 
 from gatewaykit import hookspecs
 from gatewaykit.errors import ConfigError, ConfigFault, GatewayKitError, PluginError
@@ -46,8 +46,7 @@ Status: TypeAlias = Literal["active", "blocked", "broken"]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class PluginInfo:
+class PluginInfo(Struct):
     """One plugin, as ``gatewaykit plugins`` shows it. ``distribution`` is the package that brings it."""
 
     name: str

@@ -6,8 +6,9 @@ time. State is that of one process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 SLICES = 10
 """The window moves on by this many steps."""
@@ -15,8 +16,7 @@ SLICES = 10
 Circuit: TypeAlias = Literal["closed", "open", "half_open"]
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerRules:
+class BreakerRules(Struct, frozen=True):
     """When a circuit opens and closes; see ``[breaker]``. ``slow`` is in seconds, infinite for never."""
 
     window: float = 30.0

@@ -6,9 +6,10 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
+
+from msgspec import Struct
 
 SPAN = 10.0
 """Seconds in which the reserve of a budget comes back."""
@@ -36,8 +37,7 @@ def _import() -> ModuleType:
     return import_module("stamina")
 
 
-@dataclass(frozen=True, slots=True)
-class RetryRules:
+class RetryRules(Struct, frozen=True):
     """How often a call is tried again, and how long it waits before; see ``[retries]``. Times are seconds."""
 
     attempts: int = 2

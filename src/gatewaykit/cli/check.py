@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import structs
 
 from gatewaykit.cli.main import config_option, json_option
 from gatewaykit.cli.output import good, in_order, note, print_json
@@ -35,7 +35,7 @@ def check(held: HeldLogs, config: Path | None, as_json: bool) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        print_json(_document(file, faults=[asdict(fault) for fault in in_order(error.faults)]))
+        print_json(_document(file, faults=[structs.asdict(fault) for fault in in_order(error.faults)]))
         raise SystemExit(1) from None
     notes = [*_missing(gateway), *held.warnings()]
     providers = sorted(gateway.providers)

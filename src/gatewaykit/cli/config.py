@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import click
+from msgspec import structs
 
 from gatewaykit.cli.main import config_option, json_option
 from gatewaykit.cli.output import note, print_json, print_table
@@ -32,7 +32,7 @@ def show(config: Path | None, everything: bool, as_json: bool) -> None:
     gateway = Gateway(find_config(config, os.environ))
     rows = [row for row in describe(gateway.settings) if everything or row.origin != "default"]
     if as_json:
-        print_json([asdict(row) for row in rows])
+        print_json([structs.asdict(row) for row in rows])
         return
     print_table([(row.path, row.value, click.style(f"({row.origin})", dim=True)) for row in rows], padded=1)
     if not rows:

@@ -6,11 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import structs
 
 from gatewaykit.cli.main import config_option
 
@@ -49,7 +49,7 @@ def check(config: Path | None, as_json: bool) -> None:
     storage = _storage(config)
     states = storage.check()
     if as_json:
-        sources = [{**asdict(state), "ok": state.ok} for state in states]
+        sources = [{**structs.asdict(state), "ok": state.ok} for state in states]
         document = {"database": storage.address, "ok": all(state.ok for state in states), "sources": sources}
         click.echo(json.dumps(document, ensure_ascii=False, indent=2))
     else:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import structs
 
 from gatewaykit.cli.main import config_option, json_option
 from gatewaykit.cli.output import print_json, print_table, tell_faults
@@ -31,7 +31,7 @@ def plugins(config: Path | None, as_json: bool) -> None:
 
     registry = Sources(find_config(config, os.environ), os.environ, {}).load_plugins(())
     if as_json:
-        print_json([asdict(info) for info in registry.report])
+        print_json([structs.asdict(info) for info in registry.report])
     else:
         print_table([_row(info) for info in registry.report], padded=2)
         tell_faults(registry.faults)

@@ -8,11 +8,12 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote, unquote, urlsplit
+
+from msgspec import Struct
 
 from gatewaykit.answers import read_json, refusal
 from gatewaykit.errors import ProviderBadAnswer, ProviderError
@@ -32,8 +33,7 @@ _PORTS = {"http": 80, "https": 443}
 _IN_PATHS = "/?&=%:+,;@!$'()*~-._[]"
 
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class HttpAnswer(Struct, frozen=True):
     """A whole answer. Header names are lower case; of repeated headers the last one counts."""
 
     status: int
@@ -222,8 +222,7 @@ class HttpClient:
         return head.encode()
 
 
-@dataclass(frozen=True, slots=True)
-class _Address:
+class _Address(Struct, frozen=True):
     """What a base URL says: where to connect, what every path begins with, and headers that follow from it."""
 
     origin: Origin

@@ -7,8 +7,10 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 from gatewaykit.errors import GatewayError, Unanswered, Unavailable
 from gatewaykit.limiting.backend import Backend, Charge, Decision
@@ -23,8 +25,7 @@ _MOST_LATE = 10_000
 _PAUSE = 1.0
 
 
-@dataclass(slots=True)
-class _Late:
+class _Late(Struct):
     """What a hold is to be settled to, and until when (monotonic) that can make a difference."""
 
     hold: str

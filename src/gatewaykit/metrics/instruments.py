@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias
+
+from msgspec import Struct, field
 
 Kind: TypeAlias = Literal["counter", "updown", "gauge", "histogram"]
 Merge: TypeAlias = Literal["sum", "max", "min"]
@@ -17,8 +18,7 @@ _UNITS = {"s": "seconds", "By": "bytes", "1": ""}
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9:]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(Struct, frozen=True):
     """What is measured. ``name``, ``kind`` and ``unit`` (UCUM) are OpenTelemetry's; an ``updown`` is a sum of gauges.
 
     ``labels`` are the attributes that its values may carry, each of few values: never what a client made up.
@@ -66,8 +66,7 @@ class Distribution:
         self.total += value
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """How something stands now, as an object's ``readings()`` tells it.
 
     ``value`` of a counter is all that was counted since the process began, of a histogram a :class:`Distribution`.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from operator import add
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from gatewaykit.metrics.instruments import Metric
 
@@ -18,8 +19,7 @@ MOST_SERIES = 50_000
 _MERGE: Mapping[str, Callable[[list[float]], float]] = {"sum": sum, "max": max, "min": min}
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """What one process has to say: ``counts`` is what came on top since its last report, ``gauges`` what holds now.
 
     ``metrics`` explains what either of them names.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from msgspec import Struct
 
 from gatewaykit.limits import Forecast, Standing
 from gatewaykit.metrics import Reading
@@ -41,8 +42,7 @@ class Tally(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Reloaded:
+class Reloaded(Struct, frozen=True):
     """What became of a reload: sections that are ``in_force`` now, and those that have changed and ``wait`` for a
     restart.
     """

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from gatewaykit.errors import GatewayError, ModelNotFound
 from gatewaykit.limits import Forecast, Standing
@@ -86,8 +87,7 @@ class Provider(Named, Protocol):
         return
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """Somebody who is known by an id: the principal that a call would come from now, and in a word what ``bars`` such
     calls (``disabled``, ``expired``, ``revoked``), empty where nothing does. They may come from ``networks``, or from
     anywhere if there are none.

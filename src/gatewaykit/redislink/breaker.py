@@ -6,15 +6,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gatewaykit.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Counters:
+class Counters(Struct):
     """What happened since the process began.
 
     ``opened`` and ``closed``: how often the breaker did. ``failed``: calls that got no answer. ``refused``: calls that

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+
+from msgspec import Struct
 
 from gatewaykit.errors import ConfigFault
 from gatewaykit.settings.files import CONFIG_VARIABLE, read_secret
@@ -26,8 +27,7 @@ def variable(path: Sequence[str]) -> str:
     return PREFIX + "__".join(path).upper()
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """Reads ``environ`` for the sections of ``root``.
 
     ``known`` is what the file says: where a table has free keys, its spelling of a key is the one that counts.

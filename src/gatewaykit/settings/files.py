@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from gatewaykit.errors import ConfigFault
 from gatewaykit.settings.lines import KeyPath, key_lines
@@ -32,8 +33,7 @@ def find_config(explicit: Path | None, environ: Mapping[str, str], directory: Pa
     return default if default.exists() else None
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
+class ConfigFile(Struct, frozen=True):
     """What a file gives: its values, and for each path the place as messages name it (``gatewaykit.toml:12``).
     Not ``usable``: it could not be read, which is reported, and counts as empty.
     """

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -134,8 +134,7 @@ def _provenance(instances: Mapping[str, Section], tree: Tree) -> tuple[dict[str,
     return origins, frozenset(masked)
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
+class _Check(Struct, frozen=True):
     """Validation of a filled tree, section by section, with pydantic's errors told in our words. Unless ``complete``,
     a file could not be read, and nothing can be called missing.
     """

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from msgspec import Struct
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
@@ -72,8 +73,7 @@ class Settings:
         return self.get(LogSettings)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One line of ``config show``: dotted path, value as JSON (``********`` for a secret, ``unset`` for none), and
     origin."""
 

@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +23,7 @@ from alembic.migration import MigrationContext
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from msgspec import Struct
 from sqlalchemy import Connection, MetaData, create_engine, text
 
 from gatewaykit.errors import PluginError, StorageError
@@ -40,8 +40,7 @@ _alembic = threading.RLock()  # Alembic keeps its environment in globals.
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Struct, frozen=True):
     """What an upgrade did to a source: its revision before (None: no tables yet) and after."""
 
     label: str
@@ -49,8 +48,7 @@ class Applied:
     after: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaState:
+class SchemaState(Struct, frozen=True):
     """How a source's schema stands.
 
     ``current`` is its revision in the database, ``head`` the newest that this program has, ``pending`` those to apply,

@@ -64,8 +64,7 @@ class Principal:
             object.__setattr__(self, "tenant", self.id)
 
 
-@dataclass(frozen=True, slots=True)
-class Hedge:
+class Hedge(msgspec.Struct, frozen=True):
     """When to start a second target beside a first that is silent: after ``seconds``; or, with a ``quantile``, after
     the time within which that share of its answers begin, and ``seconds`` while that is not known.
     """

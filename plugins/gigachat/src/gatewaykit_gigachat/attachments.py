@@ -11,9 +11,10 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from msgspec import Struct, field
 
 from gatewaykit.errors import BadRequest, GatewayError
 from gatewaykit.types import AudioPart, Call, ChatRequest, ContentPart, FilePart, ImagePart, TextPart
@@ -48,8 +49,7 @@ class FileStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class AttachmentOptions:
+class AttachmentOptions(Struct, frozen=True):
     """How much may be attached, how long uploads are remembered, and when they are removed.
 
     ``delete``: ``after_call``, when no call uses it any more; ``after_ttl``, when it is forgotten, that is ``ttl``
@@ -68,8 +68,7 @@ class AttachmentOptions:
     fetch: FetchOptions = field(default_factory=FetchOptions)
 
 
-@dataclass(slots=True, eq=False)
-class _Upload:
+class _Upload(Struct, eq=False):
     """A file at the service, or on its way: ``users`` calls need it, and ``kept`` says that new ones may have it."""
 
     key: _Key
@@ -79,8 +78,7 @@ class _Upload:
     timer: asyncio.TimerHandle | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Lease:
+class _Lease(Struct, eq=False):
     """What a call uses; holding the call keeps its identity from being given to another."""
 
     call: Call

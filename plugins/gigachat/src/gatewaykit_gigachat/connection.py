@@ -39,7 +39,7 @@ class Connection:
     ``shared_name`` tells the account from others in every process, and does not tell its credential.
     """
 
-    def __init__(self, settings: GigaChatSettings, context: ssl.SSLContext, retries: Retries) -> None:
+    def __init__(self, settings: GigaChatSettings, context: ssl.SSLContext | None, retries: Retries) -> None:
         headers = {"User-Agent": USER_AGENT}
         self.scope = settings.scope if settings.kind == "credentials" else ""
         self.shared_name = _shared_name(settings)
@@ -113,8 +113,12 @@ class Connection:
         await self.http.aclose()
 
 
-def trust(settings: GigaChatSettings) -> ssl.SSLContext:
-    """Whom the connections trust and what they show of themselves; warns of what can be read on the way."""
+def trust(settings: GigaChatSettings) -> ssl.SSLContext | None:
+    """Whom the connections trust and what they show of themselves; ``None`` for the system's authorities and nothing.
+
+    Warns of what can be read on the way. Raises :class:`ValueError` naming the setting whose file is not what it
+    should be.
+    """
     if not settings.verify_tls:
         logger.warning(
             "gigachat.verify_tls is off: the server's certificate is NOT checked, and anybody on the way to %s can "
@@ -124,6 +128,8 @@ def trust(settings: GigaChatSettings) -> ssl.SSLContext:
     for address in (settings.base_url, settings.auth_url):
         if address.startswith("http:") and not _is_here(address):
             logger.warning("%s has no TLS: keys and conversations can be read on the way to it.", address)
+    if settings.verify_tls and settings.ca_bundle_file is None and settings.cert_file is None:
+        return None
     return make_context(
         bundle=settings.ca_bundle_file,
         cert=settings.cert_file,

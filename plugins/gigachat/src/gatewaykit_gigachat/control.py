@@ -19,7 +19,7 @@ class Control:
     client of the model calls, for it is there already: a second one would be longer in coming than the first token.
     """
 
-    def __init__(self, ssl_context: ssl.SSLContext, headers: Mapping[str, str], timeout: float) -> None:
+    def __init__(self, ssl_context: ssl.SSLContext | None, headers: Mapping[str, str], timeout: float) -> None:
         self._ssl_context = ssl_context
         self._headers = dict(headers)
         self._timeout = timeout

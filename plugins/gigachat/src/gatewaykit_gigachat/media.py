@@ -11,6 +11,8 @@ from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
 
+from msgspec import Struct
+
 from gatewaykit.errors import BadRequest
 
 Modality: TypeAlias = Literal["image", "audio", "document"]
@@ -20,8 +22,7 @@ _NAME = re.compile(r"[^\w .()\-]+")
 _MAX_NAME = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """One kind of file: the suffix of its name, its type for the upload, and the look of its first bytes."""
 
     suffix: str

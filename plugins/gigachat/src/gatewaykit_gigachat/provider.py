@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -57,8 +56,7 @@ class Prepared(msgspec.Struct, gc=False):
         return f"<{type(self).__name__} of {len(self.body)} bytes>"
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(msgspec.Struct, frozen=True):
     """A streamed answer whose first events have come; ``closing`` closes the connection and gives the place back."""
 
     first: list[Event]
@@ -260,7 +258,7 @@ class GigaChat(Provider):
         except Refused as refused:
             if not isinstance(refused.error, BadRequest) or not _carries_state(prepared.translation):
                 raise
-        plain = replace(self._options, send_state_id=False)
+        plain = msgspec.structs.replace(self._options, send_state_id=False)
         translation = translate(call.chat, target.model, plain, prepared.files)
         prepared = self._prepared(call, translation, prepared.files, prepared.streamed)
         return await authorized(credential, partial(send, prepared, lease), seconds)

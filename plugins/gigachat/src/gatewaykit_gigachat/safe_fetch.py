@@ -11,10 +11,10 @@ import asyncio
 import ipaddress
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
+from msgspec import Struct
 
 from gatewaykit.errors import BadRequest, ProviderError
 from gatewaykit.http import control_client, translated_errors
@@ -26,8 +26,7 @@ _MOST_ADDRESSES = 4
 _UNREACHABLE = "The file could not be fetched from its address."
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(Struct, frozen=True):
     """A downloaded body; ``content_type`` is what the server says of it, lower case and without parameters."""
 
     data: bytes

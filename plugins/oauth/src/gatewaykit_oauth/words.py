@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 def N_(text: str) -> str:  # noqa: N802 - as everybody calls it
@@ -16,8 +17,7 @@ def NN_(one: str, many: str) -> tuple[str, str]:  # noqa: N802
     return one, many
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
+class Filled(Struct, frozen=True):
     """A text with something filled in, that can be said in any language.
 
     ``text`` is what is translated, or ``many`` for another ``number`` than one; ``given`` are the values by name.

@@ -7,14 +7,14 @@ settings of an upstream are stronger.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 LengthField: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
 
 
-@dataclass(frozen=True, slots=True)
-class Vendor:
+class Vendor(Struct, frozen=True):
     """Where a vendor is, how it is told who asks, and its quirks.
 
     ``base_url`` is ``None`` where each customer has an own one. ``key_variable`` is the environment variable that its

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(Struct, frozen=True):
     """``no_store``: keep nothing of this. ``no_cache``: ask anew. ``max_age``: no older answer, in seconds.
     ``only_if_cached``: ask nobody.
     """

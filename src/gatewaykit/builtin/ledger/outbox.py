@@ -10,8 +10,9 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from gatewaykit.builtin.ledger.segments import Segment, create, orphans
 
@@ -24,8 +25,7 @@ _OLDEST = 60.0
 _MOST_LINES = 500
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(Struct):
     """Lines to be written to the database; without a ``segment`` they are in memory only."""
 
     lines: list[bytes]

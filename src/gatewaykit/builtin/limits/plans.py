@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Self, TypeAlias
+
+from msgspec import Struct
 
 from gatewaykit.admission import matches
 from gatewaykit.builtin.limits.headers import OWN, Teller
@@ -37,8 +38,7 @@ _MOST_PLANS = 4096
 InOrder: TypeAlias = Callable[[Mapping[str, int]], Sequence[int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The limits of one principal's calls of one model, its own first: ``held`` are those of them that are settled
     afterwards, ``budgets`` the positions and keys of those of money. ``amounts`` and ``held_amounts`` put amounts by
     unit into the order of the limits and of the held ones; ``tokens`` says whether those of a call have to be known.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict
 from typing import Any
 
+from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -97,7 +97,7 @@ class Admin:
             name: {"balance": round(budget.balance, 1), "taken": budget.taken, "refused": budget.refused}
             for name, budget in (("retries", targets.budget), ("hedging", targets.hedging))
         }
-        mirrors = [{"target": str(target), **asdict(copies)} for target, copies in self._router.copies.items()]
+        mirrors = [{"target": str(target), **structs.asdict(copies)} for target, copies in self._router.copies.items()]
         data = [{"provider": name, "targets": lines} for name, lines in known.items()]
         return answer(
             {"object": "providers", "data": data, "attempts": attempts, "budgets": budgets, "mirrors": mirrors}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import translate
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from gatewaykit.builtin.router.settings import RuleTable
 from gatewaykit.types import Call, ChatRequest, ImagePart
@@ -15,16 +16,14 @@ CHARACTERS_PER_TOKEN = 4
 Test: TypeAlias = Callable[[Call], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """One thing that a rule wants of a call."""
 
     text: str
     test: Test
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """A rule: where it sends calls for ``models`` that meet all ``conditions``. ``number`` is its place, from 1."""
 
     number: int

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gatewaykit.builtin.router.conditions import Rule
 from gatewaykit.builtin.router.listing import Listing
@@ -21,16 +22,14 @@ MIRROR = "mirror"
 _MOST_REMEMBERED = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """What is to be done for one name of a model: rules to look at, and the entry if none of them fits."""
 
     rules: tuple[Rule, ...]
     entry: Entry
 
 
-@dataclass(slots=True)
-class Copies:
+class Copies(Struct):
     """What became of the copies for one mirror, since the start."""
 
     answered: int = 0

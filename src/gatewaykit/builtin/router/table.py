@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
+
+from msgspec import Struct
 
 from gatewaykit.attempts.targets import Targets
 from gatewaykit.builtin.router.conditions import Rule, compiled, prompt_tokens
@@ -40,16 +42,14 @@ _USUAL_CALL = (3000, 1000)
 """Tokens asked and answered, by which targets are compared for their price."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mirror:
+class Mirror(Struct, frozen=True):
     """Who gets a copy, and of which share of the requests."""
 
     target: Target
     share: float
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One model: ``order`` gives its targets for a call, ``rows`` are they as configured, ``last`` those that wait for
     a kind of failure. ``how`` tells the strategy in words.
     """
@@ -62,8 +62,7 @@ class Entry:
     mirror: Mirror | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """Everything that is configured."""
 
     entries: Mapping[str, Entry]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from gatewaykit.types import Target
 
@@ -14,8 +15,7 @@ MOST_CHARACTERS = 100_000
 """Of what was said, so much is kept, each way."""
 
 
-@dataclass(slots=True)
-class Try:
+class Try(Struct):
     """One attempt: its span's id, and when it began, in nanoseconds since 1970."""
 
     target: Target
@@ -23,8 +23,7 @@ class Try:
     began: int
 
 
-@dataclass(slots=True)
-class Place:
+class Place(Struct):
     """Where a call is in its trace, and what was learnt for it on the way: ``attributes`` are those of the request.
     ``said`` is None unless content is kept.
     """

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,8 +30,7 @@ Line = dict[str, Any]
 Standings = Callable[[Principal], Awaitable[Sequence[Standing]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """Lines that are read page by page: ``read(after, limit)`` has the next ones, ``place`` the key of one.
 
     ``after`` is where to begin. ``limit`` is the most lines of an answer; None: a usual page in JSON, all in CSV.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
+from msgspec import Struct
 from starlette.requests import Request
 
 from gatewaykit.errors import BadRequest
@@ -87,8 +87,7 @@ class Parameters:
             raise wrong(name, "is not known here")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """Whole hours or days, from ``begins`` until before ``ends``, in UTC."""
 
     by: By

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, get_args
 
+from msgspec import Struct, field
 from sqlalchemy import literal, select, tuple_
 from sqlalchemy.orm import Session
 
@@ -51,8 +51,7 @@ COLUMNS: Mapping[str, str] = {
 _TABLE = metadata.tables["call_records"]
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(Struct, frozen=True):
     """Which calls: from ``begins`` until before ``ends``, with these values in these ``COLUMNS``."""
 
     begins: datetime | None = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct, field
 from sqlalchemy import ColumnElement, Integer, Select, Table, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
@@ -34,8 +34,7 @@ _SUMMED = (*COUNTS, *TOKENS, *CALLS, "cost", "spend")
 _LOW = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """Which figures: of what time, told apart by ``groups``, of calls with these values in these ``GROUPS``.
 
     With ``outcome`` only lines that count such a call are shown.

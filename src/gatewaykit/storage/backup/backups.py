@@ -6,10 +6,11 @@ import logging
 import os
 import tempfile
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+
+from msgspec import Struct
 
 from gatewaykit.errors import BackupError
 from gatewaykit.settings import DatabaseSettings
@@ -26,8 +27,7 @@ logger = logging.getLogger(__name__)
 _NEVER = threading.Event()
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(Struct, frozen=True):
     """One backup: its name, where it is, and what it says of itself."""
 
     name: str
@@ -35,8 +35,7 @@ class Backup:
     manifest: Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """A backup that was read to its last byte. ``applied`` is what this version did to a copy of it: it starts with it.
 
     A dump of Postgres is not tried out, and ``applied`` is empty.
@@ -46,8 +45,7 @@ class Checked:
     applied: tuple[Applied, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(Struct, frozen=True):
     """What was put back, and where the database is that was there before: a file, or the name of a backup."""
 
     backup: Backup

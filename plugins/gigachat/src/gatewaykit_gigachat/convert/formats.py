@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,8 +17,7 @@ _SCHEMA = "response_format.json_schema.schema"
 _JSON_ONLY = "Answer with one JSON object and nothing else: no text around it, no code fence."
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(msgspec.Struct, frozen=True):
     """How the form is asked for: ``response_format`` of the body, a ``function`` to force, or an ``instruction``.
 
     ``honoured`` is false when the service can only be asked.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from gatewaykit.errors import BadRequest
 from gatewaykit.types import NamedTool, Tool, ToolChoice
@@ -95,8 +96,7 @@ def function_of(tool: Tool, index: int, names: ToolNames) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """How a choice of tools is put: ``function_call`` for the body, words for the system message, and the verdict.
 
     ``honoured`` is false when the service can only be asked; ``must_call`` when the answer without a call is not one.

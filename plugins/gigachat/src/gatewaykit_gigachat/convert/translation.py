@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -13,8 +12,7 @@ from gatewaykit.types import EMPTY
 CachedTokens: TypeAlias = Literal["auto", "yes", "no"]
 
 
-@dataclass(frozen=True, slots=True)
-class ConvertOptions:
+class ConvertOptions(msgspec.Struct, frozen=True):
     """Where GigaChat and its clients differ, what to do. The defaults honour as much as can be, and refuse least.
 
     ``cached_tokens_included``

@@ -6,9 +6,10 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from gatewaykit.errors import (
     GatewayError,
@@ -47,8 +48,7 @@ class Health(StrEnum):
     FAILING = "failing"
 
 
-@dataclass(frozen=True, slots=True)
-class Lack:
+class Lack(Struct, frozen=True):
     """Why a member is not asked for some model, and until when (monotonic)."""
 
     reason: str

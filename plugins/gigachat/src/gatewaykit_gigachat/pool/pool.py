@@ -16,8 +16,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from gatewaykit.errors import GatewayError, ProviderBadAnswer, ProviderTimeout
 from gatewaykit.metrics import Distribution
@@ -44,8 +45,7 @@ _FIRST_GUESS = 1.0
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class QueueBounds:
+class QueueBounds(Struct, frozen=True):
     """At most ``longest`` calls wait, ``longest_line`` of one key, for ``max_wait`` seconds."""
 
     longest: int = 500

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,13 +38,12 @@ class Ask(msgspec.Struct, eq=False):
     waited: float = 0.0
 
 
-@dataclass(slots=True, eq=False)
-class Waiter:
+class Waiter(msgspec.Struct, eq=False):
     """An :class:`Ask` in the queue, since ``since`` (monotonic)."""
 
     ask: Ask
     place: asyncio.Future[Lease]
-    since: float = field(default_factory=time.monotonic)
+    since: float = msgspec.field(default_factory=time.monotonic)
 
 
 class Lease:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field, structs
 
 
-@dataclass(frozen=True, slots=True)
-class MemberSnapshot:
+class MemberSnapshot(Struct, frozen=True):
     """One credential. ``health`` is ``good``, ``refused`` or ``failing``; ``slots`` 0 means any number.
 
     ``token_expires`` is unix time, None without a token; so are ``certificate_expires`` and ``trust_expires``, the ends
@@ -30,8 +30,7 @@ class MemberSnapshot:
     trust_expires: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSnapshot:
+class PoolSnapshot(Struct, frozen=True):
     """``waiting`` calls now, the oldest for ``oldest_wait`` seconds. The other numbers only grow.
 
     ``waited`` calls have had to wait, ``wait_seconds`` in all; ``refused_full`` found the queue full, ``refused_late``
@@ -58,7 +57,7 @@ def joined(snapshots: Iterable[PoolSnapshot]) -> PoolSnapshot:
 
 def _both(first: PoolSnapshot, second: PoolSnapshot) -> PoolSnapshot:
     members = tuple(
-        replace(b, in_use=a.in_use + b.in_use, calls=a.calls + b.calls)
+        structs.replace(b, in_use=a.in_use + b.in_use, calls=a.calls + b.calls)
         for a, b in zip(first.members, second.members, strict=True)
     )
     return PoolSnapshot(

@@ -7,7 +7,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gatewaykit.errors import GatewayError, ProviderDenied
 
@@ -17,8 +18,7 @@ logger = logging.getLogger(__name__)
 _BALANCE_LASTS = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class WatchTimes:
+class WatchTimes(Struct, frozen=True):
     """Seconds: ``first_probe`` until a credential that left is probed, then twice as long each time, up to
     ``longest_probe``; ``balance`` between two looks at the balance, 0 for none.
     """

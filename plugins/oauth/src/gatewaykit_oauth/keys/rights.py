@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from gatewaykit.limits import Limit
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, Principal
@@ -21,8 +22,7 @@ from .globs import covers
 from .model import Actor, KeySpec
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True):
     """What somebody holds who wants to make or change a key; ``networks`` and ``expires`` are those of its own key."""
 
     principal: Principal

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jwt
@@ -41,8 +40,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     cnf: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True):
     """An access token that this server has signed."""
 
     jti: str

@@ -7,12 +7,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import Struct
 
 METHOD = "private_key_jwt"
 TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -28,16 +28,14 @@ _KINDS = frozenset({"EC", "OKP", "RSA"})
 _SMALLEST_RSA = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Assertion:
+class Assertion(Struct, frozen=True):
     """What an assertion says before anybody has checked it: which client it speaks of."""
 
     text: str
     client: str
 
 
-@dataclass(frozen=True, slots=True)
-class Proved:
+class Proved(Struct, frozen=True):
     """An assertion that its client has signed: by what it is known should it come again, and until when."""
 
     digest: bytes

@@ -6,10 +6,10 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec import Struct
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
@@ -53,8 +53,7 @@ class TokenLookup(Lookup[TokenEntry]):
         return AuthFailed("This access token is not valid.")
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(Struct, frozen=True):
     """What there is while the gateway runs, in one event loop."""
 
     secrets: Secrets

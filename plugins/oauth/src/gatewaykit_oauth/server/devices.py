@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets as random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from msgspec import Struct
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from starlette.requests import Request
@@ -42,8 +42,7 @@ INTERVAL, SLOWER = 5, 5
 _LENGTH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """A device that waits for somebody's word."""
 
     digest: bytes

@@ -7,10 +7,10 @@ token was used twice. :func:`cut_off` ends all that an account or a client has, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from msgspec import Struct
 from sqlalchemy import CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
@@ -29,8 +29,7 @@ from .tables import AccessTokenRow, ClientRow, CodeRow, CutoffRow, DeviceRow, Gr
 ALL = "all"
 
 
-@dataclass(frozen=True, slots=True)
-class Office:
+class Office(Struct, frozen=True):
     """What issuing needs: ``kid`` is that of the key with which access tokens will be signed."""
 
     secrets: Secrets
@@ -39,8 +38,7 @@ class Office:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What a new grant is to be. ``account`` is None for a client that acts on its own."""
 
     account: str | None

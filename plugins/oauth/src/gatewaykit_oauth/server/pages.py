@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode, urlsplit
 
+from msgspec import Struct
 from sqlalchemy.orm import Session as Database
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -44,8 +44,7 @@ _JUST_NOW = timedelta(seconds=60)
 _TRIES, _TRY_SECONDS = 10, 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """What a consent page says of a program."""
 
     name: str

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,8 +27,7 @@ _MEMBERS = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": (
 _SMALLEST_RSA, _LARGEST_RSA = 2048, 8192
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(msgspec.Struct, frozen=True):
     """A good proof: the thumbprint of its key (RFC 7638), what to know it by should it come again, and the nonce of
     ours that is in it.
     """

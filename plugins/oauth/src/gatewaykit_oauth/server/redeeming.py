@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
-from msgspec import structs
+from msgspec import Struct, structs
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -28,8 +27,7 @@ Narrow = Callable[[Sequence[str], Sequence[str]], tuple[tuple[str, ...], tuple[s
 """From the scopes and resources that were granted to those that a request asks for; it raises for more than that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Presented:
+class Presented(Struct, frozen=True):
     """A code as a client presents it."""
 
     code: str
@@ -38,8 +36,7 @@ class Presented:
     thumbprint: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reused:
+class Reused(Struct, frozen=True):
     """A refresh token that was spent before: its grant has to end."""
 
     grant: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE
 
@@ -31,8 +32,7 @@ _ROUTES: dict[str, tuple[str, ...]] = {
 _LONGEST, _MOST = 2000, 32
 
 
-@dataclass(frozen=True, slots=True)
-class Rights:
+class Rights(Struct, frozen=True):
     """What a token with certain scopes may do: scopes, models and routes as a principal has them."""
 
     scopes: frozenset[str]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import secrets as random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
@@ -45,8 +44,7 @@ LEEWAY = 30
 """Seconds by which clocks may differ."""
 
 
-@dataclass(frozen=True, slots=True)
-class SigningKey:
+class SigningKey(msgspec.Struct, frozen=True):
     """A key as it is shown: without its private part."""
 
     kid: str
@@ -56,8 +54,7 @@ class SigningKey:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Signer:
+class Signer(msgspec.Struct, frozen=True):
     """The key that signs now."""
 
     kid: str
@@ -65,8 +62,7 @@ class Signer:
     private: Any
 
 
-@dataclass(frozen=True, slots=True)
-class KeySet:
+class KeySet(msgspec.Struct, frozen=True):
     """All that is needed to sign and to verify: ``public`` are algorithm and key by kid, ``jwks`` is RFC 7517, 5."""
 
     signer: Signer

@@ -11,10 +11,10 @@ cookies). Every attempt counts as a failure until it has succeeded, so that many
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
+from msgspec import Struct
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -31,8 +31,7 @@ FORGOTTEN = timedelta(hours=1)
 MESSAGE = N_("Too many attempts to sign in. Wait a moment, then try again.")
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(Struct, frozen=True):
     """What attempts are counted for, and how many failures cost no wait."""
 
     subject: str

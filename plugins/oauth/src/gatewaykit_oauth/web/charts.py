@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _LEFT, _BOTTOM, _TOP = 52.0, 24.0, 10.0
 _LINES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True):
     """What one bar shows: ``bad`` is the part of ``amount`` that is drawn in another colour."""
 
     label: str
@@ -19,8 +19,7 @@ class Value:
     bad: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(Struct, frozen=True):
     """One bar, and the slot around it that shows its title. ``label`` is empty where there is no room for one."""
 
     x: float
@@ -35,8 +34,7 @@ class Bar:
     title: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(Struct, frozen=True):
     """All shapes; ``grid`` are lines with the amounts that they stand for."""
 
     width: float

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import select
 from sqlalchemy.orm import Session as Database
 
@@ -20,8 +20,7 @@ MOST_LINES = 1000
 MOST_SHOWN = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(Struct, frozen=True):
     """Sums over calls; ``spend`` is in micro-units."""
 
     requests: int = 0
@@ -33,16 +32,14 @@ class Figures:
     mean_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(Struct, frozen=True):
     """The figures of one day, of those that have none as well."""
 
     begins: datetime
     figures: Figures
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """The figures of one model, key or owner. ``name`` is what people call it."""
 
     id: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -42,8 +41,7 @@ class KeysQuery(Struct, frozen=True):
     done: Text = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Struct, frozen=True):
     """What a key has spent of its budget, in micro-units."""
 
     spent: int

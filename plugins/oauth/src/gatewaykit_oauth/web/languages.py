@@ -5,10 +5,11 @@ from __future__ import annotations
 import gettext
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
+
+from msgspec import Struct
 
 from ..words import N_, NN_, Filled
 
@@ -40,8 +41,7 @@ def _ranges(accepted: str) -> Iterator[tuple[float, int, str]]:
             yield weight, -place, found[1].lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Language:
+class Language(Struct, frozen=True):
     """One language. ``decimal`` and ``thousands`` are the marks in its numbers."""
 
     code: str

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gatewaykit.admission import matches
 from gatewaykit.protocols import Provider
@@ -17,8 +18,7 @@ _REMEMBERED = 60.0
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """What one provider has: ``failed`` if it could not be asked."""
 
     provider: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,8 +54,7 @@ class LiveQuery(Struct, frozen=True):
     every: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Struct, frozen=True):
     """How calls ended, and how many did: in the last minute, in a quarter of an hour, and since the start."""
 
     kind: str

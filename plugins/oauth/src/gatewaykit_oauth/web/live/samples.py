@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Self
+
+from msgspec import Struct
 
 from gatewaykit.metrics.names import (
     CALLS,
@@ -40,8 +41,7 @@ OUTCOMES = ("done", "refused", "blocked", "client_gone", "provider_error", "time
 _PLAIN = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """What is drawn, at one moment. ``calls`` are by :data:`OUTCOMES`; ``answers`` and ``firsts`` are the buckets of
     the times of good answers and of first tokens.
     """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from gatewaykit.metrics.names import (
     ANSWERED,
@@ -46,8 +47,7 @@ _CIRCUITS = {0.5: "half_open", 1.0: "open"}
 _MOST_CODES = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A model of a provider. ``circuit`` is the worst that a process has for it, and ``cooldown`` the seconds until it
     is tried again. ``typical`` and ``slow`` are the seconds within which half, and 95 of 100, of its answers came since
     the start. ``failure`` is the code of what went wrong most often.
@@ -65,8 +65,7 @@ class Target:
     failure: str
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(Struct, frozen=True):
     """One credential of a provider; ``balance`` is tokens left by model."""
 
     provider: str
@@ -77,8 +76,7 @@ class Credential:
     balance: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(Struct, frozen=True):
     """Calls that wait for a credential of a provider, and how long others did since the start, in seconds."""
 
     provider: str
@@ -87,8 +85,7 @@ class Queue:
     slow: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Inside:
+class Inside(Struct, frozen=True):
     """The gateway itself. Ages are seconds, memory is bytes; None is what nothing tells."""
 
     workers: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gatewaykit.metrics.names import FIRST, LONG
 
@@ -22,8 +23,7 @@ Pick = Callable[[Sample], float]
 Values = Sequence[float | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A line in a box of :data:`WIDTH` by :data:`HEIGHT`, as the ``d`` of SVG paths, and the highest value in it.
     ``area`` is what lies below.
     """
