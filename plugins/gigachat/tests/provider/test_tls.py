@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from gatewaykit.errors import ProviderUnavailable
 from gatewaykit.types import Target
+from gatewaykit_gigachat.provider import GigaChat
 from gatewaykit_gigachat.sandbox import B2B, SandboxSettings, TlsFiles
 from gatewaykit_gigachat.settings import GigaChatSettings
 
@@ -77,6 +78,15 @@ async def test_the_bundle_is_trusted_for_everything_of_this_provider(bench: Any,
     assert await provider.models()
     with pytest.raises(ProviderUnavailable):
         await bench.provider().models()
+
+
+def test_where_nothing_has_tls_no_authorities_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading those of the system takes a tenth of a second of every start."""
+    monkeypatch.delattr(ssl, "create_default_context")
+    here = {"base_url": "http://127.0.0.1:9/api/v1", "auth_url": "http://127.0.0.1:9/api/v2/oauth"}
+    assert GigaChat(GigaChatSettings(**here, credentials="bWU6bWU="))
+    with pytest.raises(AttributeError):
+        GigaChat(GigaChatSettings(credentials="bWU6bWU=", verify_tls=False))
 
 
 async def test_the_name_is_checked_too(bench: Any, bundle: Path) -> None:
