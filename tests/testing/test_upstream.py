@@ -54,6 +54,20 @@ async def test_held_answer_waits_for_release() -> None:
         assert (await task).status == 200
 
 
+async def test_a_connection_lives_on_after_a_held_answer() -> None:
+    """Whoever waited for the client to leave has stopped reading before the next request is read."""
+    (head, *body) = UpstreamAnswer.of_json({}).script()
+    async with Upstream(lambda request: [Step.HOLD, head, *body]) as upstream:
+        reader, writer = await asyncio.open_connection(*upstream.url.removeprefix("http://").split(":"))
+        for _ in range(2):
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            await until(lambda: upstream.held == 1 or len(upstream.requests) == 2)
+            upstream.release()
+            assert (await reader.readuntil(b"\r\n0\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_held_answer_sees_the_client_leave() -> None:
     """A client that goes away is noticed at once."""
     async with Upstream(lambda request: [Step.HOLD]) as upstream, HttpClient(upstream.url) as client:

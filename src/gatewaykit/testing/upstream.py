@@ -187,6 +187,7 @@ class Upstream:
             self.held -= 1
             gone.cancel()
             released.cancel()
+            await asyncio.wait({gone, released})  # only then may somebody else read
 
 
 async def _left(reader: asyncio.StreamReader) -> None:
