@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _LABEL = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
-@dataclass(frozen=True, slots=True)
-class MigrationSource:
+class MigrationSource(Struct, frozen=True):
     """Alembic revisions of one owner of tables.
 
     ``label`` (lower-case letters, digits, underscores) names its version table, ``alembic_version_<label>``, and must

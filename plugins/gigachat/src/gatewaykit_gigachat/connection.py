@@ -114,7 +114,8 @@ class Connection:
 
 
 def trust(settings: GigaChatSettings) -> ssl.SSLContext | None:
-    """Whom the connections trust and what they show of themselves; ``None`` for the system's authorities and nothing.
+    """Whom the connections trust and what they show of themselves: ``None`` where they trust the system's authorities
+    and show nothing.
 
     Warns of what can be read on the way. Raises :class:`ValueError` naming the setting whose file is not what it
     should be.

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from msgspec import Struct, field
 
 T = TypeVar("T")
 _MOST_REMEMBERED = 256
@@ -21,8 +22,7 @@ class Full(Exception):
     """There is no room for another one, in the whole queue or for its key."""
 
 
-@dataclass(slots=True)
-class _Line(Generic[T]):
+class _Line(Struct, Generic[T]):
     """What one key has waiting. ``start`` is the tag of its head, or of the next one to come."""
 
     weight: float
