@@ -54,6 +54,17 @@ def test_the_life_of_a_key(url: str, storage: Storage) -> None:
     assert kid not in step(storage, NOW + timedelta(days=31, seconds=YEAR + 120))
 
 
+def test_no_kid_looks_like_an_option(url: str, storage: Storage) -> None:
+    """`tokens revoke-key` takes each one as it is shown."""
+    step(storage, NOW)
+    for days in range(100, 140):
+        with storage.transaction() as session:
+            rotate(session, OPERATOR, SECRETS, SETTINGS, NOW + timedelta(days=days))
+    kids = step(storage, NOW + timedelta(days=140))
+    assert len(kids) > 40
+    assert [kid for kid in kids if not kid.isalnum()] == []
+
+
 def test_a_key_that_was_just_made_does_not_sign_yet(url: str, storage: Storage) -> None:
     """However old the active key is, the next one waits until everybody can know it."""
     step(storage, NOW)

@@ -8,7 +8,6 @@ its public part is kept only so that nobody takes it for unknown.
 from __future__ import annotations
 
 import math
-import secrets as random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
@@ -24,6 +23,7 @@ from sqlalchemy.orm import Session
 from gatewaykit.errors import BadRequest, ConfigError, ConfigFault, NotFound
 
 from ..faults import Fault
+from ..ids import new_id
 from ..keys.audit import record, take_turn
 from ..keys.model import Actor
 from ..keys.secrets import Secrets
@@ -175,7 +175,7 @@ def _forget(session: Session, verifying: Sequence[SigningKeyRow], now: datetime)
 
 def _make(session: Session, secrets: Secrets, settings: OAuthSettings, now: datetime) -> SigningKeyRow:
     private = _generate(settings.algorithm)
-    kid = random.token_urlsafe(12)
+    kid = new_id()
     der = private.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
