@@ -79,9 +79,10 @@ def node(program: str) -> Iterator[tuple[int, redis.Redis]]:
 
 
 async def use(port: int) -> None:
-    """Do all that a backend can."""
+    """Do all that a backend can; a hold that nobody settles ends while another subject is asked for."""
     link = link_to(f"redis://127.0.0.1:{port}", timeout=PATIENT)
-    backend = RedisBackend(link)
+    now = [1_800_000_000.0]
+    backend = RedisBackend(link, clock=lambda: now[0])
     async with link.lifespan():
         await backend.seed(LIMITS[3], 3)
         assert (await backend.reserve("h", [Charge(limit, 1) for limit in LIMITS])).taken
@@ -89,6 +90,10 @@ async def use(port: int) -> None:
         await backend.settle("h", [Charge(limit, 2) for limit in LIMITS[1:4]])
         await link.publish("news", b"x")
         assert [standing.used for standing in await backend.standings(LIMITS)] == [1, 2, 0, 5, 1]
+        assert (await backend.reserve("lost", [Charge(LIMITS[2], 1), Charge(LIMITS[3], 4)])).taken
+        now[0] += backend.lease
+        assert (await backend.reserve("next", [Charge(LIMITS[0], 1)])).taken
+        assert [standing.used for standing in await backend.standings(LIMITS[2:4])] == [0, 5]
         assert link.counters.failed == 0
 
 

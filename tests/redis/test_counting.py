@@ -126,7 +126,7 @@ async def test_200_cancelled_reservations_leave_no_hold(server: RedisServer) -> 
         standings = await backend.standings(LIMITS)
         assert [standing.used for standing in standings[1:]] == [0, 0, 0, 0]
         with server.client() as client:
-            assert [name for name in client.scan_iter("*") if name.endswith(("/leases", "/holds"))] == []
+            assert [name for name in client.scan_iter("*") if name.endswith((":leases", ":holds"))] == []
 
 
 async def test_thousands_of_ended_holds_are_swept_in_pieces(server: RedisServer, link: RedisLink) -> None:
@@ -141,7 +141,7 @@ async def test_thousands_of_ended_holds_are_swept_in_pieces(server: RedisServer,
         left = [1200]
         while left[-1]:
             (standing,) = await backend.standings([limit])
-            left.append(client.zcard(f"{link.prefix}limits/{limit.key}/leases"))
+            left.append(client.zcard(f"{link.prefix}leases"))
             assert standing.used == left[-1]
     assert left == [1200, 700, 200, 0]
 
@@ -150,17 +150,18 @@ async def test_every_key_ends(server: RedisServer, link: RedisLink, backend: Red
     """Whatever is done, each key has a time to live, begins with the prefix, and outlives what counts in it."""
     await begin(backend)
     await backend.reserve("h", charges())
+    assert (await backend.reserve("other", charges())).taken
     await backend.renew({"h": LIMITS[1:]})
-    await backend.settle("h", held()[:1])
+    await backend.settle("h", held())
     await link.publish("news", b"x")
     with server.client() as client:
-        lives = {name: client.pttl(name) / 1000 for name in client.scan_iter("*")}
-    assert len(lives) == 11
-    assert all(name.startswith("{gatewaykit}:") for name in lives)
-    standings = {standing.limit.key: standing for standing in await backend.standings(LIMITS)}
-    for name, life in lives.items():
-        key = name.removeprefix("{gatewaykit}:limits/").removesuffix("/leases").removesuffix("/holds")
-        assert min(standings[key].resets, 300 * 86400) < life < 401 * 86400
+        lives = {name.removeprefix("{gatewaykit}:"): client.pttl(name) / 1000 for name in client.scan_iter("*")}
+    assert lives.keys() == {"leases", "holds", "limits/key:k", "limits/user:u"}
+    standings = await backend.standings(LIMITS)
+    longest = max(standing.resets for standing in standings if standing.limit.subject == "key:k")
+    assert longest < lives["limits/key:k"] < 32 * 86400
+    for name in ("leases", "holds", "limits/user:u"):
+        assert 300 * 86400 < lives[name] < 401 * 86400
 
 
 async def test_idle_keys_disappear(server: RedisServer) -> None:

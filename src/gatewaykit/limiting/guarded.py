@@ -125,7 +125,7 @@ class GuardedBackend(Backend):
             self._away(error)
         if self._policy == "allow":
             return tuple(Standing(limit, 0) for limit in limits)
-        return self._whole(await self._local.standings([self._share(limit) for limit in limits]), limits)
+        return tuple(self._whole(await self._local.standings([self._share(limit) for limit in limits]), limits))
 
     def readings(self) -> Iterator[Reading]:
         """Whether the remote store decides, and what that it did not has cost."""
@@ -146,8 +146,7 @@ class GuardedBackend(Backend):
         if self._policy == "allow":
             decision = Decision(tuple(Standing(charge.limit, charge.amount) for charge in charges))
         else:
-            shares = [Charge(self._share(charge.limit), charge.amount) for charge in charges]
-            decision = await self._local.reserve(hold, shares)
+            decision = await self._local.reserve(hold, self._shares(charges))
             decision.standings = self._whole(decision.standings, [charge.limit for charge in charges])
         if decision.taken and any(charge.limit.held for charge in charges):
             self._taken_here[hold] = None
@@ -169,15 +168,20 @@ class GuardedBackend(Backend):
         if self._on_change is not None:
             self._on_change(degraded)
 
+    def _shares(self, charges: Sequence[Charge]) -> Sequence[Charge]:
+        if self._instances == 1:
+            return charges
+        return [Charge(self._share(charge.limit), charge.amount) for charge in charges]
+
     def _share(self, limit: Limit) -> Limit:
         if self._instances == 1 or not limit.amount:
             return limit
         return replace(limit, amount=max(1, limit.amount // self._instances))
 
-    def _whole(self, standings: Sequence[Standing], limits: Sequence[Limit]) -> tuple[Standing, ...]:
+    def _whole(self, standings: Sequence[Standing], limits: Sequence[Limit]) -> Sequence[Standing]:
         """The same standings of the whole limits: what remains is what remains of the share."""
         if self._instances == 1:
-            return tuple(standings)
+            return standings
         return tuple(
             Standing(limit, share.used + limit.amount - share.limit.amount, share.resets, share.room_in)
             for share, limit in zip(standings, limits, strict=True)

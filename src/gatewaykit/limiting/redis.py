@@ -7,25 +7,24 @@ is forgotten: sliding limits begin anew, calendar periods ask to be seeded.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
-from itertools import islice
+
+import msgspec
 
 from gatewaykit.errors import Unavailable
-from gatewaykit.limiting.backend import Backend, Charge, Decision
+from gatewaykit.limiting.backend import Backend, Charge, Charges, Decision
 from gatewaykit.limiting.memory import LEASE
-from gatewaykit.limits import Limit, Period, Standing, period
+from gatewaykit.limiting.sheets import Sheet, Told, standing, state_key, within
+from gatewaykit.limits import Limit, Standing
 from gatewaykit.redislink import RedisLink, Script
 
-_MOST = 2**53
 _AT_ONCE = 200
 _TRIES = 3
-_LONGEST_NAME = 256
-_HOUR = 3600
+_MOST_SHEETS = 4096
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[int]).decode
 
 
 def _script(name: str) -> Script:
@@ -48,126 +47,91 @@ class RedisBackend(Backend):
         self._link = link
         self._clock = clock
         self._ahead = 0.0
+        self._common = (f"{link.prefix}leases", f"{link.prefix}holds")
+        self._sheets: dict[int, Sheet] = {}
 
     async def reserve(self, hold: str, charges: Sequence[Charge]) -> Decision:
         """Take all or nothing."""
-
-        def args(now: float) -> list[str | int]:
-            told = [f"{_within(charge.amount)} {_terms(charge.limit, now)}" for charge in charges]
-            return [self._time(), hold, self._lease(), *told]
-
         if not charges:
             return Decision(())
-        numbers = await self._numbers(_RESERVE, self._keys(charge.limit for charge in charges), args)
-        states = numbers[::4]
-        standings = tuple(
-            _standing(charge.limit, *numbers[4 * at + 1 : 4 * at + 4]) for at, charge in enumerate(charges)
-        )
-        refused = tuple(at for at, state in enumerate(states) if state & 1)
-        return Decision(standings, refused, tuple(at for at, state in enumerate(states) if state & 2))
+        sheet, amounts = self._written(charges)
+        numbers = await self._numbers(_RESERVE, sheet, [hold, self._lease(), _pack(sheet.ordered(amounts))])
+        return Told(sheet, numbers).decision()
 
     async def settle(self, hold: str, charges: Sequence[Charge]) -> None:
         """Replace what is held."""
         if charges:
-            amounts = [0 if charge.limit.unit == "concurrency" else _within(charge.amount) for charge in charges]
-            keys = self._keys(charge.limit for charge in charges)
-            await self._link.run(_SETTLE, keys, [self._time(), hold, *amounts])
+            sheet, amounts = self._written(charges)
+            real = _pack(sheet.settled(amounts))
+            await self._link.run(_SETTLE, [*self._common, *sheet.keys], [self._time(), hold, real])
 
     async def renew(self, holds: Mapping[str, Iterable[Limit]]) -> None:
-        """Let holds live on, some hundreds with each script."""
-        pairs = ((limit, hold) for hold, limits in holds.items() for limit in limits)
-        while batch := list(islice(pairs, _AT_ONCE)):
-            by_limit: dict[Limit, list[str]] = {}
-            for limit, hold in batch:
-                by_limit.setdefault(limit, []).append(hold)
-            args: list[str | int] = [self._time(), self._lease()]
-            for names in by_limit.values():
-                args += [len(names), *names]
-            await self._link.run(_RENEW, self._keys(by_limit), args)
+        """Let holds live on, as many with each script as have some hundreds of limits."""
+        names: list[str] = []
+        keys: dict[str, None] = {}
+        count = 0
+        for hold, limits in holds.items():
+            subjects = [limit.subject for limit in limits]
+            names.append(hold)
+            keys |= dict.fromkeys(state_key(self._link.prefix, subject) for subject in subjects)
+            count += len(subjects)
+            if count >= _AT_ONCE:
+                await self._renew(names, keys)
+                names, keys, count = [], {}, 0
+        if names:
+            await self._renew(names, keys)
+
+    async def _renew(self, holds: Sequence[str], keys: Iterable[str]) -> None:
+        await self._link.run(_RENEW, [*self._common, *keys], [self._time(), self._lease(), *holds])
 
     async def seed(self, limit: Limit, used: int) -> None:
         """Begin a calendar period with what was used in it before."""
-
-        def args(now: float) -> list[str | int]:
-            return [self._time(), self._lease(), _within(used), _terms(limit, now)]
-
         if isinstance(limit.span, str):
-            await self._numbers(_SEED, self._keys([limit]), args)
+            await self._numbers(_SEED, Sheet(self._link.prefix, (limit,)), [within(used)])
 
     async def standings(self, limits: Sequence[Limit]) -> tuple[Standing, ...]:
         """How limits stand, some hundreds with each script."""
         found: list[Standing] = []
         for at in range(0, len(limits), _AT_ONCE):
-            found += await self._standings(limits[at : at + _AT_ONCE])
+            sheet = Sheet(self._link.prefix, tuple(limits[at : at + _AT_ONCE]))
+            numbers = await self._numbers(_STANDINGS, sheet, [])
+            rows = [numbers[place : place + 3] for place in range(0, len(numbers), 3)]
+            found += [standing(limit, *rows[row]) for limit, row in zip(sheet.limits, sheet.rows, strict=True)]
         return tuple(found)
 
-    async def _standings(self, limits: Sequence[Limit]) -> Iterator[Standing]:
-        def args(now: float) -> list[str | int]:
-            return [self._time(), *(_terms(limit, now) for limit in limits)]
+    def _written(self, charges: Sequence[Charge]) -> tuple[Sheet, Sequence[int]]:
+        """The sheet of the limits, remembered for those who will come with the same ones, and the amounts."""
+        if not isinstance(charges, Charges):
+            return Sheet(self._link.prefix, tuple(charge.limit for charge in charges)), [
+                charge.amount for charge in charges
+            ]
+        limits = charges.limits
+        known = self._sheets.get(id(limits))
+        if known is None:
+            if len(self._sheets) >= _MOST_SHEETS:
+                self._sheets.clear()
+            known = self._sheets[id(limits)] = Sheet(self._link.prefix, limits)
+        return known, charges.amounts
 
-        numbers = await self._numbers(_STANDINGS, self._keys(limits), args)
-        return (_standing(limit, *numbers[3 * at : 3 * at + 3]) for at, limit in enumerate(limits))
-
-    async def _numbers(
-        self, script: Script, keys: Sequence[str], args: Callable[[float], Sequence[str | int]]
-    ) -> list[int]:
-        """The numbers a script answers.
+    async def _numbers(self, script: Script, sheet: Sheet, words: Sequence[str | int | bytes]) -> list[int]:
+        """The numbers a script answers, which is given the time, ``words``, and the limits.
 
         Periods are computed here, so by this machine's clock. If Redis has another period, it says its time instead of
         an answer, and from then on periods are computed by that.
         """
+        keys = [*self._common, *sheet.keys]
         for _ in range(_TRIES):
             now = time.time() + self._ahead if self._clock is None else self._clock()
-            answer = await self._link.run(script, keys, args(now))
+            answer = await self._link.run(script, keys, [self._time(), *words, sheet.terms(now)])
             if not isinstance(answer, int):
-                return [int(number) for number in answer.split()]
+                return _unpack(answer)
             if answer == 0:
                 return []
             self._ahead = answer / 1000 - time.time()
         raise Unavailable(retry_after=1.0, detail="redis: its clock jumps")
-
-    def _keys(self, limits: Iterable[Limit]) -> list[str]:
-        prefix = self._link.prefix
-        return [key for limit in limits for key in _keys(prefix, limit.key)]
 
     def _time(self) -> str | int:
         return "" if self._clock is None else int(self._clock() * 1000)
 
     def _lease(self) -> int:
         return max(1, round(self.lease * 1000))
-
-
-def _keys(prefix: str, key: str) -> tuple[str, str, str]:
-    """The keys of a limit. They are short, though a subject may hold any text that a client calls a model."""
-    name = f"{prefix}limits/{key}"
-    if len(key) > _LONGEST_NAME:
-        name = f"{prefix}long-limits/{blake2b(key.encode('utf-8', 'surrogatepass'), digest_size=20).hexdigest()}"
-    return name, f"{name}/leases", f"{name}/holds"
-
-
-def _within(amount: int) -> int:
-    return max(0, min(_MOST, amount))
-
-
-def _terms(limit: Limit, now: float) -> str:
-    """A limit as the scripts are told it: "most held span begins ends"."""
-    if isinstance(limit.span, str):
-        begins, ends = _period(limit.span, int(now // _HOUR))
-        return f"{_within(limit.amount)} {limit.held:d} -1 {begins} {ends}"
-    span = 0 if limit.unit == "concurrency" else limit.span * 1000
-    return f"{_within(limit.amount)} {limit.held:d} {span} 0 0"
-
-
-@lru_cache(maxsize=16)
-def _period(span: Period, hour: int) -> tuple[int, int]:
-    """Begin in seconds and end in milliseconds of the period in which an hour of unix time is; all begin with one."""
-    begins, ends = period(span, hour * _HOUR)
-    return int(begins), -1 if ends == math.inf else int(ends * 1000)
-
-
-def _standing(limit: Limit, used: int, resets: int, room_in: int) -> Standing:
-    return Standing(limit, used, _seconds(resets), _seconds(room_in))
-
-
-def _seconds(milliseconds: int) -> float:
-    return math.inf if milliseconds < 0 else milliseconds / 1000

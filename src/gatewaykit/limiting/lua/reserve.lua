@@ -1,32 +1,60 @@
 -- Takes all charges, or nothing.
--- KEYS: slices, leases, holds of each limit
--- ARGV: now or '', hold, lease in ms; of each limit "amount most held span begins ends"
--- Answer: of each limit "state used resets room", where state is 1 if refused, plus 2 if unseeded; all are joined by
--- blanks. Or a number, the time of now in ms, if it is not within a calendar period that was given.
+-- ARGV: now or '', hold, lease in ms, the amounts, and the limits of each subject
+-- Answer: of each limit state, used, resets and room, where state is 1 if refused, plus 2 if unseeded. Or a number, the time of
+-- now in ms, if it is not within a calendar period that was given.
 local hold, lease = ARGV[2], tonumber(ARGV[3])
-local limits, taken = {}, true
-for i = 1, #KEYS / 3 do
-  local limit = load(3 * i - 2, ARGV[3 + i])
-  if not limit then return now end
-  limit.amount = tonumber(string.match(ARGV[3 + i], '%S+'))
-  local refused = used(limit) + limit.amount > limit.most and 1 or 0
-  local unseeded = limit.span < 0 and not limit.counts[limit.current] and 2 or 0
-  limit.state = refused + unseeded
-  taken = taken and limit.state == 0
-  limits[i] = limit
+local amounts, subjects = cmsgpack.unpack(ARGV[4]), cmsgpack.unpack(ARGV[5])
+local entries, codes, taken, at = {}, {}, true, 0
+sweep()
+for s, limits in ipairs(subjects) do
+  local state = state_of(KEYS[s + 2])
+  for _, limit in ipairs(limits) do
+    at = at + 1
+    local entry, seeded = turned(state, limit)
+    if not entry then return now end
+    local code = within(entry[USED]) + amounts[at] > limit[MOST] and 1 or 0
+    if not seeded then code = code + 2 end
+    taken = taken and code == 0
+    entries[at], codes[at] = entry, code
+  end
+end
+
+local held, longest = {}, 0
+if taken then
+  at = 0
+  for s, limits in ipairs(subjects) do
+    local part, kept = {KEYS[s + 2]}, lease
+    for _, limit in ipairs(limits) do
+      at = at + 1
+      local entry, amount = entries[at], amounts[at]
+      entry[USED] = entry[BEFORE] + within(entry[USED] - entry[BEFORE] + amount)
+      if limit[SPAN] ~= 0 then kept = math.max(kept, math.min(KEPT_MOST, leaves(limit, entry[NUMBER]) or KEPT_MOST)) end
+      if limit[HELD] == 1 then
+        local last = #part
+        part[last + 1], part[last + 2], part[last + 3] = limit[NAME], entry[NUMBER], amount
+      end
+    end
+    save(KEYS[s + 2], kept + 1000)
+    if #part > 1 then
+      held[#held + 1] = part
+      longest = math.max(longest, kept + 1000)
+    end
+  end
+end
+if #held > 0 then
+  redis.call('ZADD', KEYS[1], text(now + lease), hold)
+  redis.call('HSET', KEYS[2], hold, cmsgpack.pack(held))
+  outlive(longest)
 end
 
 local answer = {}
-for i, limit in ipairs(limits) do
-  if taken then
-    limit.counts[limit.current] = within((limit.counts[limit.current] or 0) + limit.amount)
-    redis.call('HSET', limit.slices, text(limit.current), text(limit.counts[limit.current]))
-    if limit.held then
-      redis.call('ZADD', limit.leases, text(now + lease), hold)
-      redis.call('HSET', limit.holds, hold, text(limit.current) .. ' ' .. text(limit.amount))
-    end
-    keep(limit, lease)
+at = 0
+for _, limits in ipairs(subjects) do
+  for _, limit in ipairs(limits) do
+    at = at + 1
+    local entry, last = entries[at], 4 * at
+    answer[last - 3], answer[last - 2], answer[last - 1] = codes[at], within(entry[USED]), resets(limit, entry)
+    answer[last] = taken and 0 or room_in(limit, entry, amounts[at])
   end
-  answer[i] = limit.state .. ' ' .. standing(limit, taken and 0 or limit.amount)
 end
-return table.concat(answer, ' ')
+return cmsgpack.pack(answer)

@@ -1,9 +1,11 @@
 -- Begins a calendar period with what was used in it before; does nothing if it has begun.
--- KEYS: slices, leases, holds of the limit
--- ARGV: now or '', lease in ms, used, "most held span begins ends"
+-- ARGV: now or '', used, the one limit of the one subject
 -- Answer: 0; or the time of now in ms, if it is not within the period that was given.
-local limit = load(1, ARGV[4])
-if not limit then return now end
-local seeded = redis.call('HSETNX', limit.slices, text(limit.current), text(within(tonumber(ARGV[3]))))
-if seeded == 1 then keep(limit, tonumber(ARGV[2])) end
+local limit = cmsgpack.unpack(ARGV[3])[1][1]
+local entry, seeded = turned(state_of(KEYS[3]), limit)
+if not entry then return now end
+if not seeded then
+  entry[USED] = within(tonumber(ARGV[2]))
+  save(KEYS[3], math.min(KEPT_MOST, leaves(limit, entry[NUMBER]) or KEPT_MOST) + 1000)
+end
 return 0

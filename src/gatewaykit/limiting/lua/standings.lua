@@ -1,11 +1,16 @@
 -- How limits stand.
--- KEYS: slices, leases, holds of each limit
--- ARGV: now or ''; of each limit "most held span begins ends"
--- Answer: of each limit "used resets room", joined by blanks; or the time of now in ms, as for a reservation.
+-- ARGV: now or '', the limits of each subject
+-- Answer: of each limit used, resets and room; or the time of now in ms, as for a reservation.
 local answer = {}
-for i = 1, #KEYS / 3 do
-  local limit = load(3 * i - 2, ARGV[1 + i])
-  if not limit then return now end
-  answer[i] = standing(limit, 0)
+sweep()
+for s, limits in ipairs(cmsgpack.unpack(ARGV[2])) do
+  local state = state_of(KEYS[s + 2])
+  for _, limit in ipairs(limits) do
+    local entry = turned(state, limit)
+    if not entry then return now end
+    local last = #answer
+    answer[last + 1], answer[last + 2] = within(entry[USED]), resets(limit, entry)
+    answer[last + 3] = room_in(limit, entry, 0)
+  end
 end
-return table.concat(answer, ' ')
+return cmsgpack.pack(answer)
