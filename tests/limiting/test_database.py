@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
@@ -125,6 +126,50 @@ async def test_a_budget_for_fifty_calls_pays_for_fifty(url: str) -> None:
         assert sum(await asyncio.gather(*(call(number) for number in range(200)))) == 50
         (standing,) = await backend.standings([budget])
         assert (standing.used, standing.remaining) == (500, 0)
+
+
+async def test_callers_at_the_same_time_share_transactions(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred calls that come at once, under limits of their own and shared ones, take a few transactions in all."""
+    limit = Limit("all", "tokens", 10**6, 3600)
+    async with (storage := storage_at(url, **PATIENT)).lifespan():
+        backend, write = DatabaseBackend(storage), storage.write
+        transactions = []
+
+        async def counted(work: Any) -> Any:
+            transactions.append(work)
+            return await write(work)
+
+        async def call(number: int) -> None:
+            own = Limit(f"key:{number}", "tokens", 100, 60)
+            decision = await backend.reserve(f"h{number}", [Charge(own, 9), Charge(limit, 9)])
+            assert decision.taken
+            assert decision.standings[0].used == 9
+            await backend.settle(f"h{number}", [Charge(own, 5), Charge(limit, 5)])
+
+        monkeypatch.setattr(storage, "write", counted)
+        await asyncio.gather(*(call(number) for number in range(100)))
+        assert len(transactions) < 10
+        assert [standing.used for standing in await backend.standings([limit])] == [500]
+
+
+async def test_cancelled_callers_hold_nothing(url: str) -> None:
+    """Of 200 callers that go away while they reserve, none holds anything once those who stayed have settled."""
+    limits = [Limit("key:a", "concurrency", 1000, 0), Limit("key:a", "tokens", 10**6, 60)]
+    charges = [Charge(limit, 1) for limit in limits]
+    async with (storage := storage_at(url, **PATIENT)).lifespan():
+        backend = DatabaseBackend(storage)
+        tasks = [asyncio.create_task(backend.reserve(f"h{number}", charges)) for number in range(200)]
+        for number, task in enumerate(tasks):
+            await asyncio.sleep(0.001 if number % 9 == 0 else 0)
+            if number % 4:
+                task.cancel()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        for number, one in enumerate(found):
+            if not isinstance(one, BaseException):
+                await backend.settle(f"h{number}", charges)
+        settled = sum(not isinstance(one, BaseException) for one in found)
+        assert settled >= 50
+        assert [standing.used for standing in await backend.standings(limits)] == [0, settled]
 
 
 def test_a_rate_of_a_hundred_holds_for_three_processes(url: str) -> None:

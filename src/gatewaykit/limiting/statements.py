@@ -8,6 +8,7 @@ from typing import cast
 from sqlalchemy import BigInteger, BindParameter, Double, Insert, Table, bindparam, delete, func, select, tuple_, update
 from sqlalchemy import cast as as_type
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningDelete
 
 from gatewaykit.storage.tables import StoredCount
 
@@ -26,18 +27,8 @@ COUNTS = (
 )
 """What counts of ``limits`` at ``now``: limit, until when, how much."""
 
-_held = (
-    select(_row.limit)
-    .where(_row.limit.in_(_limits), _row.hold == bindparam("hold"), *_counts)
-    .order_by(_row.limit)
-    .with_for_update()
-)
-RELEASE = (
-    delete(_table)
-    .where(_row.limit.in_(_held), _row.hold == bindparam("hold"))
-    .returning(_row.limit, _row.number, _row.until)
-)
-"""End what ``hold`` has of ``limits``, if it still counts. The rows are locked in the order of their limits."""
+_of_holds = tuple_(_row.limit, _row.hold)
+_held = (_of_holds.in_(bindparam("pairs", expanding=True)), *_counts)
 
 RENEW = (
     update(_table)
@@ -57,6 +48,16 @@ TIME = select(_clock)
 _number = func.unnest(bindparam("numbers", type_=postgresql.ARRAY(BigInteger))).column_valued("number")
 LOCK = select(func.pg_advisory_xact_lock(_number), _clock)
 """Lock these numbers, one after the other, until the transaction ends, and tell the time; on Postgres."""
+
+
+@cache
+def releasing(dialect: str) -> ReturningDelete[str, str, int, float]:
+    """End what still counts, for ``pairs`` of limit and hold. On Postgres the rows are locked in that order."""
+    ending = delete(_table).where(*_held)
+    if dialect == "postgresql":
+        locked = select(_row.limit, _row.hold).where(*_held).order_by(_row.limit, _row.hold).with_for_update()
+        ending = delete(_table).where(_of_holds.in_(locked))
+    return ending.returning(_row.limit, _row.hold, _row.number, _row.until)
 
 
 @cache
