@@ -24,7 +24,7 @@ from gatewaykit.limiting.database import DatabaseBackend
 from gatewaykit.limiting.statements import TIDY_ROWS
 from gatewaykit.limits import Limit, Unit
 from gatewaykit.storage import Storage
-from gatewaykit.storage.tables import StoredCount
+from gatewaykit.storage.tables import StoredHold, StoredSum
 
 from ..storage.conftest import start, storage_at
 from .conftest import LEASE, Clock
@@ -101,10 +101,10 @@ def read(process: Process) -> str:
     return process.stdout.readline().strip() or process.communicate(timeout=30)[1]
 
 
-def rows(storage: Storage) -> int:
+def rows(storage: Storage, table: type[StoredHold | StoredSum] = StoredSum) -> int:
     """How many rows there are."""
     with storage.transaction(write=False) as session:
-        return session.scalar(select(func.count()).select_from(StoredCount)) or 0
+        return session.scalar(select(func.count()).select_from(table)) or 0
 
 
 # Many at once
@@ -236,11 +236,7 @@ async def test_a_killed_process_holds_nothing_beyond_its_lease(url: str) -> None
         assert [standing.used for standing in await backend.standings(limits)] == [0, 0]
         decision = await backend.reserve("next", [Charge(limits[0], 100)])
         assert decision.taken
-        for _ in range(1000):
-            await backend.reserve("next", [Charge(limits[0], 0)])
-            if rows(storage) == 1:
-                break
-        assert rows(storage) == 1
+        assert rows(storage, StoredHold) == 1
     if url.startswith("sqlite:///"):
         with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -249,12 +245,12 @@ async def test_a_killed_process_holds_nothing_beyond_its_lease(url: str) -> None
 
 async def test_rows_that_count_no_more_are_deleted_in_passing(url: str, clock: Clock) -> None:
     """Each decision deletes a bounded number of rows until all that have expired are gone, and none of the others."""
-    old = {"hold": "", "amount": 1, "until": clock.now, "expires": clock.now}
+    old = {"amount": 1, "until": clock.now, "expires": clock.now}
     limit = Limit("key:a", "requests", 100)
     async with (storage := storage_at(url)).lifespan():
         with storage.transaction() as session:
             numbers = range(TIDY_ROWS * 2 + 100)
-            session.execute(insert(StoredCount), [{**old, "limit": "gone", "number": number} for number in numbers])
+            session.execute(insert(StoredSum), [{**old, "limit": "gone", "number": number} for number in numbers])
         backend = DatabaseBackend(storage, clock=clock)
         left = []
         for _ in range(4):
@@ -278,7 +274,7 @@ async def test_postgres_tells_the_time(postgres_url: str, monkeypatch: pytest.Mo
         assert 60 < decision.standings[0].resets <= 65
         await backend.renew({"h": limits})
         with storage.transaction(write=False) as session:
-            ends = session.scalar(select(func.max(StoredCount.expires)).where(StoredCount.hold == "h"))
+            ends = session.scalar(select(func.max(StoredHold.expires)).where(StoredHold.hold == "h"))
         assert ends is not None
         assert abs(ends - LEASE - time.time()) < 30
         await backend.settle("h", [Charge(limit, 6) for limit in limits])

@@ -17,7 +17,7 @@ from .conftest import start, storage_at
 
 Plugin = Callable[..., MigrationSource]
 TABLE = 'op.create_table("{}", sa.Column("id", sa.Integer, primary_key=True))'
-REVISIONS = ("core_0001", "core_0002", "core_0003")
+REVISIONS = ("core_0001", "core_0002", "core_0003", "core_0004")
 HEAD = REVISIONS[-1]
 MIGRATE = """
 import os, sys
@@ -116,7 +116,7 @@ def test_a_schema_newer_than_the_program_is_refused(url: str) -> None:
     storage = storage_at(url)
     storage.migrate()
     execute(url, "UPDATE alembic_version_core SET version_num = 'core_9999'")
-    with pytest.raises(StorageError, match=r"newer than this program.*'core'.*core_9999.*newest is core_0003"):
+    with pytest.raises(StorageError, match=r"newer than this program.*'core'.*core_9999.*newest is core_0004"):
         storage.migrate()
     (state,) = storage.check()
     assert (state.ok, state.unknown) == (False, ("core_9999",))

@@ -1,7 +1,8 @@
 """Counting in the gateway's database: exact for all processes that use it, on SQLite and on Postgres.
 
-What is settled and what is held are rows of one table, and both count until their slice of time, or the lease, has
-ended: the holds of a process that dies need nobody to end them. Rows that count no more are deleted in passing.
+What counts is one row for each slice of time of a limit, held amounts included. What a call holds is one row of another
+table; once its lease has ended, whoever decides next gives it back: the holds of a process that dies need nobody to end
+them. Rows that count no more are deleted in passing.
 
 SQLite has one writing transaction at a time. On Postgres a reservation locks its limits, always in the same order;
 what settles or renews only changes what is its own, and adds.
@@ -20,7 +21,7 @@ from sqlalchemy.orm import Session
 from gatewaykit.limiting import statements
 from gatewaykit.limiting.backend import Backend, Charge, Decision
 from gatewaykit.limiting.memory import LEASE
-from gatewaykit.limiting.sums import Count, Reservation, Settlement, Sums, digest, stored
+from gatewaykit.limiting.sums import Reservation, Settlement, Sums, digest, slice_of, stored
 from gatewaykit.limiting.together import Together, Withdrawn
 from gatewaykit.limits import Limit, Standing
 from gatewaykit.storage import Storage
@@ -65,9 +66,10 @@ class DatabaseBackend(Backend):
 
     async def renew(self, holds: Mapping[str, Iterable[Limit]]) -> None:
         """Let holds live on."""
-        pairs = sorted((stored(limit.key), stored(hold)) for hold, limits in holds.items() for limit in limits)
-        if pairs:
-            await self._storage.write(lambda session: self._renew(session.connection(), pairs))
+        limits = {stored(limit.key) for limits in holds.values() for limit in limits if limit.unit == "concurrency"}
+        names = sorted(map(stored, holds))
+        if names:
+            await self._storage.write(lambda session: self._renew(session.connection(), names, sorted(limits)))
 
     async def seed(self, limit: Limit, used: int) -> None:
         """Begin a calendar period with what was used in it before."""
@@ -79,9 +81,9 @@ class DatabaseBackend(Backend):
 
         def work(session: Session) -> tuple[Standing, ...]:
             connection = session.connection()
-            now = self._now(connection)
-            sums = Sums(now, self.lease)
-            sums.read(connection, [stored(limit.key) for limit in limits])
+            sums = Sums(connection, self._now(connection), self.lease)
+            sums.overlook()
+            sums.read([stored(limit.key) for limit in limits])
             return tuple(sums.standing(limit) for limit in limits)
 
         return await self._storage.read(work) if limits else ()
@@ -97,24 +99,28 @@ class DatabaseBackend(Backend):
         asked = [item for item in items if isinstance(item, Reservation)]
         limits = {stored(charge.limit.key): charge.limit for item in asked for charge in item.charges}
         now = self._lock(connection, list(limits.values()))
-        sums = Sums(now, self.lease)
-        sums.settle(connection, [item for item in items if isinstance(item, Settlement)])
-        sums.read(connection, list(limits))
+        sums = Sums(connection, now, self.lease)
+        sums.settle(item for item in items if isinstance(item, Settlement))
+        sums.sweep()
+        sums.read(list(limits))
         decisions = [sums.reserve(item) if isinstance(item, Reservation) else None for item in items]
-        sums.write(connection)
+        sums.write()
         if asked:
             self._tidy(connection, now)
         if not all_wait():
             raise Withdrawn
         return decisions
 
-    def _renew(self, connection: Connection, pairs: Sequence[tuple[str, str]]) -> None:
+    def _renew(self, connection: Connection, holds: Sequence[str], limits: Sequence[str]) -> None:
         now = self._now(connection)
         times = {"now": now, "ends": now + self.lease}
-        connection.execute(statements.RENEW, [{"of_limit": limit, "of_hold": hold, **times} for limit, hold in pairs])
+        connection.execute(statements.RENEW, [{"of_hold": hold, **times} for hold in holds])
+        if limits:
+            connection.execute(statements.KEEP, [{"of_limit": limit, "ends": times["ends"]} for limit in limits])
 
     def _seed(self, connection: Connection, limit: Limit, used: int) -> None:
-        row = Count().take(limit, used, self._now(connection))
+        number, until = slice_of(limit, self._now(connection))
+        row = {"limit": stored(limit.key), "number": number, "amount": used, "until": until, "expires": until}
         connection.execute(statements.seeding(connection.dialect.name), row)
 
     def _lock(self, connection: Connection, limits: Sequence[Limit]) -> float:

@@ -1,44 +1,68 @@
-"""The statements with which a database counts. Every value in them is a bound parameter."""
+"""The statements with which a database counts. Every value in them is a bound parameter.
+
+Whoever waits for a lock takes locks in one order: limits, then holds, then sums, each by name.
+"""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
-from sqlalchemy import BigInteger, BindParameter, Double, Insert, Table, bindparam, delete, func, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Double,
+    Insert,
+    String,
+    Table,
+    bindparam,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy import cast as as_type
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningDelete
 
-from gatewaykit.storage.tables import StoredCount
+from gatewaykit.storage.tables import StoredHold, StoredSum
 
 TIDY_ROWS = 500
+AT_THE_SAME_TIME = -1
+"""The number of the one slice of a limit of concurrency."""
 
-_table = cast(Table, StoredCount.__table__)
-_row = _table.c
-_now = bindparam("now", type_=Double)
-_limits: BindParameter[str] = bindparam("limits", expanding=True)
-_counts = (_row.until > _now, _row.expires > _now)
+_sums = cast(Table, StoredSum.__table__)
+_holds = cast(Table, StoredHold.__table__)
+_sum, _hold = _sums.c, _holds.c
+_now: BindParameter[float] = bindparam("now", type_=Double)
+_ends: BindParameter[float] = bindparam("ends", type_=Double)
+_by: BindParameter[int] = bindparam("by", type_=BigInteger)
 
-COUNTS = (
-    select(_row.limit, _row.until, as_type(func.sum(_row.amount), BigInteger))
-    .where(_row.limit.in_(_limits), *_counts)
-    .group_by(_row.limit, _row.until)
+SUMS = select(_sum.limit, _sum.number, _sum.until, _sum.amount).where(
+    _sum.limit.in_(bindparam("limits", expanding=True)), _sum.until > _now, _sum.expires > _now
 )
-"""What counts of ``limits`` at ``now``: limit, until when, how much."""
+"""What counts of ``limits`` at ``now``."""
 
-_of_holds = tuple_(_row.limit, _row.hold)
-_held = (_of_holds.in_(bindparam("pairs", expanding=True)), *_counts)
+OVER = select(_hold.taken).where(_hold.expires <= _now)
+"""What is held by calls whose lease has ended by ``now``."""
 
-RENEW = (
-    update(_table)
-    .where(_row.limit == bindparam("of_limit"), _row.hold == bindparam("of_hold"), *_counts)
-    .values(expires=bindparam("ends", type_=Double))
-)
+RENEW = update(_holds).where(_hold.hold == bindparam("of_hold"), _hold.expires > _now).values(expires=_ends)
 """Let a hold that still counts live until ``ends``."""
 
-_old = select(*_table.primary_key).where(_row.expires <= _now).limit(TIDY_ROWS).with_for_update(skip_locked=True).cte()
-TIDY = delete(_table).where(tuple_(*_table.primary_key).in_(select(*_old.c))).returning(_row.number)
+KEEP = (
+    update(_sums)
+    .where(
+        _sum.limit == bindparam("of_limit"),
+        _sum.number == AT_THE_SAME_TIME,
+        _sum.expires < _ends,
+    )
+    .values(expires=_ends)
+)
+"""Keep the row of a limit of concurrency until ``ends``."""
+
+_old = select(*_sums.primary_key).where(_sum.expires <= _now).limit(TIDY_ROWS).with_for_update(skip_locked=True).cte()
+TIDY = delete(_sums).where(tuple_(*_sums.primary_key).in_(select(*_old.c))).returning(_sum.number)
 """Delete what has expired, at most :data:`TIDY_ROWS`, and nothing that somebody else has locked. A row for each."""
 
 _clock = as_type(func.extract("epoch", func.clock_timestamp()), Double)
@@ -51,29 +75,54 @@ LOCK = select(func.pg_advisory_xact_lock(_number), _clock)
 
 
 @cache
-def releasing(dialect: str) -> ReturningDelete[str, str, int, float]:
-    """End what still counts, for ``pairs`` of limit and hold. On Postgres the rows are locked in that order."""
-    ending = delete(_table).where(*_held)
+def releasing(dialect: str) -> ReturningDelete[str, str]:
+    """End those of ``holds`` that still count at ``now``; what each has taken."""
+    return _ending(dialect, skip=False, of=(_hold.hold.in_(bindparam("holds", expanding=True)), _hold.expires > _now))
+
+
+@cache
+def sweeping(dialect: str) -> ReturningDelete[str, str]:
+    """End all holds whose lease has ended by ``now``, but for those with which somebody else is busy."""
+    return _ending(dialect, skip=True, of=(_hold.expires <= _now,))
+
+
+def _ending(dialect: str, *, skip: bool, of: tuple[Any, ...]) -> ReturningDelete[str, str]:
     if dialect == "postgresql":
-        locked = select(_row.limit, _row.hold).where(*_held).order_by(_row.limit, _row.hold).with_for_update()
-        ending = delete(_table).where(_of_holds.in_(locked))
-    return ending.returning(_row.limit, _row.hold, _row.number, _row.until)
+        locked = select(_hold.hold).where(*of).order_by(_hold.hold).with_for_update(skip_locked=skip)
+        of = (_hold.hold.in_(locked),)
+    return delete(_holds).where(*of).returning(_hold.hold, _hold.taken)
 
 
 @cache
 def adding(dialect: str) -> Insert:
-    """Add to what is settled in slices, and make holds."""
-    insert = _insert(dialect)
-    return insert.on_conflict_do_update(
-        index_elements=[*_table.primary_key], set_={"amount": _row.amount + insert.excluded.amount}
+    """Add ``by``, which may be negative, to what is counted in slices; none of them is ever less than nothing."""
+    most = func.greatest if dialect == "postgresql" else func.max
+    row = _insert(dialect, _sums).values(
+        limit=bindparam("of_limit", type_=String),
+        number=bindparam("of_number", type_=BigInteger),
+        amount=most(0, _by),
+        until=_ends,
+        expires=bindparam("kept", type_=Double),
+    )
+    return row.on_conflict_do_update(
+        index_elements=[*_sums.primary_key],
+        set_={"amount": most(0, _sum.amount + _by), "expires": most(_sum.expires, row.excluded.expires)},
     )
 
 
 @cache
 def seeding(dialect: str) -> Insert:
     """Make rows that are not there yet."""
-    return _insert(dialect).on_conflict_do_nothing()
+    return _insert(dialect, _sums).on_conflict_do_nothing()
 
 
-def _insert(dialect: str) -> postgresql.Insert | sqlite.Insert:
-    return postgresql.insert(_table) if dialect == "postgresql" else sqlite.insert(_table)
+@cache
+def holding(dialect: str) -> Insert:
+    """Make holds."""
+    row = _insert(dialect, _holds)
+    new = {"expires": row.excluded.expires, "taken": row.excluded.taken}
+    return row.on_conflict_do_update(index_elements=[_hold.hold], set_=new)
+
+
+def _insert(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)

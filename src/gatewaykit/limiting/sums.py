@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection
 
@@ -19,7 +20,11 @@ _LONGEST = 200
 _MOST = 2**53
 """What is counted at once at most: a provider may claim any usage, and sums must fit into 64 bits."""
 
-Row: TypeAlias = dict[str, Any]
+Part: TypeAlias = tuple[str, int, int, float | None]
+"""What a hold has taken of a limit: its stored name, the number of the slice, the amount, and until when it counts."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(list[Part]).decode
 
 
 class Reservation(Struct):
@@ -36,79 +41,122 @@ class Settlement(Struct):
     charges: Sequence[Charge]
 
 
+class Change(Struct):
+    """What is added to a slice, which counts ``until`` then; its row is kept until it ``expires``."""
+
+    by: int
+    until: float
+    expires: float
+
+
 class Sums:
     """What counts at ``now``, in unix time, of the limits that were read. Holds live for ``lease`` seconds.
 
-    Settlements come first, then :meth:`read`, then reservations, and :meth:`write` at the end: so all processes touch
-    rows in one order, and none waits for another in a circle.
+    What ends comes first (:meth:`settle`, :meth:`sweep`), then :meth:`read`, then reservations, and :meth:`write` is
+    last: so all processes touch rows in one order, and none waits for another in a circle.
     """
 
-    def __init__(self, now: float, lease: float) -> None:
+    def __init__(self, connection: Connection, now: float, lease: float) -> None:
+        self._connection = connection
+        self._dialect = connection.dialect.name
         self._now = now
-        self._expires = now + lease
-        self._rows: dict[tuple[str, str, int], Row] = {}
+        self._lease_ends = now + lease
+        self._changes: dict[tuple[str, int], Change] = {}
+        self._holds: list[dict[str, Any]] = []
         self._counts: dict[str, Count] = {}
 
-    def settle(self, connection: Connection, settlements: Iterable[Settlement]) -> None:
+    def settle(self, settlements: Iterable[Settlement]) -> None:
         """End what is held, where it still counts, and count what was really used."""
-        real: dict[tuple[str, str], int | None] = {}
-        for settlement in settlements:
-            hold = stored(settlement.hold)
-            for charge in settlement.charges:
-                amount = None if charge.limit.unit == "concurrency" else charge.amount
-                real.setdefault((stored(charge.limit.key), hold), amount)
+        real = {stored(settlement.hold): settlement.charges for settlement in settlements}
         if not real:
             return
-        ending = statements.releasing(connection.dialect.name)
-        for limit, hold, number, until in connection.execute(ending, {"pairs": list(real), "now": self._now}).all():
-            amount = real[limit, hold]
-            if amount is not None:
-                self._add(settled_row(limit, number, amount, until))
+        given = {"holds": sorted(real), "now": self._now}
+        for hold, taken in self._connection.execute(statements.releasing(self._dialect), given).all():
+            amounts = {
+                stored(charge.limit.key): min(charge.amount, _MOST)
+                for charge in real[hold]
+                if charge.limit.unit != "concurrency"
+            }
+            self._give_back(taken, amounts)
 
-    def read(self, connection: Connection, limits: Sequence[str]) -> None:
-        """Find out what counts of ``limits``, with what was just settled."""
+    def sweep(self) -> None:
+        """End the holds whose lease has ended."""
+        for _, taken in self._connection.execute(statements.sweeping(self._dialect), {"now": self._now}).all():
+            self._give_back(taken, {})
+
+    def overlook(self) -> None:
+        """Count as if they had been ended; for those who only read."""
+        for (taken,) in self._connection.execute(statements.OVER, {"now": self._now}).all():
+            self._give_back(taken, {})
+
+    def _give_back(self, taken: str, real: Mapping[str, int]) -> None:
+        for limit, number, amount, until in _decode(taken):
+            ends = math.inf if until is None else until
+            if ends > self._now:
+                self._add(limit, number, real.get(limit, 0) - amount, ends)
+
+    def read(self, limits: Sequence[str]) -> None:
+        """Find out what counts of ``limits``, with all that has changed here."""
         self._counts = {limit: Count() for limit in limits}
         if not limits:
             return
-        found = [
-            (row["limit"], row["until"], row["amount"]) for row in self._rows.values() if row["limit"] in self._counts
-        ]
-        found += [tuple(row) for row in connection.execute(statements.COUNTS, {"limits": limits, "now": self._now})]
-        for limit, until, amount in sorted(found, key=lambda row: row[1]):
+        given = {"limits": limits, "now": self._now}
+        found = {
+            (limit, number): (until, amount)
+            for limit, number, until, amount in self._connection.execute(statements.SUMS, given)
+        }
+        for key, change in self._changes.items():
+            if key[0] in self._counts:
+                found[key] = change.until, max(0, found.get(key, (0.0, 0))[1] + change.by)
+        for (limit, _), (until, amount) in sorted(found.items(), key=lambda row: row[1][0]):
             self._counts[limit].add(until, amount)
 
     def reserve(self, reservation: Reservation) -> Decision:
         """Take all or nothing."""
         now = self._now
         told = [(charge.limit, self._counts[stored(charge.limit.key)], charge.amount) for charge in reservation.charges]
-        refused = tuple(
-            place for place, (limit, count, amount) in enumerate(told) if count.used + amount > limit.amount
-        )
-        unseeded = tuple(place for place, (limit, count, _) in enumerate(told) if not count.seeds(limit))
+        fits = [count.used + amount <= limit.amount for limit, count, amount in told]
+        refused = tuple(place for place, fit in enumerate(fits) if not fit)
+        unseeded = tuple(place for place, (limit, count, _) in enumerate(told) if not count.has_begun(limit))
         if refused or unseeded:
             standings = tuple(count.standing(limit, amount, now) for limit, count, amount in told)
             return Decision(standings, refused, unseeded)
-        held = {"hold": stored(reservation.hold), "expires": self._expires}
-        for limit, count, amount in told:
-            row = count.take(limit, amount, now)
-            self._add(row | held if limit.held else row)
+        held = [part for limit, count, amount in told if (part := self._take(limit, count, amount))]
+        if held:
+            row = {"hold": stored(reservation.hold), "expires": self._lease_ends, "taken": _encode(held).decode()}
+            self._holds.append(row)
         return Decision(tuple(count.standing(limit, 0, now) for limit, count, _ in told))
+
+    def _take(self, limit: Limit, count: Count, amount: int) -> Part | None:
+        """Count ``amount``; what is held of it."""
+        number, until = slice_of(limit, self._now)
+        name, amount = stored(limit.key), min(amount, _MOST)
+        count.add(until, amount)
+        self._add(name, number, amount, until)
+        return (name, number, amount, until) if limit.held else None
+
+    def _add(self, limit: str, number: int, by: int, until: float) -> None:
+        known = self._changes.get((limit, number))
+        if known is not None:
+            known.by += by
+        else:
+            expires = self._lease_ends if number == statements.AT_THE_SAME_TIME else until
+            self._changes[limit, number] = Change(by, until, expires)
 
     def standing(self, limit: Limit) -> Standing:
         """How ``limit`` stands."""
         return self._counts[stored(limit.key)].standing(limit, 0, self._now)
 
-    def write(self, connection: Connection) -> None:
-        """Write what has changed, in the same order as everybody else does."""
-        if self._rows:
-            rows = [self._rows[key] for key in sorted(self._rows)]
-            connection.execute(statements.adding(connection.dialect.name), rows)
-
-    def _add(self, row: Row) -> None:
-        key = row["limit"], row["hold"], row["number"]
-        known = self._rows.setdefault(key, row)
-        if known is not row:
-            known["amount"] += row["amount"]
+    def write(self) -> None:
+        """Write what has changed."""
+        if self._holds:
+            self._connection.execute(statements.holding(self._dialect), self._holds)
+        if self._changes:
+            rows = [
+                {"of_limit": limit, "of_number": number, "by": change.by, "ends": change.until, "kept": change.expires}
+                for (limit, number), change in sorted(self._changes.items())
+            ]
+            self._connection.execute(statements.adding(self._dialect), rows)
 
 
 class Count:
@@ -120,7 +168,7 @@ class Count:
         self._amounts: dict[float, int] = {}
         self.used = 0
 
-    def seeds(self, limit: Limit) -> bool:
+    def has_begun(self, limit: Limit) -> bool:
         """Whether the period of ``limit`` has begun to be counted."""
         return bool(self._amounts) or not isinstance(limit.span, str)
 
@@ -129,21 +177,9 @@ class Count:
         self._amounts[until] = self._amounts.get(until, 0) + amount
         self.used += amount
 
-    def take(self, limit: Limit, amount: int, now: float) -> Row:
-        """Count ``amount`` now; the row that says so."""
-        number, until = _slice(limit, now)
-        self.add(until, amount)
-        return settled_row(stored(limit.key), number, amount, until)
-
     def standing(self, limit: Limit, asked: int, now: float) -> Standing:
         """How the limit stands."""
         return standing(limit, self._amounts, self.used, asked, now)
-
-
-def settled_row(limit: str, number: int, amount: int, until: float) -> Row:
-    """A row of what is counted for good."""
-    amount = min(amount, _MOST)
-    return {"limit": limit, "hold": "", "number": number, "amount": amount, "until": until, "expires": until}
 
 
 def stored(name: str) -> str:
@@ -158,9 +194,9 @@ def digest(name: str, size: int) -> bytes:
     return blake2b(name.encode(errors="surrogatepass"), digest_size=size).digest()
 
 
-def _slice(limit: Limit, now: float) -> tuple[int, float]:
+def slice_of(limit: Limit, now: float) -> tuple[int, float]:
     """The number of the slice in which a charge counts now, and its end."""
     if limit.unit == "concurrency":
-        return 0, math.inf
+        return statements.AT_THE_SAME_TIME, math.inf
     found = slicing(limit.span, now)
     return found.current, found.leaves(found.current)

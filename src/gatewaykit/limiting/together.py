@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
 from typing import Any, Generic, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
@@ -18,6 +18,8 @@ Do: TypeAlias = Callable[[Sequence[T], Callable[[], bool]], Awaitable[Sequence[A
 """Returns a result for each of the items, or raises for all. The function it is given says, to any thread, whether all
 callers still wait; just before it makes something permanent it asks, and raises :class:`Withdrawn` if they do not.
 """
+
+_Waiting: TypeAlias = tuple[T, asyncio.Future[Any]]
 
 
 class Withdrawn(Exception):
@@ -56,7 +58,7 @@ class _Line(Generic[T]):
 
     def __init__(self, do: Do[T]) -> None:
         self._do = do
-        self._waiting: deque[tuple[T, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[_Waiting[T]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def put(self, item: T) -> asyncio.Future[Any]:
@@ -72,41 +74,49 @@ class _Line(Generic[T]):
         try:
             while self._waiting:
                 await self._try([self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))])
+        except asyncio.CancelledError:
+            _cancel(self._waiting)
+            self._waiting.clear()
+            raise
         finally:
             self._task = None
-            for _, future in self._waiting:
-                future.cancel()
-            self._waiting.clear()
 
-    async def _try(self, waiting: Sequence[tuple[T, asyncio.Future[Any]]]) -> None:
+    async def _try(self, waiting: Sequence[_Waiting[T]]) -> None:
         batch = [(item, future) for item, future in waiting if not future.done()]
         if not batch:
             return
+        items, futures = [item for item, _ in batch], [future for _, future in batch]
+        results: Sequence[Any] = ()
+        failed: Exception | None = None
         try:
-            results = await self._do(
-                [item for item, _ in batch], lambda: not any(future.cancelled() for _, future in batch)
-            )
-        except Withdrawn:
-            await self._try(batch)
+            results = await self._do(items, lambda: not any(future.cancelled() for future in futures))
         except Exception as error:  # noqa: BLE001 - it is for those who wait
-            await self._failed(batch, error)
-        except BaseException:
-            for _, future in batch:
-                future.cancel()
+            failed = error
+        except asyncio.CancelledError:
+            _cancel(batch)
             raise
-        else:
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
-
-    async def _failed(self, batch: Sequence[tuple[T, asyncio.Future[Any]]], error: Exception) -> None:
-        if len(batch) > 1 and not isinstance(error, Unavailable):
+        if isinstance(failed, Withdrawn):
+            await self._try(batch)
+        elif failed is not None and len(batch) > 1 and not isinstance(failed, Unavailable):
             for one in batch:
                 await self._try([one])
-            return
-        for _, future in batch:
-            if not future.done():
-                future.set_exception(error)
+        else:
+            _answer(futures, results, failed)
+
+
+def _answer(futures: Sequence[asyncio.Future[Any]], results: Sequence[Any], failed: Exception | None) -> None:
+    for place, future in enumerate(futures):
+        if future.done():
+            continue
+        if failed is not None:
+            future.set_exception(failed)
+        else:
+            future.set_result(results[place])
+
+
+def _cancel(waiting: Iterable[_Waiting[Any]]) -> None:
+    for _, future in waiting:
+        future.cancel()
 
 
 def _notice(future: asyncio.Future[Any]) -> None:

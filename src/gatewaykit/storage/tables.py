@@ -162,23 +162,38 @@ class StoredPriceList(Base):
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
-class StoredCount(Base):
-    """What counts of a limit until ``until``, in unix time; what is held under ``hold`` only while it has not expired.
+class StoredSum(Base):
+    """What counts of a limit until ``until``, in unix time: what was used in one slice of time, and what is held.
 
-    ``limit`` is :attr:`~gatewaykit.limits.Limit.key`, ``number`` that of the slice of time in which it counts. What is
-    settled is one row for each slice, with no hold (''). Of a calendar period there is such a row once it is seeded.
+    ``limit`` is :attr:`~gatewaykit.limits.Limit.key`, ``number`` that of the slice. Of a calendar period there is a row
+    once it is seeded. A row may go when it ``expires``: with its slice, and what calls hold without one with the last
+    of their leases.
     """
 
-    __tablename__ = "limit_counts"
+    __tablename__ = "limit_sums"
 
     limit: Mapped[str] = mapped_column(primary_key=True)
-    hold: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     amount: Mapped[int]
     until: Mapped[float]
     expires: Mapped[float]
 
-    __table_args__ = (Index("ix_limit_counts_expires", "expires"),)
+    __table_args__ = (Index("ix_limit_sums_expires", "expires"),)
+
+
+class StoredHold(Base):
+    """What a call has ``taken`` that is to be settled, as JSON: of each limit its key, number, amount and until.
+
+    When its lease ``expires``, in unix time, it is given back.
+    """
+
+    __tablename__ = "limit_holds"
+
+    hold: Mapped[str] = mapped_column(primary_key=True)
+    expires: Mapped[float]
+    taken: Mapped[str]
+
+    __table_args__ = (Index("ix_limit_holds_expires", "expires"),)
 
 
 metadata = Base.metadata
