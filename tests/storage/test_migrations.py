@@ -122,6 +122,30 @@ def test_a_schema_newer_than_the_program_is_refused(url: str) -> None:
     assert (state.ok, state.unknown) == (False, ("core_9999",))
 
 
+def test_what_is_used_of_limits_outlives_the_move_to_sums(url: str) -> None:
+    """Used amounts are kept by the revision that gives holds a table of their own; what is held is not."""
+    storage = storage_at(url)
+    storage.migrate()
+    for statement in (
+        "DROP TABLE limit_sums",
+        "DROP TABLE limit_holds",
+        """CREATE TABLE limit_counts ("limit" VARCHAR NOT NULL, hold VARCHAR NOT NULL, number BIGINT NOT NULL,
+        amount BIGINT NOT NULL, until DOUBLE PRECISION NOT NULL, expires DOUBLE PRECISION NOT NULL,
+        CONSTRAINT pk_limit_counts PRIMARY KEY ("limit", hold, number))""",
+        "INSERT INTO limit_counts VALUES ('all/tokens/60', '', 7, 500, 1.5, 1.5), ('all/tokens/60', 'h', 7, 2, 1.5, 9)",
+        "UPDATE alembic_version_core SET version_num = 'core_0003'",
+    ):
+        execute(url, statement)
+    assert storage.migrate() == [Applied("core", "core_0003", HEAD)]
+    (state,) = storage.check()
+    assert state.ok, state
+    with storage._database.migration_engine().connect() as connection:
+        assert [tuple(row) for row in connection.execute(text("SELECT * FROM limit_sums"))] == [
+            ("all/tokens/60", 7, 500, 1.5, 1.5)
+        ]
+    assert "limit_counts" not in tables(url)
+
+
 def test_an_uninstalled_plugin_harms_nothing(url: str, plugin: Plugin) -> None:
     """Without it the gateway migrates and checks as ever; its tables stay, and it finds them when it comes back."""
     acme = plugin("acme", acme_1=TABLE.format("acme_one"))

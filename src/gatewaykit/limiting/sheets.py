@@ -26,7 +26,7 @@ class Sheet:
     ``limits`` are as somebody gave them; ``rows`` says for each of them in which place the scripts have it.
     """
 
-    __slots__ = ("_groups", "_hour", "_order", "_resets", "_seconds", "_terms", "keys", "limits", "rows")
+    __slots__ = ("_groups", "_hour", "_order", "_resets", "_seconds", "_settled", "_terms", "keys", "limits", "rows")
 
     def __init__(self, prefix: str, limits: tuple[Limit, ...]) -> None:
         self.limits = limits
@@ -36,6 +36,10 @@ class Sheet:
         self.keys = tuple(by_subject)
         self._groups = tuple(by_subject.values())
         self._order = [place for places in self._groups for place in places]
+        self._settled = [
+            ["" if limits[place].unit == "concurrency" else name_of(limits[place]) for place in places]
+            for places in self._groups
+        ]
         self.rows = sorted(range(len(limits)), key=self._order.__getitem__)
         self._hour = -1
         self._terms = b""
@@ -56,10 +60,9 @@ class Sheet:
 
     def settled(self, amounts: Sequence[int]) -> list[dict[str, int]]:
         """Real amounts of each subject, by name of the limit; those of concurrency are missing."""
-        limits = self.limits
         return [
-            {name_of(limits[place]): within(amounts[place]) for place in places if limits[place].unit != "concurrency"}
-            for places in self._groups
+            {name: within(amounts[place]) for place, name in zip(places, names, strict=True) if name}
+            for places, names in zip(self._groups, self._settled, strict=True)
         ]
 
     def resets(self, milliseconds: tuple[int, ...]) -> Sequence[float]:
