@@ -260,6 +260,21 @@ async def test_rows_that_count_no_more_are_deleted_in_passing(url: str, clock: C
         assert [standing.used for standing in await backend.standings([limit])] == [4]
 
 
+async def test_what_is_no_hold_is_in_nobody_s_way(url: str, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """A row that nobody can read is deleted when its lease has ended, with one line in the log; calls pass."""
+    limit = Limit("key:a", "concurrency", 2, 0)
+    async with (storage := storage_at(url)).lifespan():
+        with storage.transaction() as session:
+            for number, taken in enumerate(("no JSON", '[["key:a/concurrency/0", "?", 1, null]]', "{}")):
+                row = {"hold": f"h{number}", "expires": clock.now, "taken": taken}
+                session.execute(insert(StoredHold), [row])
+        backend = DatabaseBackend(storage, clock=clock)
+        for number in range(2):
+            assert (await backend.reserve(f"ours{number}", [Charge(limit, 1)])).taken
+        assert rows(storage, StoredHold) == 2
+    assert [record.levelname for record in caplog.records if "cannot be read" in record.message] == ["ERROR"] * 3
+
+
 # The clock
 
 

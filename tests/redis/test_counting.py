@@ -188,6 +188,24 @@ async def test_everything_is_forgotten_in_the_middle(server: RedisServer, backen
     assert (await backend.reserve("after", charges())).taken
 
 
+@pytest.mark.parametrize(
+    "stored", [b"", b"no MessagePack", b"\xc1", b"\x2a"], ids=["nothing", "text", "never", "number"]
+)
+async def test_what_somebody_else_stored_counts_for_nothing(
+    server: RedisServer, link: RedisLink, stored: bytes
+) -> None:
+    """Where a state or a hold is none of ours, limits begin anew, and calls pass."""
+    now = [1_800_000_000.0]
+    backend, limit = RedisBackend(link, clock=lambda: now[0]), Limit("key:k", "concurrency", 5, 0)
+    await backend.reserve("h", [Charge(limit, 3)])
+    with server.client() as client:
+        client.set(f"{link.prefix}limits/key:k", stored)
+        client.hset(f"{link.prefix}holds", "h", stored)
+    assert (await backend.reserve("other", [Charge(limit, 5)])).taken
+    now[0] += backend.lease
+    assert (await backend.standings([limit]))[0].used == 0
+
+
 async def test_scripts_are_forgotten_in_the_middle(server: RedisServer, backend: RedisBackend) -> None:
     """SCRIPT FLUSH between any two steps changes nothing for anybody."""
     with server.client() as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -16,6 +17,7 @@ from gatewaykit.limiting.backend import Charge, Decision
 from gatewaykit.limiting.standing import standing
 from gatewaykit.limits import Limit, Standing, slicing
 
+logger = logging.getLogger(__name__)
 _LONGEST = 200
 _MOST = 2**53
 """What is counted at once at most: a provider may claim any usage, and sums must fit into 64 bits."""
@@ -90,7 +92,12 @@ class Sums:
             self._give_back(taken, {})
 
     def _give_back(self, taken: str, real: Mapping[str, int]) -> None:
-        for limit, number, amount, until in _decode(taken):
+        try:
+            parts = _decode(taken)
+        except msgspec.MsgspecError:
+            logger.error("what a call holds of its limits cannot be read: it counts to the end of its time")
+            return
+        for limit, number, amount, until in parts:
             ends = math.inf if until is None else until
             if ends > self._now:
                 self._add(limit, number, real.get(limit, 0) - amount, ends)

@@ -32,11 +32,18 @@ local function within(number)
   return math.max(0, math.min(LARGEST, number))
 end
 
+-- What was stored; an empty table if it was not by these scripts.
+local function read(stored)
+  local is_ours, value = pcall(cmsgpack.unpack, stored)
+  return is_ours and type(value) == 'table' and value or {}
+end
+
 local function state_of(key)
   local state = states[key]
   if not state then
     local stored = redis.call('GET', key)
-    state = stored and cmsgpack.unpack(stored) or {ends = 0}
+    state = stored and read(stored) or {}
+    state.ends = state.ends or 0
     states[key] = state
   end
   return state
@@ -103,11 +110,12 @@ end
 local function sweep()
   local ended = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(now), 'LIMIT', 0, SWEEP)
   if #ended == 0 then return end
-  for _, taken in ipairs(redis.call('HMGET', KEYS[2], unpack(ended))) do
-    if taken then release(cmsgpack.unpack(taken), {}) end
-  end
+  local holds = redis.call('HMGET', KEYS[2], unpack(ended))
   redis.call('ZREM', KEYS[1], unpack(ended))
   redis.call('HDEL', KEYS[2], unpack(ended))
+  for _, taken in ipairs(holds) do
+    if taken then release(read(taken), {}) end
+  end
 end
 
 -- What is counted of a limit, in the slice of now, and whether its period has begun to be counted; nil if the period that was
