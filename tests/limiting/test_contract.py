@@ -457,6 +457,15 @@ async def test_a_total_never_ends(backend: Backend, clock: Clock, subject: str) 
     assert refused.standings[0].room_in == refused.standings[0].resets == math.inf
 
 
+@pytest.mark.parametrize("huge", [2**53, 2**70])
+async def test_books_that_tell_of_a_fortune(backend: Backend, subject: str, huge: int) -> None:
+    """A period that begins with more than any store counts exactly is used up, and no error."""
+    limit = Limit(subject, "money", 10**9, "month")
+    await backend.seed(limit, huge)
+    assert (await take(backend, "h", (limit, 1))).refused == (0,)
+    assert (await used(backend, limit))[0] >= 2**53
+
+
 # Names
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from gatewaykit.limiting import statements
 from gatewaykit.limiting.backend import Backend, Charge, Decision
 from gatewaykit.limiting.memory import LEASE
-from gatewaykit.limiting.sums import Reservation, Settlement, Sums, digest, slice_of, stored
+from gatewaykit.limiting.sums import MOST, Reservation, Settlement, Sums, digest, slice_of, stored
 from gatewaykit.limiting.together import Together, Withdrawn
 from gatewaykit.limits import Limit, Standing
 from gatewaykit.storage import Storage
@@ -120,7 +120,13 @@ class DatabaseBackend(Backend):
 
     def _seed(self, connection: Connection, limit: Limit, used: int) -> None:
         number, until = slice_of(limit, self._now(connection))
-        row = {"limit": stored(limit.key), "number": number, "amount": used, "until": until, "expires": until}
+        row = {
+            "limit": stored(limit.key),
+            "number": number,
+            "amount": min(used, MOST),
+            "until": until,
+            "expires": until,
+        }
         connection.execute(statements.seeding(connection.dialect.name), row)
 
     def _lock(self, connection: Connection, limits: Sequence[Limit]) -> float:

@@ -19,7 +19,7 @@ from gatewaykit.limits import Limit, Standing, slicing
 
 logger = logging.getLogger(__name__)
 _LONGEST = 200
-_MOST = 2**53
+MOST = 2**53
 """What is counted at once at most: a provider may claim any usage, and sums must fit into 64 bits."""
 
 Part: TypeAlias = tuple[str, int, int, float | None]
@@ -75,7 +75,7 @@ class Sums:
         given = {"holds": sorted(real), "now": self._now}
         for hold, taken in self._connection.execute(statements.releasing(self._dialect), given).all():
             amounts = {
-                stored(charge.limit.key): min(charge.amount, _MOST)
+                stored(charge.limit.key): min(charge.amount, MOST)
                 for charge in real[hold]
                 if charge.limit.unit != "concurrency"
             }
@@ -137,7 +137,7 @@ class Sums:
     def _take(self, limit: Limit, count: Count, amount: int) -> Part | None:
         """Count ``amount``; what is held of it."""
         number, until = slice_of(limit, self._now)
-        name, amount = stored(limit.key), min(amount, _MOST)
+        name, amount = stored(limit.key), min(amount, MOST)
         count.add(until, amount)
         self._add(name, number, amount, until)
         return (name, number, amount, until) if limit.held else None
