@@ -97,7 +97,9 @@ def contents(folder: Path) -> Iterator[tuple[str, str]]:
 
 def everything(server: RedisServer) -> str:
     """All keys and values of the server."""
-    with redis.Redis.from_url(server.url, password=REDIS_PASSWORD, decode_responses=True) as client:
+    with redis.Redis.from_url(
+        server.url, password=REDIS_PASSWORD, decode_responses=True, encoding_errors="backslashreplace"
+    ) as client:
         return json.dumps([[name, dump(client, name)] for name in client.scan_iter(count=1000)])
 
 
