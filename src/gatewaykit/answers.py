@@ -68,7 +68,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else None
+    found = _NUMBER.fullmatch(text.strip()) if text is not None else None
+    return float(found[0]) if found else None
 
 
 def _until(text: str) -> float | None:

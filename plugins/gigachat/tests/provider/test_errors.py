@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gatewaykit.answers import retry_after
@@ -113,6 +113,7 @@ def test_retry_after_may_be_a_date() -> None:
 
 
 @given(st.text(max_size=300))
+@example("0\x1f")
 def test_any_retry_after_is_a_wait_or_none(text: str) -> None:
     """No header value raises or gives a negative wait."""
     wait = retry_after({"retry-after": text})
