@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, cast
 
+from gatewaykit import chance
 from gatewaykit.errors import (
     ClientGone,
     ContentBlocked,
@@ -38,7 +38,6 @@ _KEY = r"(?:gk[a-z]{0,2}|sk|rk|pk|gh[a-z]|xox[a-z]|glpat|hf)[-_][\w-]{16}|eyJ[\w
 _REQUEST_ID = re.compile(rf"(?!{_KEY})[A-Za-z0-9._-]{{1,128}}")
 """What is kept with every record and told to everybody must not be a key that somebody put into the wrong header."""
 
-_bits = random.Random().getrandbits  # ids have to differ, not to be secret
 _to_milliseconds = (1000.0).__mul__
 _INVISIBLE = re.compile(rb"[^ -~]")
 _LONGEST = 1024
@@ -78,7 +77,7 @@ def read_incoming(scope: Mapping[str, Any], path: str) -> Incoming:
 
 def _new_id() -> str:
     """In the order of time, as UUIDs of version 7 are (RFC 9562, 5.7): so new ones lie side by side in an index."""
-    return f"{int(time.time() * 1000):012x}{_bits(80):020x}"
+    return f"{int(time.time() * 1000):012x}{chance.bits(80):020x}"
 
 
 def _joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -26,7 +26,7 @@ class Sheet:
     ``limits`` are as somebody gave them; ``rows`` says for each of them in which place the scripts have it.
     """
 
-    __slots__ = ("_groups", "_hour", "_order", "_resets", "_seconds", "_settled", "_terms", "keys", "limits", "rows")
+    __slots__ = ("_groups", "_hour", "_names", "_order", "_resets", "_seconds", "_terms", "keys", "limits", "rows")
 
     def __init__(self, prefix: str, limits: tuple[Limit, ...]) -> None:
         self.limits = limits
@@ -36,7 +36,7 @@ class Sheet:
         self.keys = tuple(by_subject)
         self._groups = tuple(by_subject.values())
         self._order = [place for places in self._groups for place in places]
-        self._settled = [
+        self._names = [
             ["" if limits[place].unit == "concurrency" else name_of(limits[place]) for place in places]
             for places in self._groups
         ]
@@ -62,7 +62,7 @@ class Sheet:
         """Real amounts of each subject, by name of the limit; those of concurrency are missing."""
         return [
             {name: within(amounts[place]) for place, name in zip(places, names, strict=True) if name}
-            for places, names in zip(self._groups, self._settled, strict=True)
+            for places, names in zip(self._groups, self._names, strict=True)
         ]
 
     def resets(self, milliseconds: tuple[int, ...]) -> Sequence[float]:

@@ -43,7 +43,7 @@ class Together(Generic[T]):
 
     def leave(self, item: T) -> None:
         """Let ``item`` be done; nobody waits for its result."""
-        self._line().put(item).add_done_callback(_notice)
+        self._line().put(item)
 
     def _line(self) -> _Line[T]:
         loop = asyncio.get_running_loop()
@@ -110,6 +110,7 @@ def _answer(futures: Sequence[asyncio.Future[Any]], results: Sequence[Any], fail
             continue
         if failed is not None:
             future.set_exception(failed)
+            future.exception()  # where nobody waits it must not be reported as forgotten
         else:
             future.set_result(results[place])
 
@@ -117,9 +118,3 @@ def _answer(futures: Sequence[asyncio.Future[Any]], results: Sequence[Any], fail
 def _cancel(waiting: Iterable[_Waiting[Any]]) -> None:
     for _, future in waiting:
         future.cancel()
-
-
-def _notice(future: asyncio.Future[Any]) -> None:
-    """Nobody may be left to ask for the error: then it must not be reported as forgotten."""
-    if not future.cancelled():
-        future.exception()

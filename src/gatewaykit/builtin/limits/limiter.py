@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from gatewaykit import chance
 from gatewaykit.builtin.limits.headers import Header
 from gatewaykit.builtin.limits.notes import Notes
 from gatewaykit.builtin.limits.plans import Estimator, Plan, Plans
@@ -25,7 +25,6 @@ Spent = Callable[[Limit], Awaitable[int]]
 _RENEWALS_PER_LEASE = 3
 _LOOK_AT_BUDGETS = 5.0
 _ATTEMPTS = 3
-_bits = random.Random().getrandbits  # names of holds have to differ, not to be secret
 logger = logging.getLogger(__name__)
 
 
@@ -63,7 +62,7 @@ class Limits(Limiter):
         if not plan.limits:
             return None
         charges = self._estimator.charges(call, plan)
-        hold = f"{_bits(96):024x}"
+        hold = f"{chance.bits(96):024x}"
         decision = await self._backend.reserve(hold, charges)
         if decision.unseeded:
             decision = await self._begun(hold, charges, decision)

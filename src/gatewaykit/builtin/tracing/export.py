@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from gatewaykit import chance
 from gatewaykit.builtin.tracing.places import Place, Try
 from gatewaykit.builtin.tracing.settings import TracingSettings
 from gatewaykit.logs import Redactor
@@ -27,7 +27,6 @@ from gatewaykit.types import Attempt, CallRecord
 
 _SECOND = 1_000_000_000
 _LONGEST = 256
-_bits = random.Random().getrandbits  # ids have to differ, not to be secret
 _encode = msgspec.json.Encoder().encode
 
 
@@ -155,10 +154,10 @@ class _Ids(IdGenerator):
         self.next = (0, 0)
 
     def generate_trace_id(self) -> int:
-        return self.next[0] or _bits(128) or 1
+        return self.next[0] or chance.bits(128) or 1
 
     def generate_span_id(self) -> int:
-        return self.next[1] or _bits(64) or 1
+        return self.next[1] or chance.bits(64) or 1
 
 
 def _exporter(name: str, settings: TracingSettings) -> SpanExporter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gatewaykit import chance
 from gatewaykit.builtin.tracing.places import MOST_CHARACTERS, STATE, Place
 from gatewaykit.builtin.tracing.settings import TracingSettings
 from gatewaykit.logs import Redactor
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 CAPACITY = 10_000
 """Records that may wait for their spans; what comes on top gets none."""
-
-_bits = random.Random().getrandbits  # ids have to differ, not to be secret
 
 
 class Tracer(Observer):
@@ -45,7 +43,7 @@ class Tracer(Observer):
 
     def span_id(self) -> int:
         """A new one."""
-        return _bits(64) or 1
+        return chance.bits(64) or 1
 
     def place(self, call: Call) -> Place:
         """Where a call is that had no place yet."""

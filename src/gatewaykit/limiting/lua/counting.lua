@@ -32,10 +32,10 @@ local function within(number)
   return math.max(0, math.min(LARGEST, number))
 end
 
--- What was stored; an empty table if it was not by these scripts.
+-- The table that was stored; an empty one if it is none.
 local function read(stored)
-  local is_ours, value = pcall(cmsgpack.unpack, stored)
-  return is_ours and type(value) == 'table' and value or {}
+  local is_read, value = pcall(cmsgpack.unpack, stored)
+  return is_read and type(value) == 'table' and value or {}
 end
 
 local function state_of(key)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Protocol
 
+from gatewaykit import chance
 from gatewaykit.errors import GatewayError
 from gatewaykit.limiting import Backend, Charge
 from gatewaykit.limits import Limit
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .member import Member
 
 _RENEWALS_PER_LEASE = 3
-_bits = random.Random().getrandbits  # names of holds have to differ, not to be secret
 logger = logging.getLogger(__name__)
 
 
@@ -81,7 +80,7 @@ class SharedSlots(Slots):
     async def take(self, member: Member) -> str | None:
         """One of the places, or None."""
         limit = _limit(member)
-        hold = f"{_bits(96):024x}"
+        hold = f"{chance.bits(96):024x}"
         decision = await self._backend.reserve(hold, [Charge(limit, 1)])
         member.taken_by_all = decision.standings[0].used
         if not decision.taken:
