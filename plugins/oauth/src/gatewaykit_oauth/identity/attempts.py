@@ -16,6 +16,7 @@ import msgspec
 from ..keys.secrets import Secrets
 from ..signin.sealing import seal, unseal
 
+_PURPOSE = "gatewaykit: attempts to sign in elsewhere"
 SECONDS = 600
 """How long the provider and the person may take."""
 
@@ -55,13 +56,10 @@ def new_attempt(provider: str, target: str, account: str | None) -> Attempt:
 
 def sealed(secrets: Secrets, attempt: Attempt) -> str:
     """For the cookie."""
-    return seal(secrets, msgspec.json.encode(attempt).decode()).decode()
+    return seal(secrets, _PURPOSE, msgspec.json.encode(attempt).decode()).decode()
 
 
 def unsealed(secrets: Secrets, text: str) -> Attempt | None:
     """The attempt of a cookie; None for anything else, or one that is too old."""
-    found = unseal(secrets, text.encode("utf-8", "replace"), SECONDS)
-    try:
-        return None if found is None else msgspec.json.decode(found, type=Attempt)
-    except ValueError:
-        return None
+    found = unseal(secrets, _PURPOSE, text.encode("utf-8", "replace"), SECONDS)
+    return None if found is None else msgspec.json.decode(found, type=Attempt)

@@ -16,7 +16,7 @@ from ..keys.secrets import Secrets
 from ..server.grants import cut_off
 from ..tables import AccountRow, CredentialsRow, SetupLinkRow
 from .factors import new_recovery_codes, recovery_digest, step_of
-from .sealing import seal, unseal
+from .sealing import FACTOR, seal, unseal
 from .sessions import end_all
 
 
@@ -81,7 +81,7 @@ def set_factor(
     step = step_of(secret, code, now, after=0)
     if step is None:
         raise BadRequest("This is not the code of now.", param="code")
-    row.factor, row.factor_step = seal(secrets, secret), step
+    row.factor, row.factor_step = seal(secrets, FACTOR, secret), step
     codes = new_recovery_codes()
     row.recovery = [recovery_digest(secrets, one)[0] for one in codes]
     _record(session, actor, "account.factor.add", account_id, now)
@@ -100,7 +100,7 @@ def remove_factor(session: Session, actor: Actor, account_id: str, now: datetime
 def use_code(session: Session, account_id: str, code: str, secrets: Secrets, now: datetime) -> bool:
     """Whether ``code`` is that of now or a recovery code; either works once (RFC 6238, 5.2)."""
     row = _locked(session, account_id)
-    secret = None if row.factor is None else unseal(secrets, row.factor)
+    secret = None if row.factor is None else unseal(secrets, FACTOR, row.factor)
     if secret is None:
         return False
     if (step := step_of(secret, code, now, after=row.factor_step)) is not None:

@@ -1,4 +1,7 @@
-"""Sealing what must be read again, such as the secret of a second factor: encrypted, and bound to the pepper."""
+"""Sealing what must be read again, such as the secret of a second factor: encrypted, and bound to the pepper.
+
+What is sealed for one purpose is nothing for another: a browser can hand in at one place what it was given at another.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,26 @@ from ..keys.secrets import Secrets
 if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet
 
-_PURPOSE = "gatewaykit: what is sealed for signing in"
+FACTOR = "gatewaykit: what is sealed for signing in"
+"""Secrets of second factors at rest."""
 
 
-def seal(secrets: Secrets, text: str) -> bytes:
-    """``text``, encrypted by the current pepper (Fernet)."""
-    return _fernet(secrets).encrypt(text.encode())
+def seal(secrets: Secrets, purpose: str, text: str) -> bytes:
+    """``text``, encrypted by the current pepper for ``purpose`` (Fernet)."""
+    return _fernet(secrets, purpose).encrypt(text.encode())
 
 
-def unseal(secrets: Secrets, sealed: bytes, seconds: int | None = None) -> str | None:
-    """What was sealed, by whichever pepper; None for anything else, or what is older than ``seconds``."""
+def unseal(secrets: Secrets, purpose: str, sealed: bytes, seconds: int | None = None) -> str | None:
+    """What was sealed for ``purpose``, by whichever pepper; None for all else, and after ``seconds``."""
     from cryptography.fernet import InvalidToken
 
     try:
-        return _fernet(secrets).decrypt(sealed, seconds).decode()
+        return _fernet(secrets, purpose).decrypt(sealed, seconds).decode()
     except (InvalidToken, UnicodeDecodeError):
         return None
 
 
-def _fernet(secrets: Secrets) -> MultiFernet:
+def _fernet(secrets: Secrets, purpose: str) -> MultiFernet:
     from cryptography.fernet import Fernet, MultiFernet
 
-    return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in secrets.digests(_PURPOSE)])
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in secrets.digests(purpose)])

@@ -29,6 +29,7 @@ ENROLLING_SECONDS = 1800
 
 TOO_LATE = N_("This page was open for too long. Begin again.")
 NOT_SAME = N_("The two passwords are not the same.")
+_ENROLMENT = "gatewaykit: second factors to be added"
 _ISSUER = "gatewaykit"
 
 
@@ -82,7 +83,7 @@ async def add_factor(request: Request, session: Session) -> Response:
     if request.method != "POST":
         return _enrolment(request, session, new_secret(), None)
     form = await form_of(request)
-    sealed = unseal(secrets, form.text("sealed").encode("ascii", "replace"), ENROLLING_SECONDS)
+    sealed = unseal(secrets, _ENROLMENT, form.text("sealed").encode("ascii", "replace"), ENROLLING_SECONDS)
     owner, _, secret = (sealed or "").partition(" ")
     if owner != session.account.id:
         return _enrolment(request, session, new_secret(), BadRequest(TOO_LATE, param="code"))
@@ -121,7 +122,7 @@ async def end_session(request: Request, session: Session) -> Response:
 
 def _enrolment(request: Request, session: Session, secret: str, error: BadRequest | None) -> Response:
     account_id = session.account.id
-    sealed = seal(site_of(request).desk.secrets(), f"{account_id} {secret}").decode()
+    sealed = seal(site_of(request).desk.secrets(), _ENROLMENT, f"{account_id} {secret}").decode()
     return render(
         request,
         "factor.html",
