@@ -226,7 +226,7 @@ def test_a_manager_manages_the_keys_of_its_account(manager: Api, team: str) -> N
     [
         ({"scopes": ["admin"]}, "scopes"),
         ({"models": ["*"]}, "models"),
-        ({"limits": {}}, "limits"),
+        ({"limits": {"rpm": None}}, "limits"),
         ({"limits": {"rpm": 11}}, "limits"),
         ({"owner": None}, "owner"),
         ({"expires": None}, "expires"),

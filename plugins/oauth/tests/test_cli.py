@@ -24,6 +24,7 @@ from gatewaykit_oauth.keys.cli_values import amount, expiry, money, show_ago, sh
 from gatewaykit_oauth.tables import KeyRow
 
 from .surfaces import Api, Place
+from .test_oauth_cli import done, run
 
 SECRET = re.compile(r"gk_live_\w{42}")
 
@@ -228,7 +229,9 @@ def test_accounts_are_listed_with_what_they_may_use(place: Place) -> None:
         (["keys", "create", "x", "--scope", "boss"], 2, "'boss' is not one of"),
         (["keys", "create", "x", "--rpm", "-5"], 2, "'-5' is not a whole number"),
         (["keys", "create"], 2, "Missing argument 'NAME'"),
-        (["keys", "update", "key_0"], 1, "There is no such key."),
+        (["keys", "update", "key_0"], 2, "Nothing to change"),
+        (["keys", "update", "key_0", "--rpm", "5"], 1, "There is no such key."),
+        (["keys", "revoke"], 2, "Say either IDs or --owner."),
         (["keys", "revoke", "key_0"], 2, "Nobody is there to ask; say --yes."),
     ],
 )
@@ -320,3 +323,32 @@ def test_lengths_of_time_are_read_and_shown() -> None:
     assert show_ago(now + timedelta(hours=5), now) == "in 5h"
     assert show_ago(now - timedelta(seconds=5), now) == "5s ago"
     assert abs((expiry("90d") - datetime.now(UTC)) - timedelta(days=90)) < timedelta(seconds=5)
+
+
+def test_keys_end_together(place: Place) -> None:
+    """Those that are named or all of an account; one that is not there keeps all of them as they are."""
+    done(place, "accounts", "create", "ann")
+    ids = [done(place, "keys", "create", name, "--owner", "ann")["id"] for name in "abc"]
+    assert run(place, "keys", "revoke", ids[0], "key_0", "--yes").exit_code == 1
+    assert done(place, "keys", "show", ids[0])["status"] == "active"
+    revoked = done(place, "keys", "revoke", ids[1], ids[0], "--yes")["items"]
+    assert [(key["id"], key["status"]) for key in revoked] == [(ids[1], "revoked"), (ids[0], "revoked")]
+    assert [key["id"] for key in done(place, "keys", "revoke", "--owner", "ann", "--yes")["items"]] == ids[2:]
+    assert done(place, "keys", "revoke", "--owner", "ann", "--yes")["items"] == []
+    assert run(place, "keys", "revoke", "--owner", "nobody", "--yes").exit_code == 1
+
+
+def test_a_repetition_makes_no_other_key(place: Place) -> None:
+    """The second time there is the same key, without its secret."""
+    first, second = (done(place, "keys", "create", "x", "--idempotency-key", "once") for _ in range(2))
+    assert first["secret"]
+    assert (second["id"], second["secret"]) == (first["id"], None)
+
+
+def test_limits_that_are_not_named_stay(place: Place) -> None:
+    """Of a key and of an account; "none" takes one away."""
+    key = done(place, "keys", "create", "x", "--rpm", "100", "--budget", "5")
+    assert done(place, "keys", "update", key["id"], "--rpm", "120")["limits"] == {"rpm": 120, "budget": 5_000_000}
+    assert done(place, "keys", "update", key["id"], "--budget", "none")["limits"] == {"rpm": 120}
+    done(place, "accounts", "create", "ann", "--tpm", "9")
+    assert done(place, "accounts", "update", "ann", "--rpm", "1")["limits"] == {"rpm": 1, "tpm": 9}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -11,15 +12,20 @@ import pytest
 from sqlalchemy import delete, text
 
 from gatewaykit.errors import AuthFailed, Unavailable
+from gatewaykit.redislink import RedisLink
+from gatewaykit.settings import RedisSettings
 from gatewaykit.storage import Storage
 from gatewaykit.testing.waiting import until, within
 from gatewaykit.types import ADMIN, Principal
 from gatewaykit_oauth.accounts import put_account
 from gatewaykit_oauth.keys import lookup, store
+from gatewaykit_oauth.keys.audit import record
 from gatewaykit_oauth.keys.model import Account, Actor, KeySpec
 from gatewaykit_oauth.tables import ChangeRow
 
-from .conftest import OPERATOR, SECRETS, incoming, keys_at, made, storage_at, text_of
+from .conftest import OPERATOR, PEPPER, SECRETS, incoming, keys_at, made, storage_at, text_of
+from .surfaces import Place
+from .test_oauth_cli import done
 
 NEVER = {"poll_seconds": 60, "stale_seconds": 600}
 SOONER = 45.0
@@ -192,9 +198,10 @@ async def test_more_changes_than_one_read_takes(sqlite_url: str, monkeypatch: py
         assert len(keys._running()[0].cache) == 0
 
 
-async def test_numbers_grow_in_the_order_of_commits(url: str, storage: Storage) -> None:
+@pytest.mark.parametrize("action", ["key.revoke", "account.sessions.end"])
+async def test_numbers_grow_in_the_order_of_commits(url: str, storage: Storage, action: str) -> None:
     """A transaction that took its number first is committed first: who reads the feed up to a number misses none
-    below it."""
+    below it, whatever was changed."""
     from threading import Thread
 
     keys = [made(storage).key for _ in range(2)]
@@ -203,7 +210,8 @@ async def test_numbers_grow_in_the_order_of_commits(url: str, storage: Storage) 
 
         def second() -> None:
             began.set()
-            revoke(other, keys[1].id)
+            with other.transaction() as session:
+                record(session, OPERATOR, action, f"key:{keys[1].id}", before=None, after=None, now=datetime.now(UTC))
 
         thread = Thread(target=second)
         with storage.transaction() as session:
@@ -294,3 +302,15 @@ def test_an_admin_cannot_be_anybody_else(storage: Storage) -> None:
     actor = Actor("key_none", Principal("key_none", scopes=frozenset({ADMIN})))
     with pytest.raises(AuthFailed), storage.transaction() as session:
         store.create(session, actor, KeySpec(name="x"), secrets=SECRETS)
+
+
+async def test_a_command_tells_gateways_by_redis(tmp_path: Path, redis_url: str) -> None:
+    """What it changes counts at once, long before anybody asks the database."""
+    place = Place(tmp_path, f'[redis]\nurl = "{redis_url}"\nprefix = "test_command"\n')
+    place.config.write_text(place.config.read_text().replace("[keys]\n", f'[keys]\npepper = "{PEPPER}"\n'))
+    key = await asyncio.to_thread(done, place, "keys", "create", "x")
+    link = RedisLink(RedisSettings(url=redis_url, prefix="test_command"))
+    async with link.lifespan(), keys_at(f"sqlite:///{tmp_path}/gatewaykit.db", redis=link, **NEVER) as keys:
+        assert await is_valid(keys, key["secret"])
+        await asyncio.to_thread(done, place, "keys", "revoke", key["id"], "--yes")
+        await until_refused(keys, key["secret"])

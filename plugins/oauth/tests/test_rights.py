@@ -50,15 +50,16 @@ ACCOUNTS = st.fixed_dictionaries({"ann": LIMITS, "bob": LIMITS})
 
 def holder_of(spec: KeySpec, shared: tuple[Limit, ...]) -> Holder:
     """Somebody with a key of this kind."""
+    limits = (*spec.limits.limits("key:key_parent"), *shared)
     principal = Principal(
         id="key_parent",
         owner=spec.owner or "",
         models=spec.models,
         routes=spec.routes,
         scopes=frozenset(spec.scopes),
-        limits=(*spec.limits.limits("key:key_parent"), *shared),
+        limits=limits,
     )
-    return Holder(principal, spec.networks, spec.expires)
+    return Holder(principal, spec.networks, spec.expires, limits)
 
 
 def passes(spec: KeySpec, shared: tuple[Limit, ...], asked: dict[str, Any]) -> bool:
@@ -98,7 +99,7 @@ def test_what_the_child_allows_the_parent_allows(
     of_parent = accounts[parent.owner].limits(f"user:{parent.owner}") if parent.owner else ()
     of_child = accounts[child.owner].limits(f"user:{child.owner}") if child.owner else ()
     try:
-        require_covered(holder_of(parent, of_parent), child, of_child)
+        require_covered(holder_of(parent, of_parent), child, (*child.limits.limits("key:"), *of_child))
     except PermissionDenied as error:
         event(f"refused: {error.param}")
         return
@@ -113,7 +114,7 @@ def test_an_equal_key_may_be_made(spec: KeySpec, accounts: dict[str, KeyLimits])
     """The rule refuses no key that is the same as the one that makes it, if that has an owner."""
     assume(spec.owner is not None)
     shared = accounts[spec.owner or ""].limits(f"user:{spec.owner}")
-    require_covered(holder_of(spec, shared), spec, shared)
+    require_covered(holder_of(spec, shared), spec, (*spec.limits.limits("key:"), *shared))
 
 
 @pytest.mark.parametrize(
@@ -146,9 +147,10 @@ def test_each_way_to_be_stronger_is_refused_by_name(field: str, stronger: dict[s
         "limits": KeyLimits(rpm=10),
     }
     holder = holder_of(KeySpec(**spec), ())
-    require_covered(holder, KeySpec(**spec), ())
+    require_covered(holder, KeySpec(**spec), holder.limits)
+    other = KeySpec(**{**spec, **stronger})
     with pytest.raises(PermissionDenied) as refused:
-        require_covered(holder, KeySpec(**{**spec, **stronger}), ())
+        require_covered(holder, other, other.limits.limits("key:"))
     assert refused.value.param == field
 
 

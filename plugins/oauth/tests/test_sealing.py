@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from hypothesis import given
 from hypothesis.strategies import binary
+from pyotp import TOTP
 
+from gatewaykit.storage import Storage
+from gatewaykit_oauth.accounts import put_account
 from gatewaykit_oauth.identity.attempts import new_attempt, sealed, unsealed
+from gatewaykit_oauth.keys.model import Account
 from gatewaykit_oauth.keys.secrets import Secrets
+from gatewaykit_oauth.signin.credentials import set_factor, set_password, use_code
+from gatewaykit_oauth.signin.factors import new_secret
 from gatewaykit_oauth.signin.sealing import FACTOR, seal, unseal
 
-from .conftest import PEPPER
+from .conftest import OPERATOR, PEPPER
 
 NEWER = "a-newer-pepper-of-thirty-two-characters"
 SECRETS = Secrets(PEPPER)
@@ -36,3 +44,17 @@ def test_anything_else_is_nothing(data: bytes) -> None:
     """Whatever a browser hands in is sealed by the gateway, or nothing."""
     assert unseal(SECRETS, FACTOR, data, 60) is None
     assert unsealed(SECRETS, data.decode("utf-8", "surrogateescape")) is None
+
+
+def test_a_second_factor_passes_on_to_the_newest_pepper(storage: Storage) -> None:
+    """Once its code was used, the pepper that it was sealed with can go."""
+    secret, now = new_secret(), datetime.now(UTC)
+    both = Secrets(NEWER, [PEPPER])
+    with storage.transaction() as session:
+        put_account(session, OPERATOR, Account(id="ann"))
+        set_password(session, OPERATOR, "ann", "a digest", now)
+        set_factor(session, OPERATOR, "ann", secret, TOTP(secret).at(now), SECRETS, now)
+    for secrets, opens in ((Secrets(NEWER), False), (both, True), (Secrets(NEWER), True)):
+        now += timedelta(minutes=1)
+        with storage.transaction() as session:
+            assert use_code(session, "ann", TOTP(secret).at(now), secrets, now) is opens

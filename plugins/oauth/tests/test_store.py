@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE, Principal
 from gatewaykit_oauth.accounts import get_account, list_accounts, put_account
 from gatewaykit_oauth.keys import store
 from gatewaykit_oauth.keys.account_changes import AccountChanges, change_account
-from gatewaykit_oauth.keys.model import Account, Actor, ApiKey, KeyChanges, KeyLimits, KeySpec
+from gatewaykit_oauth.keys.model import Account, Actor, ApiKey, KeyChanges, KeyLimits, KeySpec, LimitChanges
 from gatewaykit_oauth.keys.rows import newest_change, peppers_in_use, recognise
 from gatewaykit_oauth.tables import AuditRow, ChangeRow
 
@@ -97,7 +97,7 @@ def test_changes_keep_what_they_do_not_name(storage: Storage) -> None:
     """An update changes the fields that it has; one that changes nothing leaves no trace."""
     key = made(storage, note="old", models=("a",), expires=None).key
     with storage.transaction() as session:
-        changed = store.update(session, OPERATOR, key.id, KeyChanges(note="new", limits=KeyLimits(rpm=3)))
+        changed = store.update(session, OPERATOR, key.id, KeyChanges(note="new", limits=LimitChanges(rpm=3)))
         again = store.update(session, OPERATOR, key.id, KeyChanges(note="new"))
         lines = store.audit(session, key_id=key.id).items
     assert (changed.note, changed.models, changed.limits.rpm, changed.version) == ("new", ("a",), 3, 2)
@@ -289,6 +289,16 @@ def test_the_feed_forgets_what_is_old_but_never_the_newest(storage: Storage) -> 
         assert session.scalars(select(ChangeRow.seq)).all() == [3]
 
 
+def test_a_clock_that_is_behind_leaves_no_hole_in_the_feed(storage: Storage) -> None:
+    """What it writes down with a moment of long ago is kept as long as what was written down before it."""
+    key, now = made(storage).key, datetime.now(UTC)
+    with storage.transaction() as session:
+        store.set_enabled(session, OPERATOR, key.id, False, now=now - 2 * DAY)
+        store.set_enabled(session, OPERATOR, key.id, True, now=now)
+    with storage.transaction(write=False) as session:
+        assert session.scalars(select(ChangeRow.seq).order_by(ChangeRow.seq)).all() == [1, 2, 3]
+
+
 def test_lists(storage: Storage) -> None:
     """Lists are filtered by owner, status and text, and ordered; keys without the moment asked for come last."""
     put(storage, id="ann")
@@ -384,6 +394,61 @@ def test_a_key_makes_no_stronger_key(storage: Storage) -> None:
     with storage.transaction() as session:
         assert store.set_enabled(session, actor, strong.id, False).status == "disabled"
         assert store.revoke(session, actor, strong.id).status == "revoked"
+
+
+def test_all_keys_of_an_account_end_by_one_of_them(storage: Storage) -> None:
+    """The key that is used for it ends with them, as the last; of an account that is not there nothing can end."""
+    put(storage, id="ann")
+    keys = [made(storage, owner="ann", scopes=(INFERENCE, USAGE, KEYS)).key for _ in range(3)]
+    with storage.transaction() as session:
+        revoked = store.revoke_many(session, as_actor(storage, keys[1]), (), "ann")
+    assert {key.id for key in revoked} == {key.id for key in keys}
+    assert {key.status for key in revoked} == {"revoked"}
+    with pytest.raises(NotFound), storage.transaction() as session:
+        store.revoke_many(session, OPERATOR, (), "nobody")
+
+
+def test_accounts_of_others_do_not_exist(storage: Storage) -> None:
+    """Who may make keys for its own account only is told the same of another account and of none."""
+    put(storage, id="ann")
+    put(storage, id="bob")
+    actor = as_actor(storage, made(storage, owner="ann", scopes=(INFERENCE, USAGE, KEYS)).key)
+    for owner in ("bob", "nobody"):
+        with pytest.raises(PermissionDenied) as refused, storage.transaction() as session:
+            store.create(session, actor, KeySpec(name="x", owner=owner), secrets=SECRETS)
+        assert refused.value.param == "owner"
+
+
+@pytest.mark.parametrize(
+    ("bound", "field"),
+    [
+        ({"models": ("small-*",)}, "models"),
+        ({"routes": ("/api/admin/*",)}, "routes"),
+        ({"networks": ("10.0.0.0/8",)}, "networks"),
+        ({"limits": KeyLimits(rpm=10)}, "limits"),
+    ],
+)
+def test_an_admins_key_that_is_bound_manages_keys_alone(storage: Storage, bound: dict[str, Any], field: str) -> None:
+    """An account would give its holder what the key does not; an end alone does not bind it so."""
+    key = made(storage, scopes=(INFERENCE, USAGE, KEYS, ADMIN), **bound).key
+    with pytest.raises(PermissionDenied, match=field), storage.transaction() as session:
+        put_account(session, as_actor(storage, key), Account(id="laundry"))
+    ends = made(storage, scopes=(KEYS, ADMIN), expires=datetime.now(UTC) + DAY).key
+    with storage.transaction() as session:
+        put_account(session, as_actor(storage, ends), Account(id="customer"))
+
+
+def test_limits_of_another_account_bind_nobody(storage: Storage) -> None:
+    """A limited key makes no key that only the account it belongs to would limit: that account can be changed."""
+    put(storage, id="customer", limits=KeyLimits(rpm=5))
+    put(storage, id="ops", limits=KeyLimits(rpm=10))
+    actor = as_actor(storage, made(storage, owner="ops", scopes=(INFERENCE, USAGE, KEYS, ADMIN)).key)
+    with storage.transaction() as session:
+        store.create(session, actor, KeySpec(name="x", owner="ops"), secrets=SECRETS)
+        spec = KeySpec(name="x", owner="customer", limits=KeyLimits(rpm=10))
+        store.create(session, actor, spec, secrets=SECRETS)
+    with pytest.raises(PermissionDenied, match="limits"), storage.transaction() as session:
+        store.create(session, actor, KeySpec(name="x", owner="customer"), secrets=SECRETS)
 
 
 def test_keys_of_others_do_not_exist(storage: Storage) -> None:

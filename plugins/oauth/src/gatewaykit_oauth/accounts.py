@@ -16,6 +16,7 @@ from .keys.audit import record, take_turn
 from .keys.checks import check_account
 from .keys.model import Account, Actor, KeyLimits, Page
 from .keys.rows import columns, described
+from .keys.store import require_unbound
 from .tables import AccountRow
 from .words import filled
 
@@ -26,12 +27,14 @@ def put_account(session: Session, actor: Actor, account: Account, *, now: dateti
     """Make an account, or replace what is known of it: its keys follow at once.
 
     Raises :class:`~gatewaykit.errors.PermissionDenied` unless the actor is an admin, and not by a key of that very
-    account, which would then give itself more; :class:`~gatewaykit.errors.BadRequest` for a field that is wrong.
+    account, which would then give itself more, nor by one that is bound itself;
+    :class:`~gatewaykit.errors.BadRequest` for a field that is wrong.
     """
     now = now or datetime.now(UTC)
     check_account(account)
     _require_admin(actor, account.id)
     take_turn(session)
+    require_unbound(session, actor, now)
     row = session.get(AccountRow, account.id)
     before = None if row is None else account_of(row)
     if before == account:

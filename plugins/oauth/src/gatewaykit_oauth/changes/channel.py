@@ -79,6 +79,15 @@ class Changes:
             yield feed
 
 
+async def ask_all(redis: RedisLink) -> None:
+    """Have every gateway read the feed now, for a process that has written to it and does not follow it itself."""
+    async with redis.lifespan():
+        try:
+            await redis.publish(CHANNEL, _ASK)
+        except GatewayError as error:
+            logger.info("gateways learn of changes by asking: %s", error)
+
+
 def _heard(feed: Feed, message: bytes) -> None:
     """Doubt what the message tells of at once, whatever the database does; and ask."""
     tail = decoded(message)

@@ -75,6 +75,7 @@ def require_proved_again(claims: Mapping[str, Any], now: datetime) -> None:
 
 def unlink(session: Session, actor: Actor, account_id: str, now: datetime) -> int:
     """Forget who at which provider the account belongs to; from how many."""
+    take_turn(session)
     get_account(session, account_id)
     found = session.execute(delete(IdentityRow).where(IdentityRow.account == account_id).returning(IdentityRow.issuer))
     issuers = sorted(issuer for (issuer,) in found)

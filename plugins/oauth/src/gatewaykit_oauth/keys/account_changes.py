@@ -10,7 +10,7 @@ from gatewaykit.errors import BadRequest, NotFound
 from ..accounts import get_account, put_account
 from .audit import take_turn
 from .checks import check_account
-from .model import Account, Actor, KeyLimits, Kind, Role
+from .model import Account, Actor, Kind, LimitChanges, Role
 
 
 class AccountChanges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -21,7 +21,7 @@ class AccountChanges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     role: Role | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
     models: tuple[str, ...] | UnsetType = UNSET
-    limits: KeyLimits | UnsetType = UNSET
+    limits: LimitChanges | UnsetType = UNSET
     longest_access_seconds: int | UnsetType | None = UNSET
 
 
@@ -40,4 +40,7 @@ def change_account(session: Session, actor: Actor, account_id: str, changes: Acc
     """Change it, and leave the rest as it is. Raises :class:`~gatewaykit.errors.NotFound`."""
     given = {name: value for name, value in structs.asdict(changes).items() if value is not UNSET}
     take_turn(session)
-    return put_account(session, actor, structs.replace(get_account(session, account_id), **given))
+    account = get_account(session, account_id)
+    if isinstance(changes.limits, LimitChanges):
+        given["limits"] = changes.limits.applied(account.limits)
+    return put_account(session, actor, structs.replace(account, **given))

@@ -52,7 +52,7 @@ class _Accounts:
 
     async def create(self, request: Request, principal: Principal) -> Response:
         account = await read_body(request, Account)
-        actor = actor_of(request, principal)
+        actor = actor_of(request, principal, self._desk.gateway)
         made = await self._desk.write(lambda session: add_account(session, actor, account))
         return answer(account_document(made), 201)
 
@@ -62,6 +62,6 @@ class _Accounts:
 
     async def update(self, request: Request, principal: Principal) -> Response:
         changes = await read_body(request, AccountChanges)
-        actor, account_id = actor_of(request, principal), named(request, "id")
+        actor, account_id = actor_of(request, principal, self._desk.gateway), named(request, "id")
         changed = await self._desk.write(lambda session: change_account(session, actor, account_id, changes))
         return answer(account_document(changed))

@@ -11,8 +11,11 @@ from msgspec import Meta, Struct
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
+from gatewaykit.builtin.limits.plans import Plans
+from gatewaykit.builtin.limits.settings import LimitsSettings
 from gatewaykit.errors import NotFound, Unavailable
 from gatewaykit.guarding import incoming_of
+from gatewaykit.limits import Limit
 from gatewaykit.protocols import GatewayContext
 from gatewaykit.storage import Storage
 from gatewaykit.types import Principal
@@ -76,10 +79,15 @@ class Desk:
         return await self._storage.write(work)
 
 
-def actor_of(request: Request, principal: Principal) -> Actor:
-    """Who acts, as the audit log will tell it."""
+def actor_of(request: Request, principal: Principal, gateway: GatewayContext) -> Actor:
+    """Who acts, as the audit log will tell it, and as the configuration limits it."""
     incoming = incoming_of(request)
-    return Actor(principal.id, principal, incoming.request_id, incoming.client)
+    return Actor(principal.id, principal, incoming.request_id, incoming.client, limits_at(gateway))
+
+
+def limits_at(gateway: GatewayContext) -> Callable[[Principal], Sequence[Limit]]:
+    """What tells the limits of a principal's key and account, those of ``[limits]`` included."""
+    return Plans(gateway.settings.get(LimitsSettings)).own
 
 
 def named(request: Request, name: str) -> str:

@@ -26,7 +26,8 @@ _LOCK = 0x67617465_6B657973
 def take_turn(session: Session) -> None:
     """One change at a time, so that the feed's numbers grow in the order of commits. Held until the transaction ends.
 
-    On SQLite that is so anyway; it must come before the first look at what is to be changed.
+    On SQLite that is so anyway. It must come before the first look at what is to be changed, and before any row is
+    locked, or two changes may wait for each other.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -43,12 +44,19 @@ def record(
     now: datetime,
 ) -> None:
     """Write one change of ``subject``, ``key:ID`` or ``user:ID``. The descriptions hold no secrets."""
+    take_turn(session)
     log(session, actor, action, subject.partition(":")[2], before=before, after=after, now=now)
     change = ChangeRow(subject=subject, at=now)
     session.add(change)
     session.info.setdefault(_CHANGED, []).append(subject)
     session.flush()
-    session.execute(delete(ChangeRow).where(ChangeRow.at < now - KEPT, ChangeRow.seq < change.seq))
+    _forget_old(session, now)
+
+
+def _forget_old(session: Session, now: datetime) -> None:
+    """Forget what is older than :data:`KEPT`, from the beginning on: a hole would be passed over by whoever reads."""
+    kept = select(ChangeRow.seq).where(ChangeRow.at >= now - KEPT).order_by(ChangeRow.seq).limit(1)
+    session.execute(delete(ChangeRow).where(ChangeRow.seq < kept.scalar_subquery()))
 
 
 def with_subjects(work: Callable[[Session], T]) -> Callable[[Session], tuple[T, Sequence[str]]]:

@@ -24,6 +24,9 @@ RESERVED = "client_"
 """How the ids of OAuth clients begin: a token's subject must not be taken for an account's (RFC 9068, 5)."""
 
 LONGEST_GRACE = timedelta(days=30)
+_MAPPED = 96
+"""Bits before an IPv4 address that is written as IPv6."""
+
 SHORTEST_ACCESS, LONGEST_ACCESS = 60, 31_536_000
 ACCESS_LIFE = N_("Access tokens live between a minute and a year.")
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
@@ -160,9 +163,17 @@ def _networks(networks: Sequence[str]) -> tuple[str, ...]:
         message = counted("There can be at most %(n)s network.", "There can be at most %(n)s networks.", MOST_ENTRIES)
         raise Fault(message, param="networks")
     try:
-        return tuple(dict.fromkeys(str(ipaddress.ip_network(network)) for network in networks))
+        return tuple(dict.fromkeys(str(_plain(ipaddress.ip_network(network))) for network in networks))
     except ValueError:
         raise BadRequest(NO_NETWORK, param="networks") from None
+
+
+def _plain(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """IPv4 addresses written as IPv6 (RFC 4291, 2.5.5.2) as what they are: clients' addresses come so, too."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED))
 
 
 def _check_moment(moment: datetime, now: datetime) -> None:

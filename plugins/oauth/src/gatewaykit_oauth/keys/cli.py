@@ -21,7 +21,7 @@ from .cli_base import CLI, Desk, all_pages, limit_options, limits_of, opened
 from .cli_show import curl_line, print_audit, print_key, print_keys, print_secret
 from .cli_values import ANY, NEVER, expiry, show_moment, span
 from .documents import audit_document, created_document, key_document, page_document
-from .model import ApiKey, Created, KeyChanges, KeySpec
+from .model import ApiKey, Created, KeyChanges, KeyLimits, KeySpec, LimitChanges
 
 SCOPES = (INFERENCE, USAGE, KEYS, ADMIN)
 STATUSES = ("active", "disabled", "expired", "revoked")
@@ -67,19 +67,28 @@ def _rights(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("name")
 @click.option("--owner", metavar="ACCOUNT", help="Account it belongs to.")
 @_rights
+@click.option("--idempotency-key", metavar="TEXT", help="A repetition with the same text makes no other key.")
 @config_option
 @json_option
-def create(name: str, owner: str | None, config: Path | None, as_json: bool, **given: Any) -> None:
+def create(
+    name: str, owner: str | None, idempotency_key: str | None, config: Path | None, as_json: bool, **given: Any
+) -> None:
     """Make a key, and print it this once.
 
     It expires after 90 days unless --expires says otherwise. The options --model, --route, --network and --scope may
     be repeated.
     """
-    limits, unsaid = limits_of(given), given["expires"] is None
+    limits, unsaid = limits_of(given).applied(KeyLimits()), given["expires"] is None
     spec = KeySpec(name=name, owner=owner, limits=limits, **_said(given))
     with opened(config) as desk:
         lifetime = store.usual_lifetime(desk.longest) if unsaid else None
-        make = partial(store.create, secrets=desk.secrets(), lifetime=lifetime, longest=desk.longest)
+        make = partial(
+            store.create,
+            secrets=desk.secrets(),
+            lifetime=lifetime,
+            longest=desk.longest,
+            idempotency_key=idempotency_key,
+        )
         made = desk.write(lambda session: make(session, CLI, spec))
         ends = f"expires {show_moment(made.key.expires)} UTC" if made.key.expires else "never expires"
         _hand_over(desk, made, as_json, f"{made.key.id} {visible(made.key.name)!r} is made; it {ends}.")
@@ -156,16 +165,12 @@ def update(key_id: str, config: Path | None, as_json: bool, **given: Any) -> Non
     What is not said stays. A limit goes away with "none"; a repeatable option replaces what was there.
     """
 
-    def work(session: Session) -> ApiKey:
-        known = store.get(session, key_id).limits
-        limits = limits_of(given, known)
-        changes = _said(given) | ({} if limits == known else {"limits": limits})
-        if not changes:
-            raise click.UsageError("Nothing to change: say at least one option.")
-        return store.update(session, CLI, key_id, KeyChanges(**changes), longest=desk.longest)
-
+    limits = limits_of(given)
+    changes = KeyChanges(**_said(given), limits=limits)
+    if changes == KeyChanges(limits=LimitChanges()):
+        raise click.UsageError("Nothing to change: say at least one option.")
     with opened(config) as desk:
-        key = desk.write(work)
+        key = desk.write(lambda session: store.update(session, CLI, key_id, changes, longest=desk.longest))
     if as_json:
         print_json(key_document(key))
     else:
@@ -222,17 +227,30 @@ def enable(key_id: str, config: Path | None, as_json: bool) -> None:
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID")
+@click.argument("key_ids", metavar="ID...", nargs=-1)
+@click.option("--owner", metavar="ACCOUNT", help="All keys of this account, instead of IDs.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @config_option
 @json_option
-def revoke(key_id: str, yes: bool, config: Path | None, as_json: bool) -> None:
-    """Revoke a key for good."""
+def revoke(key_ids: tuple[str, ...], owner: str | None, yes: bool, config: Path | None, as_json: bool) -> None:
+    """Revoke keys for good: all of those that are named, or none."""
+    if bool(key_ids) == (owner is not None):
+        raise click.UsageError("Say either IDs or --owner.")
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("Nobody is there to ask; say --yes.")
-        click.confirm(f"{visible(key_id)} will never work again. Revoke it?", abort=True, err=True)
-    _change(store.revoke, key_id, config, as_json, "is revoked.")
+        named = ", ".join(map(visible, key_ids)) if owner is None else f"All keys of {visible(owner)}"
+        click.confirm(f"{named} will never work again. Revoke?", abort=True, err=True)
+    with opened(config) as desk:
+        revoked = desk.write(lambda session: store.revoke_many(session, CLI, key_ids, owner))
+    if as_json:
+        documents = [key_document(key) for key in revoked]
+        print_json(documents[0] if len(key_ids) == 1 else {"items": documents})
+        return
+    for key in revoked:
+        good(f"{key.id} {visible(key.name)!r} is revoked.")
+    if not revoked:
+        note("There was no key to revoke.")
 
 
 @keys.command()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from sqlalchemy.orm import Session
 
 from gatewaykit.commands import config_option, good, json_option, note, print_json, visible
 
@@ -17,7 +16,7 @@ from .cli_base import CLI, all_pages, limit_options, limits_of, opened
 from .cli_show import print_accounts
 from .cli_values import NONE, span
 from .documents import account_document, page_document
-from .model import Account
+from .model import Account, KeyLimits, LimitChanges
 
 
 @click.group()
@@ -52,7 +51,7 @@ _kind = click.option("--kind", type=click.Choice(["user", "service"]), help="A p
 @json_option
 def create(account_id: str, config: Path | None, as_json: bool, **given: Any) -> None:
     """Make an account; its limits are for all its keys together."""
-    account = Account(id=account_id, limits=limits_of(given), **_said(given))
+    account = Account(id=account_id, limits=limits_of(given).applied(KeyLimits()), **_said(given))
     with opened(config) as desk:
         made = desk.write(lambda session: add_account(session, CLI, account))
     _tell(made, as_json, "is made.")
@@ -105,16 +104,12 @@ def show(account_id: str, config: Path | None, as_json: bool) -> None:
 def update(account_id: str, config: Path | None, as_json: bool, **given: Any) -> None:
     """Change an account; what is not said stays."""
 
-    def work(session: Session) -> Account:
-        known = get_account(session, account_id).limits
-        limits = limits_of(given, known)
-        changes = _said(given) | ({} if limits == known else {"limits": limits})
-        if not changes:
-            raise click.UsageError("Nothing to change: say at least one option.")
-        return change_account(session, CLI, account_id, AccountChanges(**changes))
-
+    limits = limits_of(given)
+    changes = AccountChanges(**_said(given), limits=limits)
+    if changes == AccountChanges(limits=LimitChanges()):
+        raise click.UsageError("Nothing to change: say at least one option.")
     with opened(config) as desk:
-        changed = desk.write(work)
+        changed = desk.write(lambda session: change_account(session, CLI, account_id, changes))
     _tell(changed, as_json, "is changed.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,7 +14,7 @@ import click
 from gatewaykit.errors import ConfigError, ConfigFault
 
 from .cli_values import NONE, amount, money
-from .model import Actor, KeyLimits, Page
+from .model import Actor, LimitChanges, Page
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -77,9 +78,16 @@ class Desk:
             return work(session)
 
     def write(self, work: Callable[[Session], T]) -> T:
-        """What ``work`` returns, committed. Gateways that run learn of it from the feed of changes."""
+        """What ``work`` returns, committed. Gateways that run learn of it from the feed of changes; where there is a
+        Redis, they are asked to look there now.
+        """
         with self._storage.transaction() as session:
-            return work(session)
+            result = work(session)
+        if (redis := self.gateway.redis) is not None:
+            from ..changes.channel import ask_all
+
+            asyncio.run(ask_all(redis))
+        return result
 
 
 @contextmanager
@@ -104,13 +112,11 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def limits_of(given: dict[str, Any], limits: KeyLimits | None = None) -> KeyLimits:
-    """``limits`` with what was said on the command line, which is taken out of ``given``."""
-    from msgspec import structs
-
+def limits_of(given: dict[str, Any]) -> LimitChanges:
+    """What was said of limits on the command line; it is taken out of ``given``."""
     said = {name: given.pop(name) for name in (*_LIMITS, "budget", "budget_period")}
-    changed = {name: None if value == NONE else value for name, value in said.items() if value is not None}
-    return structs.replace(limits or KeyLimits(), **changed)
+    changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    return LimitChanges(**{name: None if value == NONE else value for name, value in changes.items()})
 
 
 def all_pages(page: Callable[[str | None], Page[T]], *, everything: bool) -> Page[T]:

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
+from operator import attrgetter
+from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from gatewaykit.limits import Limit, Period, Unit
 from gatewaykit.types import INFERENCE, USAGE, Principal
@@ -58,6 +59,31 @@ class KeyLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
             yield Limit(subject, "money", self.budget, self.budget_period)
 
 
+class LimitChanges(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is to become different about limits: those that are not set stay, and ``None`` takes one away."""
+
+    rpm: Amount | UnsetType | None = UNSET
+    tpm: Amount | UnsetType | None = UNSET
+    rpd: Amount | UnsetType | None = UNSET
+    tpd: Amount | UnsetType | None = UNSET
+    concurrency: Amount | UnsetType | None = UNSET
+    budget: Amount | UnsetType | None = UNSET
+    budget_period: Period | UnsetType = UNSET
+
+    @classmethod
+    def to(cls, limits: KeyLimits) -> Self:
+        """The changes after which there are these limits and no others."""
+        return cls(**structs.asdict(limits))
+
+    def applied(self, limits: KeyLimits) -> KeyLimits:
+        """``limits`` with these changes."""
+        return structs.replace(limits, **_set(self))
+
+
+def _set(changes: Struct) -> dict[str, Any]:
+    return {name: value for name, value in structs.asdict(changes).items() if value is not UNSET}
+
+
 class KeySpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a key is to be.
 
@@ -85,14 +111,15 @@ class KeyChanges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, 
     routes: tuple[str, ...] | UnsetType = UNSET
     networks: tuple[str, ...] | UnsetType = UNSET
     expires: datetime | UnsetType | None = UNSET
-    limits: KeyLimits | UnsetType = UNSET
+    limits: LimitChanges | UnsetType = UNSET
     note: str | UnsetType = UNSET
 
     def applied(self, spec: KeySpec) -> KeySpec:
         """``spec`` with these changes."""
-        given = {name: getattr(self, name) for name in self.__struct_fields__}
-        old = {name: getattr(spec, name) for name in spec.__struct_fields__}
-        return KeySpec(**{**old, **{name: value for name, value in given.items() if value is not UNSET}})
+        given = _set(self)
+        if isinstance(self.limits, LimitChanges):
+            given["limits"] = self.limits.applied(spec.limits)
+        return structs.replace(spec, **given)
 
 
 class SecretInfo(Struct, frozen=True):
@@ -181,13 +208,15 @@ class Account(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Actor(Struct, frozen=True):
     """Who changes something: a principal, or without one the machine's operator, who may do everything.
 
-    ``id`` is the principal's, or ``cli``. ``client`` is the address it comes from.
+    ``id`` is the principal's, or ``cli``. ``client`` is the address it comes from. ``under`` gives all limits that a
+    principal is under, as far as they are its own: for whoever is bound by those of the configuration, these too.
     """
 
     id: str
     principal: Principal | None = None
     request_id: str | None = None
     client: str | None = None
+    under: Callable[[Principal], Sequence[Limit]] = attrgetter("limits")
 
 
 class AuditEntry(Struct, frozen=True):

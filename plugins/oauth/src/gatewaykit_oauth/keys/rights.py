@@ -21,13 +21,23 @@ from .checks import SCOPES
 from .globs import covers
 from .model import Actor, KeySpec
 
+_ALL = ("*",)
+
 
 class Holder(Struct, frozen=True):
-    """What somebody holds who wants to make or change a key; ``networks`` and ``expires`` are those of its own key."""
+    """What somebody holds who wants to make or change a key: ``networks`` and ``expires`` are those of its own key or
+    token, ``limits`` all that it is under, whoever has set them.
+    """
 
     principal: Principal
     networks: tuple[str, ...] = ()
     expires: datetime | None = None
+    limits: tuple[Limit, ...] = ()
+
+    @property
+    def is_person(self) -> bool:
+        """Whether it is somebody who has signed in, and no key or token."""
+        return self.principal.id == f"user:{self.principal.owner}"
 
 
 def manages(actor: Actor, owner: str | None) -> bool:
@@ -42,21 +52,39 @@ def require_managing(holder: Holder) -> None:
         raise Refusal(filled("This needs the scope '%(scope)s', which this key does not have.", scope=KEYS))
 
 
-def require_covered(holder: Holder, spec: KeySpec, shared: Sequence[Limit]) -> None:
-    """Raise :class:`~gatewaykit.errors.PermissionDenied`, naming the field, if ``spec`` allows what the holder may not.
+def require_whole(holder: Holder) -> None:
+    """Raise for a key that is bound in what it may do: accounts and clients would give the rest to whoever makes them.
 
-    ``shared`` are the limits of the account that owns, or is to own, the key.
+    Limits of its account, and an end, do not bind it so; a token is bound by its scopes alone.
     """
     principal = holder.principal
-    limits = (*spec.limits.limits("key:"), *shared)
+    if principal.claims:
+        return
+    narrowed = {
+        "models": not covers(principal.models, _ALL),
+        "routes": not covers(principal.routes, _ALL),
+        "networks": bool(holder.networks),
+        "limits": any(limit.whose == "key" for limit in principal.limits),
+    }
+    for field, is_narrowed in narrowed.items():
+        if is_narrowed:
+            raise Refusal(filled("A key that is bound by its %(field)s manages keys alone.", field=field))
+
+
+def require_covered(holder: Holder, spec: KeySpec, limits: Sequence[Limit]) -> None:
+    """Raise :class:`~gatewaykit.errors.PermissionDenied`, naming the field, if ``spec`` allows what the holder may not.
+
+    ``limits`` are those that such a key would be under and that its maker cannot change.
+    """
+    principal = holder.principal
     refused = {
         "owner": ADMIN not in principal.scopes and (not spec.owner or spec.owner != principal.owner),
-        "scopes": not set(spec.scopes) <= _scopes(principal),
+        "scopes": not set(spec.scopes) <= scopes_of(principal),
         "models": not covers(principal.models, spec.models),
         "routes": not covers(principal.routes, spec.routes),
         "networks": not _within(holder.networks, spec.networks),
         "expires": holder.expires is not None and (spec.expires is None or spec.expires > holder.expires),
-        "limits": not all(any(_binds(mine, own) for mine in limits) for own in principal.limits),
+        "limits": not all(any(_binds(mine, own) for mine in limits) for own in holder.limits),
     }
     for field, is_refused in refused.items():
         if is_refused:
@@ -64,7 +92,7 @@ def require_covered(holder: Holder, spec: KeySpec, shared: Sequence[Limit]) -> N
             raise Refusal(message, param=field)
 
 
-def _scopes(principal: Principal) -> set[str]:
+def scopes_of(principal: Principal) -> set[str]:
     """Who may manage everything has every scope but that of calling models, as in :mod:`gatewaykit.admission`."""
     return set(principal.scopes) | (set(SCOPES) - {INFERENCE} if ADMIN in principal.scopes else set())
 

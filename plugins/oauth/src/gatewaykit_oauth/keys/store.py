@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from gatewaykit.errors import AuthFailed, BadRequest, NotFound
 from gatewaykit.limits import Limit
+from gatewaykit.types import Principal
 
 from ..ids import new_id
 from ..tables import AccountRow, KeyRow, SecretRow
@@ -25,11 +26,12 @@ from .checks import LONGEST_GRACE, check_grace, check_idempotency_key, check_lif
 from .listing import find
 from .model import Actor, ApiKey, AuditEntry, Created, KeyChanges, KeyLimits, KeySpec, Page
 from .repetitions import remember, repeated
-from .rights import Holder, manages, require_covered, require_managing
+from .rights import Holder, manages, require_covered, require_managing, require_whole
 from .rows import as_keys, columns, described, is_usable, principal_of
 from .secrets import NewSecret, Secrets
 
 DEFAULT_GRACE = timedelta(hours=24)
+_NEW = "new"
 DEFAULT_LIFETIME = timedelta(days=90)
 __all__ = [
     "DEFAULT_GRACE",
@@ -128,8 +130,8 @@ def update(
     else:
         wanted = checked(wanted, now)
         check_life(wanted.expires, longest, now)
-    _require_covered(session, actor, before.spec, now)
-    _require_covered(session, actor, wanted, now)
+    _require_covered(session, actor, before.spec, now, before)
+    _require_covered(session, actor, wanted, now, before)
     if wanted == before.spec:
         return before
     for name, value in columns(wanted, KeySpec.__struct_fields__).items():
@@ -143,7 +145,7 @@ def set_enabled(session: Session, actor: Actor, key_id: str, enabled: bool, *, n
     row, before = _managed(session, actor, key_id, now)
     _refuse_revoked(before)
     if enabled:
-        _require_covered(session, actor, before.spec, now)
+        _require_covered(session, actor, before.spec, now, before)
     if row.enabled == enabled:
         return before
     row.enabled = enabled
@@ -165,11 +167,19 @@ def revoke(session: Session, actor: Actor, key_id: str, *, now: datetime | None 
 def revoke_many(
     session: Session, actor: Actor, ids: Sequence[str], owner: str | None = None, *, now: datetime | None = None
 ) -> tuple[ApiKey, ...]:
-    """End these keys, or all that an owner has in force; one that cannot be ended keeps all of them as they are."""
+    """End these keys, or all that an owner has in force; one that cannot be ended keeps all of them as they are.
+
+    They end in the order of their ids, as others lock them; the actor's own is the last, for without it nothing can be
+    done any more.
+    """
     take_turn(session)
     if owner is not None:
+        if session.get(AccountRow, owner) is None:
+            raise NotFound("There is no such account.")
         ids = session.scalars(select(KeyRow.id).where(KeyRow.owner == owner, KeyRow.revoked.is_(None))).all()
-    return tuple(revoke(session, actor, key_id, now=now) for key_id in dict.fromkeys(ids))
+    in_order = sorted(set(ids), key=lambda key_id: (key_id == actor.id, key_id))
+    revoked = {key_id: revoke(session, actor, key_id, now=now) for key_id in in_order}
+    return tuple(revoked[key_id] for key_id in dict.fromkeys(ids))
 
 
 def rotate(
@@ -192,7 +202,7 @@ def rotate(
     if (known := _repeated(session, actor, "key.rotate", idempotency_key, asked, now)) is not None:
         return Created(known, None)
     _refuse_revoked(before)
-    _require_covered(session, actor, before.spec, now)
+    _require_covered(session, actor, before.spec, now, before)
     for secret in _in_force(session, row, now):
         secret.ends = min(secret.ends or now + grace, now + grace)
     new = secrets.new()
@@ -234,7 +244,7 @@ def _managed(session: Session, actor: Actor, key_id: str, now: datetime) -> tupl
     """The key, if the actor manages it, in the turn of this transaction."""
     take_turn(session)
     row = session.get(KeyRow, key_id)
-    holder = _holder(session, actor, now)
+    holder = holder_of(session, actor, now)
     if holder is not None:
         require_managing(holder)
     if row is None or not manages(actor, row.owner):
@@ -242,30 +252,59 @@ def _managed(session: Session, actor: Actor, key_id: str, now: datetime) -> tupl
     return row, _shown(session, row, now)
 
 
-def _require_covered(session: Session, actor: Actor, spec: KeySpec, now: datetime) -> None:
+def _require_covered(session: Session, actor: Actor, spec: KeySpec, now: datetime, known: ApiKey | None = None) -> None:
+    """Raise unless the actor may have a key like this, made anew or of one that is ``known``. Of accounts that are not
+    its own it hears nothing.
+    """
+    holder = holder_of(session, actor, now)
     account = session.get(AccountRow, spec.owner) if spec.owner is not None else None
-    if spec.owner is not None and account is None:
-        raise BadRequest("There is no such account.", param="owner")
-    holder = _holder(session, actor, now)
     if holder is not None:
         require_managing(holder)
-        shared: tuple[Limit, ...] = ()
-        if account is not None:
-            shared = msgspec.convert(account.limits, KeyLimits).limits(f"user:{account.id}")
-        require_covered(holder, spec, shared)
+        is_own = account is not None and account.id == holder.principal.owner
+        limits = _limits_of(actor, spec, known, account if is_own else None)
+        if holder.is_person and known is not None and known.limits == spec.limits:
+            holder = msgspec.structs.replace(holder, limits=holder.principal.limits)  # who gave them knew what to give
+        require_covered(holder, spec, limits)
+    if spec.owner is not None and account is None:
+        raise BadRequest("There is no such account.", param="owner")
 
 
-def _holder(session: Session, actor: Actor, now: datetime) -> Holder | None:
-    """What the actor holds now: of a key, what stands in the database, and not what was remembered of it."""
-    if actor.principal is None:
+def require_unbound(session: Session, actor: Actor, now: datetime) -> None:
+    """Raise :class:`~gatewaykit.errors.PermissionDenied` for a key that is bound: what it makes beside keys is not."""
+    holder = holder_of(session, actor, now)
+    if holder is not None:
+        require_whole(holder)
+
+
+def _limits_of(actor: Actor, spec: KeySpec, known: ApiKey | None, account: AccountRow | None) -> Sequence[Limit]:
+    """What such a key of this account would be under. Other accounts do not count: who makes a key there may be able
+    to change them, too.
+    """
+    key_id = _NEW if known is None else known.id
+    limits = spec.limits.limits(f"key:{key_id}")
+    if account is None:
+        return actor.under(Principal(key_id, limits=limits))
+    limits += msgspec.convert(account.limits, KeyLimits).limits(f"user:{account.id}")
+    return actor.under(Principal(key_id, owner=account.id, limits=limits))
+
+
+def holder_of(session: Session, actor: Actor, now: datetime) -> Holder | None:
+    """What the actor holds now: of a key, what stands in the database, and not what was remembered of it. None for the
+    machine's operator. Raises :class:`~gatewaykit.errors.AuthFailed` for a key that is not in force any more.
+    """
+    principal = actor.principal
+    if principal is None:
         return None
-    if not actor.principal.id.startswith("key_"):
-        return Holder(actor.principal)
-    row = session.get(KeyRow, actor.principal.id)
+    if not principal.id.startswith("key_"):
+        ends = principal.claims.get("exp")
+        expires = None if ends is None else datetime.fromtimestamp(ends, UTC)
+        return Holder(principal, expires=expires, limits=tuple(actor.under(principal)))
+    row = session.get(KeyRow, principal.id)
     account = session.get(AccountRow, row.owner) if row is not None and row.owner is not None else None
     if row is None or not is_usable(row, account, now):
         raise AuthFailed("This API key is not valid.")
-    return Holder(principal_of(row, account), tuple(row.networks), row.expires)
+    principal = principal_of(row, account)
+    return Holder(principal, tuple(row.networks), row.expires, tuple(actor.under(principal)))
 
 
 # Steps
@@ -273,7 +312,7 @@ def _holder(session: Session, actor: Actor, now: datetime) -> Holder | None:
 
 def _end(session: Session, actor: Actor, moment: datetime, now: datetime) -> datetime:
     """``moment``, or when the actor's own key ends, if that is earlier."""
-    holder = _holder(session, actor, now)
+    holder = holder_of(session, actor, now)
     return min(moment, holder.expires) if holder is not None and holder.expires is not None else moment
 
 

@@ -24,6 +24,7 @@ from gatewaykit.types import ADMIN, KEYS, Principal
 from ..keys.api_base import Cursor, Nothing, Size, Text, actor_of, named
 from ..keys.audit import take_turn
 from ..keys.documents import page_document
+from ..keys.model import Actor
 from ..keys.rights import manages
 from . import clients, listing
 from .authority import Authority
@@ -64,7 +65,7 @@ class CutOff(Struct, frozen=True, forbid_unknown_fields=True):
 
 def api_routes(gateway: GatewayContext, authority: Authority) -> list[Route]:
     """All routes that manage the authorization server."""
-    desk = _Desk(authority)
+    desk = _Desk(gateway, authority)
 
     def route(
         method: str, path: str, endpoint: Callable[[Request, Principal], Awaitable[Response]], scope: str = ADMIN
@@ -91,8 +92,12 @@ def api_routes(gateway: GatewayContext, authority: Authority) -> list[Route]:
 
 
 class _Desk:
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, gateway: GatewayContext, authority: Authority) -> None:
+        self._gateway = gateway
         self._authority = authority
+
+    def _actor(self, request: Request, principal: Principal) -> Actor:
+        return actor_of(request, principal, self._gateway)
 
     # Clients
 
@@ -103,7 +108,7 @@ class _Desk:
 
     async def create_client(self, request: Request, principal: Principal) -> Response:
         spec, authority = await read_body(request, ClientSpec), self._authority
-        actor, secrets = actor_of(request, principal), authority.running.secrets
+        actor, secrets = self._actor(request, principal), authority.running.secrets
         made = await authority.change(
             lambda session: clients.create(session, actor, spec, secrets=secrets, settings=authority.settings)
         )
@@ -115,7 +120,7 @@ class _Desk:
 
     async def update_client(self, request: Request, principal: Principal) -> Response:
         changes, authority = await read_body(request, ClientChanges), self._authority
-        actor, client_id = actor_of(request, principal), named(request, "id")
+        actor, client_id = self._actor(request, principal), named(request, "id")
         changed = await authority.change(
             lambda session: clients.update(session, actor, client_id, changes, settings=authority.settings)
         )
@@ -123,10 +128,12 @@ class _Desk:
 
     async def renew_secret(self, request: Request, principal: Principal) -> Response:
         await read_body(request, Nothing)
-        actor, client_id = actor_of(request, principal), named(request, "id")
+        actor, client_id = self._actor(request, principal), named(request, "id")
         secrets = self._authority.running.secrets
         made = await self._authority.change(
-            lambda session: clients.renew_secret(session, actor, client_id, secrets=secrets)
+            lambda session: clients.renew_secret(
+                session, actor, client_id, secrets=secrets, settings=self._authority.settings
+            )
         )
         return answer(new_client_document(made))
 
@@ -149,7 +156,7 @@ class _Desk:
         return answer(page_document(found, document))
 
     async def grant(self, request: Request, principal: Principal) -> Response:
-        actor, grant_id = actor_of(request, principal), named(request, "id")
+        actor, grant_id = self._actor(request, principal), named(request, "id")
 
         def read(session: Session) -> Any:
             grant = listing.get_grant(session, grant_id, datetime.now(UTC))
@@ -159,7 +166,7 @@ class _Desk:
 
     async def revoke_grant(self, request: Request, principal: Principal) -> Response:
         await read_body(request, Nothing)
-        actor, grant_id = actor_of(request, principal), named(request, "id")
+        actor, grant_id = self._actor(request, principal), named(request, "id")
 
         def work(session: Session) -> Any:
             take_turn(session)
@@ -185,7 +192,7 @@ class _Desk:
         return answer(page_document(found, document))
 
     async def token(self, request: Request, principal: Principal) -> Response:
-        actor, jti = actor_of(request, principal), named(request, "id")
+        actor, jti = self._actor(request, principal), named(request, "id")
 
         def read(session: Session) -> Any:
             token = listing.get_token(session, jti)
@@ -195,7 +202,7 @@ class _Desk:
 
     async def revoke_token(self, request: Request, principal: Principal) -> Response:
         await read_body(request, Nothing)
-        actor, jti = actor_of(request, principal), named(request, "id")
+        actor, jti = self._actor(request, principal), named(request, "id")
 
         def work(session: Session) -> Any:
             take_turn(session)
@@ -208,7 +215,7 @@ class _Desk:
         return answer(document(_found(await self._authority.change(work))))
 
     async def cut_off(self, request: Request, principal: Principal) -> Response:
-        asked, actor = await read_body(request, CutOff), actor_of(request, principal)
+        asked, actor = await read_body(request, CutOff), self._actor(request, principal)
         subject = subject_of(asked)
         if ADMIN not in principal.scopes and subject != f"user:{principal.owner}":
             raise PermissionDenied("This ends the tokens of its own account only.", param="account")
@@ -228,14 +235,14 @@ class _Desk:
 
     async def rotate_keys(self, request: Request, principal: Principal) -> Response:
         await read_body(request, Nothing)
-        authority, actor = self._authority, actor_of(request, principal)
+        authority, actor = self._authority, self._actor(request, principal)
         secrets = authority.running.secrets
         await authority.change(lambda session: rotate(session, actor, secrets, authority.settings, datetime.now(UTC)))
         return await self.signing_keys(request, principal)
 
     async def revoke_signing_key(self, request: Request, principal: Principal) -> Response:
         await read_body(request, Nothing)
-        authority, actor, kid = self._authority, actor_of(request, principal), named(request, "id")
+        authority, actor, kid = self._authority, self._actor(request, principal), named(request, "id")
         secrets = authority.running.secrets
         revoked = await authority.change(
             lambda session: revoke_key(session, actor, kid, secrets, authority.settings, datetime.now(UTC))

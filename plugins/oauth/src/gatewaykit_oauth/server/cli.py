@@ -185,9 +185,9 @@ def renew_secret(client_id: str, config: Path | None, as_json: bool) -> None:
     from . import clients as store
     from .api import new_client_document
 
-    with opened_server(config) as (desk, _):
-        secrets = desk.secrets()
-        made = desk.write(lambda session: store.renew_secret(session, CLI, client_id, secrets=secrets))
+    with opened_server(config) as (desk, settings):
+        renew = partial(store.renew_secret, secrets=desk.secrets(), settings=settings)
+        made = desk.write(lambda session: renew(session, CLI, client_id))
     if as_json:
         print_json(new_client_document(made))
         return

@@ -135,7 +135,7 @@ class _Desk:
     async def renew_secret(self, request: Request, session: Session) -> Response:
         """Another secret, shown once; the one before works no longer."""
         client_id, actor, authority = _id(request), acting(request, session), self._authority
-        renew = partial(clients.renew_secret, secrets=authority.running.secrets)
+        renew = partial(clients.renew_secret, secrets=authority.running.secrets, settings=authority.settings)
         made = await authority.change(lambda database: renew(database, actor, client_id))
         return render(request, "oauth/client-secret.html", client=made.client, secret=made.secret)
 

@@ -15,14 +15,16 @@ from sqlalchemy.orm import Session
 
 from gatewaykit.errors import BadRequest, NotFound
 
-from ..faults import Fault
+from ..faults import Fault, Refusal
 from ..ids import new_id
 from ..keys.audit import record, take_turn
 from ..keys.checks import RESERVED, SHORTEST_ACCESS, check_name
 from ..keys.format import CLIENT
 from ..keys.model import Actor, Page
+from ..keys.rights import require_whole, scopes_of
 from ..keys.rows import described
 from ..keys.secrets import NewSecret, Secrets
+from ..keys.store import holder_of
 from ..tables import AccountRow
 from ..words import NN_, counted, filled
 from .assertions import MOST_KEYS, is_key_set
@@ -90,6 +92,7 @@ def create(
     now = now or datetime.now(UTC)
     check(spec, settings)
     take_turn(session)
+    _require_covered(session, actor, spec, settings, now)
     _check_owner(session, spec.owner)
     secret = secrets.new(CLIENT) if spec.confidential and spec.jwks is None else None
     row = ClientRow(
@@ -128,6 +131,7 @@ def update(
     if (spec.jwks is None) != (before.jwks is None):
         raise BadRequest("A client has keys or has none for ever: make another one.", param="jwks")
     check(spec, settings)
+    _require_covered(session, actor, spec, settings, now)
     _check_owner(session, spec.owner)
     for name, value in _columns(spec).items():
         setattr(row, name, value)
@@ -138,12 +142,19 @@ def update(
 
 
 def renew_secret(
-    session: Session, actor: Actor, client_id: str, *, secrets: Secrets, now: datetime | None = None
+    session: Session,
+    actor: Actor,
+    client_id: str,
+    *,
+    secrets: Secrets,
+    settings: OAuthSettings,
+    now: datetime | None = None,
 ) -> NewClient:
     """Give a confidential client another secret; the one before works no longer."""
     now = now or datetime.now(UTC)
     take_turn(session)
     row = _row(session, client_id)
+    _require_covered(session, actor, shown(row), settings, now)
     if row.secret is None:
         raise BadRequest("A public client has no secret.")
     before, secret = shown(row), secrets.new(CLIENT)
@@ -189,6 +200,23 @@ def _check_grants(spec: ClientSpec) -> None:
         raise BadRequest("A client with client_credentials must be confidential.", param="confidential")
     if REFRESH_TOKEN in grants and not grants & {AUTHORIZATION_CODE, DEVICE_CODE}:
         raise BadRequest("refresh_token needs authorization_code or the device code.", param="grants")
+
+
+def _require_covered(
+    session: Session, actor: Actor, spec: ClientSpec | Client, settings: OAuthSettings, now: datetime
+) -> None:
+    """Raise :class:`~gatewaykit.errors.PermissionDenied` for a maker that is bound, and for rights that it has not and
+    that the client would have by itself.
+    """
+    holder = holder_of(session, actor, now)
+    if holder is None:
+        return
+    require_whole(holder)
+    if CLIENT_CREDENTIALS in spec.grants:
+        rights = Scopes(settings).rights(spec.scopes, admin=True)
+        if not rights.scopes <= scopes_of(holder.principal):
+            message = filled("A key cannot allow more than the one that makes it: %(field)s.", field="scopes")
+            raise Refusal(message, param="scopes")
 
 
 def _check_owner(session: Session, owner: str | None) -> None:

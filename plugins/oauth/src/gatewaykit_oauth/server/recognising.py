@@ -5,7 +5,8 @@ A token that was never written down is refused, so a stolen signing key alone ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -112,7 +113,7 @@ def entry_of(
     if not _is_in_force(facts, verified, now):
         return None
     return TokenEntry(
-        principal=_principal(facts, scopes, challenge),
+        principal=_principal(facts, scopes, challenge, ends=_end(facts, verified)),
         ends=_end(facts, verified),
         paths=resources.paths_of(facts.audience),
         thumbprint=verified.thumbprint,
@@ -239,7 +240,7 @@ _OF_ONE = _statement().where(AccessTokenRow.jti == bindparam("jti"))
 _OF_SEVERAL = _statement().where(AccessTokenRow.jti.in_(bindparam("jtis", expanding=True)))
 
 
-def _principal(facts: Row[Any] | Facts, scopes: Scopes, challenge: str) -> Principal:
+def _principal(facts: Row[Any] | Facts, scopes: Scopes, challenge: str, ends: float = math.inf) -> Principal:
     has_account = facts.account_enabled is not None
     rights = scopes.rights(facts.scopes, admin=facts.role == "admin")
     models = rights.models
@@ -247,7 +248,9 @@ def _principal(facts: Row[Any] | Facts, scopes: Scopes, challenge: str) -> Princ
     if has_account:
         models = common(models, tuple(facts.models or ()))
         limits = msgspec.convert(facts.limits, KeyLimits).limits(f"user:{facts.owner}")
-    claims: Mapping[str, Any] = {"client_id": facts.client, "scope": " ".join(facts.scopes)}
+    claims: dict[str, Any] = {"client_id": facts.client, "scope": " ".join(facts.scopes)}
+    if ends < math.inf:
+        claims["exp"] = int(ends)
     return Principal(
         id=facts.grant,
         name=facts.client_name,

@@ -13,7 +13,7 @@ from gatewaykit.errors import NotFound
 
 from ..accounts import get_account
 from ..keys.account_changes import AccountChanges, change_account
-from ..keys.audit import record
+from ..keys.audit import record, take_turn
 from ..keys.cli_base import CLI, Desk, opened
 from ..keys.model import Account
 
@@ -101,6 +101,7 @@ def end_sessions(account_id: str, config: Path | None) -> None:
 
     def work(session: Session) -> int:
         now = datetime.now(UTC)
+        take_turn(session)
         get_account(session, account_id)
         record(session, CLI, "account.sessions.end", f"user:{account_id}", before=None, after=None, now=now)
         return end_all(session, account_id)

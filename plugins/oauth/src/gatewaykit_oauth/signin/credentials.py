@@ -50,6 +50,7 @@ def set_password(
     session: Session, actor: Actor, account_id: str, password: str, now: datetime, *, session_id: str | None = None
 ) -> None:
     """Set the password, given as its digest. All sessions end but ``session_id``; links to set it are void."""
+    take_turn(session)
     row = session.get(CredentialsRow, account_id)
     if row is None:
         session.add(CredentialsRow(account=account_id, password=password, changed=now, factor_step=0, recovery=[]))
@@ -75,6 +76,7 @@ def set_factor(
 
     Raises :class:`~gatewaykit.errors.BadRequest` for a wrong code. All other sessions stay.
     """
+    take_turn(session)
     row = _locked(session, account_id)
     if row.factor is not None:
         raise BadRequest("There is a second factor already.")
@@ -90,6 +92,7 @@ def set_factor(
 
 def remove_factor(session: Session, actor: Actor, account_id: str, now: datetime) -> None:
     """Ask for the password alone."""
+    take_turn(session)
     row = _locked(session, account_id)
     if row.factor is None:
         return
@@ -98,13 +101,16 @@ def remove_factor(session: Session, actor: Actor, account_id: str, now: datetime
 
 
 def use_code(session: Session, account_id: str, code: str, secrets: Secrets, now: datetime) -> bool:
-    """Whether ``code`` is that of now or a recovery code; either works once (RFC 6238, 5.2)."""
+    """Whether ``code`` is that of now or a recovery code; either works once (RFC 6238, 5.2).
+
+    A code of now also passes the factor on to the current pepper.
+    """
     row = _locked(session, account_id)
     secret = None if row.factor is None else unseal(secrets, FACTOR, row.factor)
     if secret is None:
         return False
     if (step := step_of(secret, code, now, after=row.factor_step)) is not None:
-        row.factor_step = step
+        row.factor, row.factor_step = seal(secrets, FACTOR, secret), step
         return True
     known = set(recovery_digest(secrets, code)) & set(row.recovery)
     row.recovery = [one for one in row.recovery if one not in known]
@@ -119,5 +125,4 @@ def _locked(session: Session, account_id: str) -> CredentialsRow:
 
 
 def _record(session: Session, actor: Actor, action: str, account_id: str, now: datetime) -> None:
-    take_turn(session)
     record(session, actor, action, f"user:{account_id}", before=None, after=None, now=now)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from gatewaykit.errors import AuthFailed, BadRequest, GatewayError, RateLimited
 
-from ..keys.audit import record
+from ..keys.audit import record, take_turn
 from ..signin import sessions
 from ..signin.credentials import Credentials, credentials_of
 from ..signin.factors import new_secret, provisioning_uri
@@ -110,6 +110,7 @@ async def end_session(request: Request, session: Session) -> Response:
     session_id, account_id = form.text("id"), session.account.id
 
     def work(database: Database) -> str:
+        take_turn(database)
         if session_id:
             sessions.end(database, account_id, session_id)
         else:

@@ -19,7 +19,7 @@ from gatewaykit.types import ADMIN, INFERENCE, KEYS, USAGE
 from ..accounts import account_ids
 from ..keys import store
 from ..keys.api_base import named
-from ..keys.model import Actor, ApiKey, Created, KeyChanges, KeySpec
+from ..keys.model import Actor, ApiKey, Created, KeyChanges, KeySpec, LimitChanges
 from ..signin.sessions import Session
 from ..words import N_
 from .forms import Form, form_of
@@ -204,5 +204,6 @@ def _spec(form: Form, session: Session, now: datetime) -> KeySpec:
 
 def _changes(form: Form, session: Session, now: datetime) -> KeyChanges:
     spec, expires = _spec(form, session, now), expiry_of(form, now)
-    names = ("name", "scopes", "models", "routes", "networks", "limits", "note")
-    return KeyChanges(**{name: getattr(spec, name) for name in names}, expires=expires)
+    names = ("name", "scopes", "models", "routes", "networks", "note")
+    given = {name: getattr(spec, name) for name in names}
+    return KeyChanges(**given, limits=LimitChanges.to(spec.limits), expires=expires)

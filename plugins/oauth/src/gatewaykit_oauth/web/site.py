@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
+from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -19,7 +20,7 @@ from gatewaykit.guarding import incoming_of
 from gatewaykit.protocols import GatewayContext
 
 from ..faults import Fault, Refusal
-from ..keys.api_base import Desk
+from ..keys.api_base import Desk, limits_at
 from ..keys.model import Actor
 from ..server.pace import Pace
 from ..server.settings import OAuthSettings
@@ -222,7 +223,10 @@ async def _known(request: Request) -> None:
 def acting(request: Request, session: Session) -> Actor:
     """Who acts, as services and the audit log want it."""
     incoming = incoming_of(request)
-    return sessions.actor(session, incoming.request_id, incoming.client)
+    actor = sessions.actor(session, incoming.request_id, incoming.client)
+    if session.is_admin:
+        return actor
+    return structs.replace(actor, under=limits_at(site_of(request).desk.gateway))
 
 
 # Going elsewhere

@@ -20,8 +20,8 @@ from ..accounts import get_account, list_accounts
 from ..keys import store
 from ..keys.account_changes import AccountChanges, add_account, change_account
 from ..keys.api_base import Cursor, Text, named
-from ..keys.audit import record
-from ..keys.model import Account, Actor, ApiKey, Page
+from ..keys.audit import record, take_turn
+from ..keys.model import Account, Actor, ApiKey, LimitChanges, Page
 from ..signin import links, sessions
 from ..signin.credentials import Credentials, credentials_of, remove_factor
 from ..signin.sessions import Session
@@ -119,8 +119,9 @@ async def edit_user(request: Request, session: Session) -> Response:
     form = await form_of(request)
     try:
         wanted = _account(form, account)
-        names = ("name", "role", "models", "limits", "longest_access_seconds")
-        changes = AccountChanges(**{name: getattr(wanted, name) for name in names})
+        names = ("name", "role", "models", "longest_access_seconds")
+        given = {name: getattr(wanted, name) for name in names}
+        changes = AccountChanges(**given, limits=LimitChanges.to(wanted.limits))
         await site.desk.write(lambda database: change_account(database, actor, account_id, changes))
     except (BadRequest, PermissionDenied) as error:
         return _form(request, _typed(form), error, account)
@@ -156,6 +157,7 @@ def _set_enabled(database: Database, actor: Actor, account_id: str, now: datetim
 
 
 def _end_sessions(database: Database, actor: Actor, account_id: str, now: datetime) -> None:
+    take_turn(database)
     get_account(database, account_id)
     sessions.end_all(database, account_id)
     record(database, actor, "account.sessions.end", f"user:{account_id}", before=None, after=None, now=now)
