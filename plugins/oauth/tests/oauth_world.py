@@ -64,7 +64,7 @@ def oauth_gateway(url: str, *, oauth: dict[str, Any] | None = None, **config: An
     """A gateway with keys and an authorization server over the database at ``url``."""
     keys = {"pepper": PEPPER, "poll_seconds": 0.1, **config.pop("keys", {})}
     database = {"url": url, "pool_size": config.pop("database_pool", 4)}
-    static = {"keys": {"test": KEY, "admin": ADMIN_KEY}, "scopes": {"admin": ["admin", "keys"]}}
+    static = {"keys": {"test": KEY, "admin": ADMIN_KEY}, "scopes": {"admin": ["admin", "keys", "inference"]}}
     settings = {"issuer": ISSUER, **PATIENT, **(oauth or {})}
     config.setdefault("timeouts", {"hook": 30})
     plugins = (plugin, *config.pop("plugins_more", ()))

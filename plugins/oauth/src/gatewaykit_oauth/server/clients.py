@@ -18,7 +18,7 @@ from gatewaykit.errors import BadRequest, NotFound
 from ..faults import Fault, Refusal
 from ..ids import new_id
 from ..keys.audit import record, take_turn
-from ..keys.checks import RESERVED, SHORTEST_ACCESS, check_name
+from ..keys.checks import RESERVED, SCOPES, SHORTEST_ACCESS, check_name
 from ..keys.format import CLIENT
 from ..keys.model import Actor, Page
 from ..keys.rights import require_whole, scopes_of
@@ -214,7 +214,7 @@ def _require_covered(
     require_whole(holder)
     if CLIENT_CREDENTIALS in spec.grants:
         rights = Scopes(settings).rights(spec.scopes, admin=True)
-        if not rights.scopes <= scopes_of(holder.principal):
+        if not rights.scopes & set(SCOPES) <= scopes_of(holder.principal):
             message = filled("A key cannot allow more than the one that makes it: %(field)s.", field="scopes")
             raise Refusal(message, param="scopes")
 
