@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +35,40 @@ def fragile(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """Either, to be killed and frozen."""
     with redis_server(PROGRAMS[request.param]()) as server:
         yield server
+
+
+class Signpost:
+    """The path of a Unix socket that leads to one server and then to another, as a name in DNS does."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.url = f"unix://{path}"
+
+    def lead_to(self, socket: str) -> None:
+        """New connections go there; those that are open stay."""
+        self._path.unlink(missing_ok=True)
+        self._path.symlink_to(socket)
+
+
+@pytest.fixture
+def signpost(tmp_path: Path) -> Signpost:
+    """It leads nowhere yet."""
+    return Signpost(tmp_path / "redis")
+
+
+@asynccontextmanager
+async def babbler(socket: Path, answer: bytes) -> AsyncIterator[list[bytes]]:
+    """A server that gives this answer to whatever it is asked; a list of what it was asked."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while question := await reader.read(65536):
+            asked.append(question)
+            writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, socket):
+        yield asked
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import pytest
 
 from gatewaykit.errors import ConfigError, Unavailable
 from gatewaykit.redislink import RedisLink, Script
+from gatewaykit.redislink.session import _LONGEST_QUEUE
+from gatewaykit.settings import RedisSettings, TimeoutSettings
 from gatewaykit.testing.servers import RedisServer
 
 from .conftest import ECHO, PATIENT, eventually, link_to
@@ -143,17 +145,25 @@ async def test_answers_go_to_those_who_asked(link: RedisLink) -> None:
 
 
 async def test_waiting_for_a_connection_is_bounded_and_no_failure(server: RedisServer) -> None:
-    """Who finds all connections in use is refused in time; the breaker does not take that for Redis' fault."""
-    link = link_to(server.url, timeout=1.0, max_connections=1, failures=1)
+    """Of many calls into a Redis whose answers take long, each is answered or, when it has waited for a connection as
+    long as for an answer, refused; the breaker does not take that for Redis' fault.
+    """
+    link = link_to(server.url, timeout=0.6, max_connections=2, failures=1)
     async with link.lifespan():
-        await link.run(ECHO, [], ["x"])
-        slow = ("BLPOP", f"{link.prefix}nothing", "0.6")
-        results = await asyncio.gather(*(link._here().call(*slow) for _ in range(5)), return_exceptions=True)
+        await asyncio.gather(*(link.run(ECHO, [], ["x"]) for _ in range(2)))
+        slow = ("BLPOP", f"{link.prefix}nothing", "0.4")
+        results = await asyncio.gather(*(link._here().call(*slow) for _ in range(40)), return_exceptions=True)
         refused = [result for result in results if isinstance(result, Unavailable)]
-        assert results[0] is None
-        assert len(refused) >= 2
-        assert link.counters.crowded == len(refused)
+        assert all(result.retry_after for result in refused)
+        assert results.count(None) + len(refused) == 40
+        assert 2 <= results.count(None) <= 4
+        assert (link.counters.crowded, link.counters.failed) == (len(refused), 0)
         assert not link.degraded
+
+
+def test_who_gets_no_connection_can_still_do_without() -> None:
+    """At the defaults, waiting for a connection and then for an answer ends well before a plugin's time is over."""
+    assert _LONGEST_QUEUE + RedisSettings().timeout < 0.6 * TimeoutSettings().hook
 
 
 async def test_a_busy_event_loop_is_not_taken_for_a_slow_redis(server: RedisServer) -> None:

@@ -13,7 +13,7 @@ import pytest
 from gatewaykit.redislink import RedisLink
 from gatewaykit.testing.servers import RedisServer
 
-from .conftest import PATIENT, eventually, link_to
+from .conftest import PATIENT, Signpost, babbler, eventually, link_to
 
 
 class Heard:
@@ -70,6 +70,19 @@ async def test_listening_begins_before_redis_is_there(tmp_path: Path) -> None:
     async with link_to(f"unix://{tmp_path}/nothing").listen("news", heard.message, heard.connect):
         await asyncio.sleep(0.1)
     assert heard.all == []
+
+
+async def test_something_else_answers_first(server: RedisServer, signpost: Signpost, tmp_path: Path) -> None:
+    """What is no answer of Redis does not end the listening: messages arrive when Redis is there."""
+    link, heard = link_to(signpost.url, timeout=PATIENT), Heard()
+    async with babbler(tmp_path / "babbler", b"$abc\r\n") as asked, link.lifespan():
+        signpost.lead_to(str(tmp_path / "babbler"))
+        async with link.listen("news", heard.message, heard.connect):
+            await eventually(lambda: len(asked) >= 2)
+            signpost.lead_to(server.socket)
+            await eventually(lambda: heard.connects)
+            await link.publish("news", b"at last")
+            await eventually(lambda: heard.all[-1] == b"at last")
 
 
 async def test_a_lost_connection_is_announced(fragile: RedisServer, caplog: pytest.LogCaptureFixture) -> None:

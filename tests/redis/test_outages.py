@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ import redis
 
 from gatewaykit.errors import Unavailable
 from gatewaykit.redislink import RedisLink, Script
-from gatewaykit.testing.servers import RedisServer
+from gatewaykit.testing.servers import RedisServer, redis_server, valkey_program
 
-from .conftest import ECHO, eventually, link_to
+from .conftest import ECHO, PATIENT, Signpost, babbler, eventually, link_to
 
 CONNECTIONS = 32
 TIMEOUT = 0.25
@@ -127,6 +128,58 @@ async def test_many_calls_at_once_into_a_frozen_redis(fragile: RedisServer) -> N
         fragile.thaw()
         await eventually_answered(link)
         assert link.busy == 0
+
+
+async def test_a_failover_to_another_server(fragile: RedisServer, signpost: Signpost) -> None:
+    """Once the address leads to another server, calls go there, though the first keeps its connections as a copy."""
+    signpost.lead_to(fragile.socket)
+    link = link_to(signpost.url, timeout=PATIENT, failures=1, cooldown=0.1)
+    with redis_server(valkey_program()) as successor:
+        async with link.lifespan():
+            await asyncio.gather(*(link.put(f"before-{number}", b"x", 60) for number in range(8)))
+            signpost.lead_to(successor.socket)
+            await asyncio.to_thread(read_only, fragile)
+            with pytest.raises(Unavailable):
+                await link.put("meanwhile", b"x", 60)
+            await eventually(lambda: not link.degraded)
+            await asyncio.gather(*(link.put(f"after-{number}", b"x", 60) for number in range(8)))
+            assert (link.counters.failed, link.counters.opened) == (1, 1)
+        with successor.client() as client:
+            assert {f"{link.prefix}after-{number}" for number in range(8)} <= set(client.scan_iter("*"))
+
+
+async def test_each_connection_to_a_former_server_costs_one_call(fragile: RedisServer, signpost: Signpost) -> None:
+    """Also where the breaker stays closed, no connection on which a server refused to write is asked again."""
+    signpost.lead_to(fragile.socket)
+    link = link_to(signpost.url, timeout=PATIENT, max_connections=1, failures=2)
+    with redis_server(valkey_program()) as successor:
+        async with link.lifespan():
+            await link.put("before", b"x", 60)
+            signpost.lead_to(successor.socket)
+            await asyncio.to_thread(read_only, fragile)
+            with pytest.raises(Unavailable):
+                await link.put("meanwhile", b"x", 60)
+            await link.put("after", b"x", 60)
+            assert await link.get("after") == b"x"
+
+
+@pytest.mark.parametrize("answer", [b"$abc\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+async def test_something_else_answers_for_a_while(
+    fragile: RedisServer, signpost: Signpost, tmp_path: Path, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is no answer of Redis is a failure like any other, and ends nothing: Redis is used when it is back."""
+    link = link_to(signpost.url, timeout=PATIENT, failures=2, cooldown=0.05)
+    async with babbler(tmp_path / "babbler", answer) as asked, link.lifespan():
+        signpost.lead_to(str(tmp_path / "babbler"))
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await link.run(ECHO, [], ["x"])
+        assert "it does not answer as Redis does" in caplog.text
+        await eventually(lambda: len(asked) >= 5)
+        assert link.degraded
+        signpost.lead_to(fragile.socket)
+        await eventually(lambda: not link.degraded)
+        assert await run(link) == b"x"
 
 
 async def test_flapping(fragile: RedisServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,8 +17,9 @@ logger = logging.getLogger(__name__)
 class Counters(Struct):
     """What happened since the process began.
 
-    ``opened`` and ``closed``: how often the breaker did. ``failed``: calls that got no answer. ``refused``: calls that
-    were not tried because it was open. ``crowded``: calls for which no connection became free in time.
+    ``opened`` and ``closed``: how often the breaker did. ``failed``: calls that got no answer, or an error.
+    ``refused``: calls that were not tried because it was open. ``crowded``: calls for which no connection became free
+    in time; the breaker takes no notice of them.
     """
 
     opened: int = 0
@@ -82,7 +83,7 @@ class Breaker:
             await asyncio.sleep(pause)
             try:
                 await self._probe()
-            except Unavailable:
+            except Exception:  # noqa: BLE001, S112 - whatever it was, it is tried again
                 continue
             self._row = 0
             self.open = False

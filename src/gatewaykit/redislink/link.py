@@ -23,7 +23,8 @@ class RedisLink:
 
     Making it opens nothing and waits for nothing; Redis may be down then, and later. Every call either is answered
     within about ``timeout`` seconds or raises :class:`~gatewaykit.errors.Unavailable`, at once while the breaker is
-    open. ``prefix`` begins all keys and channels; it is a hash tag, so that a cluster keeps all keys in one slot.
+    open; where all connections are in use it waits for one before, half a second, or ``timeout`` if that is longer.
+    ``prefix`` begins all keys and channels; it is a hash tag, so that a cluster keeps all keys in one slot.
     Raises :class:`~gatewaykit.errors.ConfigError` for a URL that cannot be used and if redis-py is not installed.
     """
 

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from gatewaykit.redislink.wire import FAILURES, Address, Wire, opened, packed, reason
+from gatewaykit.redislink.wire import Address, Wire, opened, packed, reason
 
 logger = logging.getLogger(__name__)
 _PAUSE = 0.05
@@ -46,7 +46,7 @@ class Listener:
                 await self._subscribe(wire)
                 self._back()
                 await self._listen(wire)
-            except FAILURES as error:
+            except Exception as error:  # noqa: BLE001 - redis-py raises anything over what is no answer of Redis
                 self._missing(error)
             finally:
                 await wire.disconnect(nowait=True)

@@ -10,10 +10,14 @@ from gatewaykit.errors import Unanswered, Unavailable
 from gatewaykit.redislink.breaker import Breaker, Counters
 from gatewaykit.redislink.patience import Patience
 from gatewaykit.redislink.script import Script
-from gatewaykit.redislink.wire import FAILURES, Address, Moved, NoScript, Wire, opened, packed, reason
+from gatewaykit.redislink.wire import Address, Moved, NoScript, Wire, opened, packed, reason
 from gatewaykit.settings import RedisSettings
 
-_LONGEST_QUEUE = 1.0
+_LONGEST_QUEUE = 0.5
+"""Seconds in which a burst passes: a thousand calls keep a process busy for a third of one, however quick Redis is.
+
+Who gets no place must hear of it while there is time to do without, within the ``timeouts.hook`` of a plugin.
+"""
 
 
 class Session:
@@ -48,18 +52,9 @@ class Session:
         await self._place()
         try:
             self.breaker.check()
-            answer = await self._answer(packed(words))
-        except NoScript:
-            self.breaker.succeeded()
-            raise
-        except FAILURES as error:
-            await self._turn_to(None)
-            self.breaker.failed(reason(error))
-            raise _unanswered(error) from None
+            return await self._judged(packed(words))
         finally:
             self._places.release()
-        self.breaker.succeeded()
-        return answer
 
     async def aclose(self) -> None:
         """Close what is idle; what is in use closes when it is given back."""
@@ -68,7 +63,7 @@ class Session:
         await self._hang_up()
 
     async def _place(self) -> None:
-        """Wait for a free connection, a second at most. That there is none says nothing of Redis: it is no failure."""
+        """Wait for a free connection, not for ever. That there is none says nothing of Redis: it is no failure."""
         if not self._places.locked():
             await self._places.acquire()
             return
@@ -79,6 +74,20 @@ class Session:
             self._counters.crowded += 1
             raise Unavailable(retry_after=1.0, detail="redis: all connections are in use") from None
 
+    async def _judged(self, command: bytes) -> Any:
+        """The answer; the breaker is told whether there was one."""
+        try:
+            answer = await self._answer(command)
+        except NoScript:
+            self.breaker.succeeded()
+            raise
+        except Exception as error:  # noqa: BLE001 - redis-py raises anything over what is no answer of Redis
+            await self._turn_to(None)
+            self.breaker.failed(reason(error))
+            raise Unanswered(retry_after=1.0, detail=f"redis: {reason(error)}") from None
+        self.breaker.succeeded()
+        return answer
+
     async def _answer(self, command: bytes) -> Any:
         """The answer, from the node that has the keys: all keys are in one slot, so it is the same for all calls."""
         try:
@@ -88,7 +97,10 @@ class Session:
             return await self._exchange(command)
 
     async def _exchange(self, command: bytes) -> Any:
-        """Send and read, within the time allowed; whoever is cut off closes the connection."""
+        """Send and read, within the time allowed. Only a connection with a good answer is used again.
+
+        One that answers with an error may lead to a server that the address does not lead to any more.
+        """
         node = self._node
         wire = self._take()
         try:
@@ -96,6 +108,11 @@ class Session:
                 await opened(wire)
                 await wire.send_packed_command(command, check_health=False)
                 return await wire.read_response()
+        except (Moved, NoScript):
+            raise
+        except BaseException:
+            await wire.disconnect(nowait=True)
+            raise
         finally:
             await self._give_back(wire, node)
 
@@ -120,13 +137,7 @@ class Session:
             self._idle.append(wire)
 
     async def _probe(self) -> None:
-        """Whether Redis takes writes: a copy that only reads would answer a PING."""
-        try:
-            await self._answer(self._probe_command)
-        except FAILURES as error:
-            await self._turn_to(None)
-            raise _unanswered(error) from None
-
-
-def _unanswered(error: BaseException) -> Unanswered:
-    return Unanswered(retry_after=1.0, detail=f"redis: {reason(error)}")
+        """Whether Redis takes writes, where the address leads now; a copy that only reads would answer a PING."""
+        self._node = None
+        await self._hang_up()
+        await self._answer(self._probe_command)

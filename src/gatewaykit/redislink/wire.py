@@ -12,9 +12,6 @@ from redis.asyncio.connection import Connection, RedisSSLContext, SSLConnection,
 from gatewaykit.errors import ConfigError, ConfigFault
 
 Wire: TypeAlias = Connection | UnixDomainSocketConnection
-FAILURES = (redis.exceptions.RedisError, OSError, TimeoutError)
-"""All that can go wrong between the gateway and Redis."""
-
 NoScript = redis.exceptions.NoScriptError
 Moved = redis.exceptions.MovedError
 _OPTIONS = frozenset(
@@ -101,6 +98,8 @@ def reason(error: BaseException) -> str:
         return "it refuses the credentials"
     if isinstance(error, redis.exceptions.ConnectionError | OSError):
         return "no connection"
+    if not isinstance(error, redis.exceptions.ResponseError):
+        return "it does not answer as Redis does"
     code = getattr(error, "status_code", None)
     return f"it answers {code}" if code else "it answers with an error"
 

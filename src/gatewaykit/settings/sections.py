@@ -282,9 +282,16 @@ class RedisSettings(Section):
         None, description="`redis://user:password@host:6379/0`, `rediss://…` for TLS, or `unix:///path/to/socket`."
     )
     timeout: Seconds = Field(
-        0.05, description="Longest wait for a connection or an answer; what takes longer counts as a failure."
+        0.05,
+        description="Longest wait for an answer, connecting included; what takes longer counts as a failure. Less than "
+        "half of `timeouts.hook`, so that calls can go on without it.",
     )
-    max_connections: int = Field(32, ge=1, description="Connections of each process; calls wait for a free one.")
+    max_connections: int = Field(
+        32,
+        ge=1,
+        description="Connections of each process. Calls wait for a free one for half a second, or for `timeout` if "
+        "that is longer; then they do without Redis, which is no failure of it.",
+    )
     prefix: str = Field(
         "gatewaykit",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
