@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from gatewaykit import ConfigError, StorageError, Unavailable
 from gatewaykit.storage import Storage
@@ -86,7 +87,24 @@ def test_connections_are_set_up_to_be_safe(sqlite_url: str) -> None:
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "busy_timeout", "foreign_keys", "synchronous")
         }
-    assert found == {"journal_mode": "wal", "busy_timeout": 7000, "foreign_keys": 1, "synchronous": 1}
+    assert found == {"journal_mode": "wal", "busy_timeout": 7000, "foreign_keys": 1, "synchronous": 2}
+
+
+async def test_a_commit_waits_for_the_disk_unless_nobody_needs_it_there(sqlite_url: str) -> None:
+    """Of one connection, transactions that say so are not forced, and all others are, whatever was before them."""
+    async with (storage := storage_at(sqlite_url, pool_size=1)).lifespan():
+        assert await storage.write(synchronous, forced=False) == 1
+        assert await storage.write(synchronous) == 2
+        assert await storage.write(synchronous, forced=False) == 1
+        await storage.read(ids)
+        with storage.transaction() as session:
+            assert synchronous(session) == 2
+
+
+def synchronous(session: Session) -> int:
+    """What a commit waits for: 2, that the disk has it; 1, nothing (https://www.sqlite.org/pragma.html)."""
+    found: int = session.connection().exec_driver_sql("PRAGMA synchronous").scalar_one()
+    return found
 
 
 def test_a_folder_that_does_not_exist_is_not_made(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -242,6 +242,28 @@ async def test_concurrent_writers_all_succeed(url: str) -> None:
     async with storage.lifespan():
         await asyncio.gather(*(storage.write(work) for _ in range(100)))
         assert len(await storage.read(ids)) == 100
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_the_server_may_have_another_isolation_by_default(postgres_url: str, level: str) -> None:
+    """Of two transactions that change the same row, the second goes on from what the first one has committed."""
+    with psycopg.connect(postgres_url) as connection:
+        (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'".encode())
+    storage = storage_at(postgres_url, pool_size=2)
+    both_have_read = threading.Barrier(2, timeout=30)
+
+    def work(session: Session) -> None:
+        session.scalar(select(StoredCall.status))
+        both_have_read.wait()
+        session.execute(update(StoredCall).values(status=StoredCall.status + 1))
+
+    async with storage.lifespan():
+        await storage.write(put("a"))
+        await asyncio.gather(storage.write(work), storage.write(work))
+        assert await storage.query(lambda connection: connection.scalar(select(StoredCall.status))) == 202
+        await asyncio.gather(storage.write(work), storage.write(work))
+        assert await storage.read(lambda session: session.scalar(select(StoredCall.status))) == 204
 
 
 async def test_connections_that_the_server_closed_are_replaced(postgres_url: str) -> None:

@@ -22,7 +22,11 @@ from gatewaykit.storage.holding import held
 BEGIN = "gatewaykit_begin"
 """Execution option: how a transaction begins on SQLite, or that none does (``NOT``)."""
 
+SYNCHRONOUS = "gatewaykit_synchronous"
+"""Execution option: what a commit on SQLite waits for; unset, ``FULL``: that the disk has it."""
+
 WRITING = {BEGIN: "IMMEDIATE"}
+UNFORCED = {**WRITING, SYNCHRONOUS: "NORMAL"}
 READING = {BEGIN: "DEFERRED", "postgresql_readonly": True}
 MIGRATING = {BEGIN: "EXCLUSIVE"}
 QUERYING = {BEGIN: "NOT"}
@@ -30,8 +34,9 @@ PATIENCE = 60.0
 """Seconds that a start waits for other processes that migrate."""
 
 _READ_ONLY_MODES = {READING[BEGIN], QUERYING[BEGIN]}
-_READS_ONLY = "gatewaykit_reads_only"
 _OUTSIDE_THREADS = 2
+_ISOLATION = "READ COMMITTED"
+"""Who waited for a lock goes on from what the other one committed, whatever level the server takes by default."""
 _PAUSE = 0.02
 _to_json = msgspec.json.Encoder().encode
 
@@ -112,7 +117,11 @@ class Database:
 
     def _create(self, lock: float, statement: float | None, **options: Any) -> Engine:
         """``lock`` and ``statement`` are time limits in seconds; SQLite has none for the latter."""
-        arguments = {"timeout": lock} if self.is_sqlite else _postgres_arguments(self._url, lock, statement)
+        if self.is_sqlite:
+            arguments: dict[str, Any] = {"timeout": lock}
+        else:
+            arguments = _postgres_arguments(self._url, lock, statement)
+            options["isolation_level"] = _ISOLATION
         engine = create_engine(
             self._url,
             hide_parameters=True,
@@ -209,7 +218,6 @@ def _use_wal(file: Path) -> None:
 
 def _leave_transactions_to_us(connection: sqlite3.Connection, record: object) -> None:
     connection.isolation_level = None
-    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _enforce_foreign_keys(connection: sqlite3.Connection, record: object) -> None:
@@ -218,12 +226,19 @@ def _enforce_foreign_keys(connection: sqlite3.Connection, record: object) -> Non
 
 def _begin(connection: Connection) -> None:
     """Take the lock for writing at once: one that is asked for after a read may be refused without any waiting."""
-    mode = connection.get_execution_options().get(BEGIN, "IMMEDIATE")
-    driver: sqlite3.Connection = cast("sqlite3.Connection", connection.connection.driver_connection)
+    options = connection.get_execution_options()
+    mode = options.get(BEGIN, "IMMEDIATE")
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
     only_reads = mode in _READ_ONLY_MODES
-    # SQLite prepares every statement anew after this pragma: it is given only when it changes something.
-    if connection.info.get(_READS_ONLY, False) != only_reads:
-        driver.execute(f"PRAGMA query_only={'ON' if only_reads else 'OFF'}")
-        connection.info[_READS_ONLY] = only_reads
+    _set(connection.info, driver, "query_only", "ON" if only_reads else "OFF")
+    if not only_reads:
+        _set(connection.info, driver, "synchronous", options.get(SYNCHRONOUS, "FULL"))
     if mode != QUERYING[BEGIN]:
         driver.execute(f"BEGIN {mode}")
+
+
+def _set(known: dict[Any, Any], driver: sqlite3.Connection, pragma: str, value: str) -> None:
+    """SQLite prepares every statement anew after some pragmas: one is given only when it changes something."""
+    if known.get(pragma) != value:
+        driver.execute(f"PRAGMA {pragma}={value}")
+        known[pragma] = value

@@ -19,7 +19,7 @@ from gatewaykit.metrics import Reading
 from gatewaykit.metrics.names import DATABASE_BUSY, DATABASE_REFUSED, DATABASE_WAITING, REASON
 from gatewaykit.migration import MigrationSource
 from gatewaykit.settings import DatabaseSettings
-from gatewaykit.storage.engine import READING, WRITING, Database
+from gatewaykit.storage.engine import READING, UNFORCED, WRITING, Database
 from gatewaykit.storage.faults import is_locked, translated
 from gatewaykit.storage.migrate import Applied, SchemaState, inspect, ordered, upgrade
 from gatewaykit.storage.pool import Decision, WorkPool
@@ -46,6 +46,9 @@ class Storage:
         self._turn = threading.Lock()
         self._users = 0
         self._open: _Open | None = None
+        self.settled = threading.Event()
+        """Set while all spending that was found at the start is in the sums; the ledger says so."""
+        self.settled.set()
         self._refused: Counter[str] = Counter()
 
     @property
@@ -83,14 +86,19 @@ class Storage:
         """
         return await self._opened().pool.run(lambda _: self._query(work))
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(self, work: Callable[[Session], T], *, forced: bool = True) -> T:
         """As :meth:`read`, in a transaction that may write, and that is committed when ``work`` returns.
 
         On SQLite there is one such transaction at a time; on Postgres they run side by side (READ COMMITTED), and
         ``work`` locks the rows on which it decides. After :class:`~gatewaykit.errors.Unavailable` nothing is written,
         unless the connection broke during the commit itself.
+
+        Once it is committed, a loss of power cannot undo it. ``forced=False`` is for what is worth nothing after one:
+        the commit does not wait for the disk then (SQLite).
         """
-        return await self._opened().pool.run(lambda decision: self._work(work, write=True, decision=decision))
+        return await self._opened().pool.run(
+            lambda decision: self._work(work, write=True, decision=decision, forced=forced)
+        )
 
     # For threads
 
@@ -102,8 +110,8 @@ class Storage:
             if write:
                 session.commit()
 
-    def _work(self, work: Callable[[Session], T], *, write: bool, decision: Decision) -> T:
-        with self._noted(), translated(), self._session(write=write) as session:
+    def _work(self, work: Callable[[Session], T], *, write: bool, decision: Decision, forced: bool = True) -> T:
+        with self._noted(), translated(), self._session(write=write, forced=forced) as session:
             result = work(session)
             if write:
                 if not decision.take():
@@ -126,13 +134,14 @@ class Storage:
             raise
 
     @contextmanager
-    def _session(self, *, write: bool) -> Iterator[Session]:
+    def _session(self, *, write: bool, forced: bool = True) -> Iterator[Session]:
         opened = self._opened()
         if not write:
             with Session(opened.reading, expire_on_commit=False) as session:
                 yield session
             return
-        with opened.turn(), Session(opened.writing, expire_on_commit=False) as session:
+        engine = opened.writing if forced else opened.unforced
+        with opened.turn(), Session(engine, expire_on_commit=False) as session:
             yield session
 
     def readings(self) -> Iterator[Reading]:
@@ -209,6 +218,7 @@ class _Open:
         self._engine = engine = database.engine()
         self._wires = None if database.is_sqlite else Wires(engine)
         self.writing = engine.execution_options(**WRITING)
+        self.unforced = engine.execution_options(**UNFORCED)
         self.reading = engine.execution_options(**READING)
         self.querying = database.querying(engine)
         self.pool = WorkPool(settings.pool_size, settings.queue_size, settings.timeout)
