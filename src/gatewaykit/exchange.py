@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import time
@@ -34,6 +35,7 @@ from gatewaykit.types import (
     Usage,
 )
 
+logger = logging.getLogger(__name__)
 _KEY = r"(?:gk[a-z]{0,2}|sk|rk|pk|gh[a-z]|xox[a-z]|glpat|hf)[-_][\w-]{16}|eyJ[\w-]{8}"
 _REQUEST_ID = re.compile(rf"(?!{_KEY})[A-Za-z0-9._-]{{1,128}}")
 """What is kept with every record and told to everybody must not be a key that somebody put into the wrong header."""
@@ -179,6 +181,9 @@ class Exchange:
     def _recorded(self) -> CallRecord:
         call, meter, principal, error = self.call, self.meter, self.principal, self.error
         traceparent = self.incoming.headers.get("traceparent")
+        target = _answering(call.attempts) if call else None
+        if meter.miscounted and target is not None:
+            _tell_once(target.provider)
         return CallRecord(
             request_id=self.incoming.request_id,
             began=self._began,
@@ -194,7 +199,7 @@ class Exchange:
             tenant=principal.tenant if principal else None,
             model=call.request.model if call else None,
             stream=call.request.stream if call else False,
-            target=_answering(call.attempts) if call else None,
+            target=target,
             attempts=tuple(call.attempts) if call else (),
             first_event_seconds=None if meter.first_event is None else meter.first_event - self._arrived,
             usage=self.final_usage(),
@@ -281,6 +286,12 @@ def _permitted(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
     if isinstance(name, bytes) and isinstance(value, bytes):
         return name, value
     return _encoded(cast("str", name), cast("str", value))
+
+
+@lru_cache(maxsize=1024)
+def _tell_once(provider: str) -> None:
+    """The log need not say it of every call."""
+    logger.warning("provider %s gives a usage that is no number of tokens: it is estimated", provider)
 
 
 def _answering(attempts: Sequence[Attempt]) -> Target | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from gatewaykit.errors import GatewayError, ProviderBadAnswer
 from gatewaykit.folding import Folder
@@ -43,20 +44,24 @@ _MAX_GATHERED = 256
 
 
 class Meter:
-    """Counts what passes: when it began, how much text there was, what the provider says of its use."""
+    """Counts what passes: when it began, how much text there was, what the provider says of its use.
 
-    __slots__ = ("characters", "first_event", "ignored", "raw", "usage", "whole")
+    ``usage`` has tokens that can be counted, or is None; ``miscounted`` says that the provider gave another one.
+    """
+
+    __slots__ = ("characters", "first_event", "ignored", "miscounted", "raw", "usage", "whole")
 
     def __init__(self) -> None:
         self.first_event: float | None = None
         self.characters = 0
         self.usage: Usage | None = None
+        self.miscounted = False
         self.whole = False
         self.raw = False
         self.ignored: tuple[str, ...] = ()
 
-    def see(self, event: Event) -> None:
-        """Take note of one event from the provider, before any transform."""
+    def see(self, event: Event) -> Event | None:
+        """Take note of one event from the provider, before any transform. What may pass of it."""
         kind = type(event)
         if self.first_event is None:
             self.first_event = time.monotonic()
@@ -65,13 +70,22 @@ class Meter:
         elif isinstance(event, Raw):
             self.pass_on(event)
         elif isinstance(event, Usage):
-            self.usage = event
+            return self._use(event)
         elif isinstance(event, Finished | ModelList | EmbeddingList):
             self.whole = True
         elif isinstance(event, ToolCallDelta):
             self.characters += len(event.arguments)
         elif isinstance(event, Started):
             self.ignored = event.ignored
+        return event
+
+    def _use(self, usage: Usage) -> Usage | None:
+        counted = sound(usage)
+        if counted is None:
+            self.miscounted = True
+        else:
+            self.usage = counted
+        return counted
 
     def pass_on(self, raw: Raw) -> None:
         """Take note of bytes that pass unread. A provider that passes bytes on answers for their end by raising."""
@@ -83,7 +97,9 @@ class Meter:
     def take(self, reply: Reply) -> None:
         """Take note of an answer in one piece."""
         self.first_event = time.monotonic()
-        self.ignored, self.usage = reply.ignored, reply.usage
+        self.ignored = reply.ignored
+        if reply.usage is not None:
+            reply.usage = self._use(reply.usage)
         for choice in reply.choices:
             self.characters += len(choice.text) + len(choice.reasoning)
             for call in choice.tool_calls:
@@ -105,6 +121,28 @@ class Meter:
         """Raise :class:`~gatewaykit.errors.ProviderBadAnswer` if the provider stopped before it finished."""
         if not self.whole:
             raise ProviderBadAnswer(detail="the stream ended without a finish reason")
+
+
+def sound(usage: Usage) -> Usage | None:
+    """``usage`` if its figures are numbers of tokens, the whole ones among floats as ints; else None."""
+    if _counts(usage):
+        return usage
+    asked, answered = _whole(usage.input_tokens), _whole(usage.output_tokens)
+    mended = Usage(asked, answered, _whole(usage.cached_tokens), _whole(usage.reasoning_tokens), usage.estimated)
+    return mended if _counts(mended) else None
+
+
+def _counts(usage: Usage) -> bool:
+    asked, answered = usage.input_tokens, usage.output_tokens
+    cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
+    if type(asked) is type(answered) is type(cached) is type(reasoning) is int:
+        return asked >= 0 <= answered and cached >= 0 <= reasoning and type(usage.estimated) is bool
+    return False
+
+
+def _whole(figure: Any) -> Any:
+    """What a plugin gives is not always what its types say."""
+    return int(figure) if isinstance(figure, float) and figure.is_integer() else figure
 
 
 def fused(hooks: Sequence[OnEvent]) -> OnEvent | None:
@@ -129,8 +167,8 @@ async def fold_metered(call: Call, events: AsyncIterator[Event], meter: Meter, o
     """The answer that ``events`` add up to, with the transforms applied to each."""
     folder = Folder()
     async for event in events:
-        meter.see(event)
-        passed = event if on_event is None else on_event(call, event)
+        seen = meter.see(event)
+        passed = seen if on_event is None or seen is None else on_event(call, seen)
         if passed is not None:
             folder.add(passed)
     meter.check_whole()
@@ -207,8 +245,8 @@ class StreamRelay:
         return self._in_blocks or len(self._gathered) >= _MAX_GATHERED
 
     def _take(self, event: Event) -> None:
-        self._meter.see(event)
-        passed = event if self._on_event is None else self._on_event(self._call, event)
+        seen = self._meter.see(event)
+        passed = seen if self._on_event is None or seen is None else self._on_event(self._call, seen)
         # Bytes that pass unread bring their own usage and end: those events are for the record alone.
         if passed is None or (self._meter.raw and not isinstance(passed, Raw)):
             return

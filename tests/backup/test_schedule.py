@@ -15,7 +15,7 @@ from gatewaykit.builtin.backup.schedule import AFTER_FAILURE, AGAIN, Schedule
 from gatewaykit.builtin.backup.settings import BackupSettings
 from gatewaykit.metrics.names import BACKUP_FAILURES, BACKUP_INTERVAL, BACKUP_TIME
 from gatewaykit.storage import Storage
-from gatewaykit.storage.backup.folder import name_of
+from gatewaykit.storage.backup.folder import moment, name_of
 from gatewaykit.testing import make_gateway, until
 
 from ..storage.conftest import storage_at
@@ -63,6 +63,25 @@ def test_one_is_made_when_it_is_due(there: Storage) -> None:
         (folder.path / made(there)[-1]).rename(folder.path / name_of(datetime.now(UTC) - timedelta(hours=hours)))
         one.turn(STOP)
     assert len(made(there)) == 2
+
+
+def test_a_backup_of_a_moment_to_come_is_not_the_newest(there: Storage) -> None:
+    """What was made while a clock was ahead holds up no backup, hides no lack of one, and costs no other its place."""
+    one, folder = schedule(there, keep=1), BackupSettings.model_validate({}).of(there).folder
+    one.turn(STOP)
+    ahead = name_of(datetime.now(UTC) + timedelta(days=3650))
+    (folder.path / made(there)[0]).rename(folder.path / ahead)
+    assert told(one)[BACKUP_TIME.name] == 0
+    one.turn(STOP)
+    first, last = made(there)
+    assert last == ahead
+    assert told(one)[BACKUP_TIME.name] == moment(first).timestamp()
+    assert BackupSettings.model_validate({}).of(there).find("").name == first
+    (folder.path / first).rename(folder.path / name_of(datetime.now(UTC) - timedelta(hours=2)))
+    one.turn(STOP)
+    assert len(made(there)) == 2
+    assert made(there)[-1] == ahead
+    assert made(there)[0] > first
 
 
 def test_processes_that_look_together_make_one(there: Storage) -> None:

@@ -320,3 +320,27 @@ def test_prices_of_their_time_count(storage: Storage, folder: Path) -> None:
             lists = session.scalars(select(StoredPriceList)).all()
             assert {one.version for one in lists} == {row.price_version for row in rows(storage)}
             assert {one.currency for one in lists} == {"RUB"}
+
+
+def test_a_price_list_of_a_newer_version_holds_up_nothing(
+    storage: Storage, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a step back to an older version calls of a list that it cannot read have no cost; the log says it once."""
+    with opened(storage, folder, {"models": [{"model": "*", "input": 7, "output": 7}]}) as ledger:
+        ledger.books.open()
+        with storage.transaction() as session:
+            (newer,) = session.scalars(select(StoredPriceList))
+            newer.document = {**newer.document, "surcharge": "0.5"}
+            version = newer.version
+        with down(storage):
+            write(ledger, answered("of-the-newer"), answered("too", began=BEGAN + 1))
+    with opened(storage, folder, PRICES) as ledger:
+        write(ledger, answered("own"), answered("own-too", began=BEGAN + 1))
+        assert {row.request_id: row.cost for row in rows(storage)} == {
+            "of-the-newer": None,
+            "too": None,
+            "own": 50,
+            "own-too": 50,
+        }
+        assert ledger.outbox.depth == 0
+    assert caplog.text.count(f"the price list {version} cannot be read") == 1

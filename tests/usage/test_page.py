@@ -73,7 +73,7 @@ async def test_the_commands_of_the_page_run(page: str, sqlite_url: str, tmp_path
                 assert json.loads(out)["object"] in {"usage", "list", "prices"}
         assert total["total"]["requests"] == 1
     assert len((tmp_path / "calls.csv").read_text().splitlines()) == 2
-    assert (tmp_path / "mine.csv").read_text().startswith("begins,model,requests,")
+    assert (tmp_path / "mine.csv").read_text().startswith('"begins","model","requests",')
 
 
 @pytest.mark.parametrize("page", PAGES)

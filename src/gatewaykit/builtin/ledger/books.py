@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.orm import Session
 
@@ -17,6 +19,7 @@ from gatewaykit.storage import Storage, StoredCall, insert_new
 from gatewaykit.storage.tables import StoredPriceList, UsageDay, UsageHour
 from gatewaykit.types import Target, Usage
 
+logger = logging.getLogger(__name__)
 _CALLS, _HOURS, _DAYS = (cast("Table", model.__table__) for model in (StoredCall, UsageHour, UsageDay))
 
 
@@ -91,9 +94,15 @@ def _target(provider: str, model: str) -> Target:
 
 
 def _price_list(session: Session, version: str) -> PriceBook | None:
-    """A list that was in force before this process began."""
+    """A list that was in force before this process began; None if it is not there, or a newer gateway wrote it."""
     document = session.scalar(select(StoredPriceList.document).where(StoredPriceList.version == version))
-    return None if document is None else PriceBook(PriceSettings.model_validate(document))
+    if document is None:
+        return None
+    try:
+        return PriceBook(PriceSettings.model_validate(document))
+    except ValidationError:
+        logger.error("the price list %s cannot be read by this version: its calls are of unknown cost", version)
+        return None
 
 
 def _is_new(connection: Connection, row: Row) -> bool:

@@ -63,8 +63,20 @@ decode = msgspec.json.Decoder(Entry).decode
 
 
 def encode(record: CallRecord, price_version: str | None) -> bytes:
-    """The document of an :class:`Entry`; texts that clients chose are cut, and freed of what a database refuses."""
-    target, usage = record.target, record.usage
+    """The document of an :class:`Entry`; texts that clients chose are cut, and freed of what a database refuses.
+
+    A usage that cannot be written is left out.
+    """
+    try:
+        return _written(record, record.usage, price_version)
+    except Exception:
+        if record.usage is None:
+            raise
+        return _written(record, None, price_version)
+
+
+def _written(record: CallRecord, usage: Usage | None, price_version: str | None) -> bytes:
+    target = record.target
     return _encode(
         (
             _text(record.request_id),

@@ -1,12 +1,15 @@
 """Figures as CSV (RFC 4180), for spreadsheets, which take some texts for formulas: those get an apostrophe in front.
 
-Source of the dangerous beginnings: OWASP, "CSV Injection".
+Where the comma is the decimal sign, a semicolon separates cells, and quotes in the middle of what is a cell there
+protect nothing: each part of a text that may become a cell of its own is looked at. Source of the dangerous beginnings:
+OWASP, "CSV Injection".
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +19,7 @@ from starlette.responses import Response, StreamingResponse
 
 _FORMULAS = frozenset("=+-@＝＋－＠")
 _CONTROLS = ("\t", "\r", "\n")
+_SEPARATORS = re.compile(r"([;\t\r\n])")
 
 
 def sheet(name: str, columns: Sequence[str], pages: AsyncIterator[Iterable[Mapping[str, Any]]]) -> Response:
@@ -34,9 +38,10 @@ async def _written(columns: Sequence[str], pages: AsyncIterator[Iterable[Mapping
 
 
 def lines(rows: Iterable[Iterable[Any]]) -> bytes:
-    """The rows as text; None is an empty cell."""
+    """The rows as text, all but numbers in quotes; None is an empty cell."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerows([cell(value) for value in row] for row in rows)
+    writer = csv.writer(text, lineterminator="\r\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerows([cell(value) for value in row] for row in rows)
     return text.getvalue().encode()
 
 
@@ -45,8 +50,13 @@ def cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime | list):
-        return msgspec.json.encode(value).decode().strip('"')
+        value = msgspec.json.encode(value).decode().strip('"')
     if not isinstance(value, str):
         return value
-    visible = next((letter for letter in value if letter.isprintable() and not letter.isspace()), "")
-    return f"'{value}" if visible in _FORMULAS or value.startswith(_CONTROLS) else value
+    text = "".join(map(_guarded, _SEPARATORS.split(value)))
+    return f"'{text}" if value.startswith(_CONTROLS) else text
+
+
+def _guarded(part: str) -> str:
+    visible = next((letter for letter in part if letter.isprintable() and not letter.isspace() and letter != '"'), "")
+    return f"'{part}" if visible in _FORMULAS else part

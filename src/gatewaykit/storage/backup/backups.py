@@ -94,9 +94,9 @@ class Backups:
     def find(self, name: str) -> Backup:
         """The one of this name, or the newest for ``""``. A path to a backup elsewhere will do, too."""
         if not name:
-            names = self.folder.names()
+            names = self.folder.past(datetime.now(UTC))
             if not names:
-                raise BackupError(f"there is no backup in {self.folder.path}")
+                raise BackupError(f"there is no backup in {self.folder.path} that was made by now")
             name = names[-1]
         path = Path(name).absolute() if os.sep in name else self.folder.path / name
         return Backup(path.name, path, manifest.read(path))

@@ -18,6 +18,9 @@ from gatewaykit.storage.backup.files import force
 _FORM = "%Y-%m-%dT%H-%M-%S.%f"
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{6}Z")
 _PARTIAL = ".partial-"
+_TOLERANCE = timedelta(minutes=1)
+"""By so much the clocks of two machines with one folder may differ."""
+
 _LOCK = ".lock"
 
 
@@ -43,9 +46,17 @@ class BackupFolder:
         except OSError as error:
             raise BackupError(f"{self.path} cannot be read: {error.strerror}") from None
 
+    def past(self, now: datetime) -> list[str]:
+        """Those that were made by ``now``, oldest first. When the others were, whose clock was ahead, nobody knows.
+
+        Raises :class:`~gatewaykit.errors.BackupError`.
+        """
+        last = name_of(now + _TOLERANCE)
+        return [name for name in self.names() if name <= last]
+
     def newest(self) -> datetime | None:
         """When the last backup was made; its name says it. Raises :class:`~gatewaykit.errors.BackupError`."""
-        names = self.names()
+        names = self.past(datetime.now(UTC))
         return moment(names[-1]) if names else None
 
     @contextmanager
@@ -93,9 +104,10 @@ class BackupFolder:
     def prune(self, now: datetime, *, keep: int, keep_days: int) -> list[str]:
         """Remove all but the newest ``keep``, and those older than so many days; 0 means no such bound.
 
-        The newest stays in any case. Returns the names of those removed.
+        The newest stays in any case, and those of a moment to come, which count for nothing. Returns the names of those
+        removed.
         """
-        names = self.names()
+        names = self.past(now)
         oldest = now - timedelta(days=keep_days)
         gone = names[:-keep] if keep else []
         gone += [name for name in names[len(gone) : -1] if keep_days and moment(name) < oldest]
