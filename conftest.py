@@ -125,6 +125,8 @@ class Templates:
         template, applied = self._made[plugins]
         copy = file.with_name(uuid4().hex)
         shutil.copy(template, copy)
+        with closing(sqlite3.connect(copy)) as made, made:
+            made.execute("UPDATE database_identity SET id = ?", (uuid4().hex[:16],))
         with suppress(FileExistsError):  # somebody who started at the same time was quicker
             os.link(copy, file)
         copy.unlink()

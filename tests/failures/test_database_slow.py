@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
+from gatewaykit.builtin.ledger import ledger
 from gatewaykit.testing.servers import PostgresServer
 from gatewaykit.testing.waiting import within
 
@@ -127,6 +129,28 @@ async def test_db_slow_limits_allow(
 ) -> None:
     """``allow``: every call passes."""
     row.holds(*await limits_slow(world, postgres, postgres_url, "allow", log))
+
+
+async def test_db_slow_budget_after_restart(
+    world: Opener, postgres_url: str, row: Row, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A budget does not open again because the database is slow to take what was spent before."""
+    monkeypatch.setattr(ledger, "_PATIENCE", 0.2)
+    prices = {"models": [{"model": "*", "input": 1_000_000, "output": 1_000_000}]}
+    given = {"limits": {"each_key": {"budget": 40}}, "prices": prices, "ledger": {"outbox": f"{tmp_path}/shared"}}
+    async with world(postgres_url, **given) as it:
+        await it.ask()
+        with psycopg.connect(postgres_url) as locking:
+            locking.execute("LOCK TABLE call_records IN EXCLUSIVE MODE")
+            while (await it.ask()).status_code == 200:
+                pass
+            await it.gateway.stop()
+            async with world(postgres_url, **given) as following:
+                assert len(log.lines("no budget begins until they are")) == 1
+                row.holds(*await following.ask_times(3))
+                locking.rollback()
+                await following.until_answered(429, following.ask)
+    assert set(it.calls) <= set(recorded(postgres_url))
 
 
 async def test_db_slow_readyz(world: Opener, postgres: PostgresServer, postgres_url: str, row: Row) -> None:

@@ -95,8 +95,8 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, database: str, upstream: Upstream, *options: str) -> Iterator[Served]:
-    """``gatewaykit serve`` with a ledger, gone at the end of the block."""
+def served(folder: Path, database: str, upstream: Upstream, *options: str, sections: str = "") -> Iterator[Served]:
+    """``gatewaykit serve`` with a ledger, gone at the end of the block. ``sections`` are more of its configuration."""
     (folder / "gatewaykit.toml").write_text(
         _CONFIG.format(
             database=database,
@@ -106,6 +106,7 @@ def served(folder: Path, database: str, upstream: Upstream, *options: str) -> It
             upstream=upstream.url,
             credential=openai_upstream.CREDENTIAL,
         )
+        + sections
     )
     running = Served(folder, *options)
     try:

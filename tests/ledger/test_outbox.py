@@ -113,10 +113,12 @@ def test_a_killed_process_loses_nothing(storage: Storage, url: str, folder: Path
 def test_records_that_were_written_before_the_kill_are_not_counted_again(storage: Storage, folder: Path) -> None:
     """A file may be replayed whole: only what is new in it is counted."""
     with opened(storage, folder) as ledger:
-        write(ledger, *(record(str(number)) for number in range(10)))
+        for number in range(10):
+            ledger.seal(record(str(number)))
         (path,) = segments(folder)
-        copy = path.with_name(path.name.replace(".log", "-copy.log"))
-        copy.write_bytes(path.read_bytes() * 2)
+        data = path.read_bytes()
+        ledger.writer.flush()
+        path.with_name(path.name.replace(".log", "-copy.log")).write_bytes(data * 2)
     with opened(storage, folder) as ledger:
         write(ledger, record("new"))
         assert counted(storage) == [11, 11, 11]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
+from gatewaykit import ConfigError
 from gatewaykit.builtin.ledger import retention as retention_module
 from gatewaykit.builtin.ledger.ledger import Ledger
 from gatewaykit.builtin.ledger.retention import ADVISORY_LOCK, Retention
 from gatewaykit.builtin.ledger.settings import LedgerSettings
 from gatewaykit.storage import Storage
+from gatewaykit.testing import make_gateway
 
 from .conftest import counted, down, ids, opened, record, storage_at, write
 
@@ -44,6 +48,34 @@ def test_old_records_go_and_their_sums_stay(storage: Storage, folder: Path) -> N
         assert ids(storage) == [f"new-{number}" for number in range(4)]
         assert counted(storage) == [4, 8, 12]
         assert retention.deleted == 9
+
+
+BUDGETS = [
+    ({"all": {"budget": 5, "budget_period": "day"}}, 1, 2, "all"),
+    ({"each_key": {"budget": 5, "budget_period": "week"}}, 7, 8, "each_key"),
+    ({"each_user": {"budget": 5}, "all": {"budget": 5, "budget_period": "day"}}, 31, 32, "each_user"),
+    ({"keys": {"static:demo": {"budget": 5, "budget_period": "total"}}}, 36_500, 0, "keys.static:demo"),
+    ({"models": {"dear-*": {"budget": 5}}}, 2, 0, "models.dear-*"),
+]
+
+
+@pytest.mark.parametrize(("limits", "short", "enough", "which"), BUDGETS)
+def test_budgets_keep_what_they_count_from(
+    sqlite_url: str, limits: dict[str, Any], short: int, enough: int, which: str
+) -> None:
+    """Days that do not cover the period of a budget are a fault of the configuration; others, and for ever, are not."""
+    given = {"database": {"url": sqlite_url}, "limits": limits}
+    make_gateway(**given, ledger={"keep_days": enough})
+    make_gateway(ledger={"keep_days": short}, limits=limits)
+    with pytest.raises(
+        ConfigError, match=rf"ledger\.keep_days: must be 0.*, for the budget of limits\.{re.escape(which)}"
+    ):
+        make_gateway(**given, ledger={"keep_days": short})
+
+
+def test_without_limits_any_days_will_do(sqlite_url: str) -> None:
+    """Where the plugin of the limits is blocked there are no budgets."""
+    make_gateway(database={"url": sqlite_url}, ledger={"keep_days": 1}, plugins={"blocked": ["limits"]})
 
 
 def test_nothing_goes_where_all_is_kept(storage: Storage, folder: Path) -> None:
@@ -88,6 +120,7 @@ def test_one_process_at_a_time(postgres_url: str, folder: Path) -> None:
 def test_an_outage_is_waited_for(storage: Storage, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Where the database is down, nothing is deleted, and it is tried again later."""
     with opened(storage, folder) as ledger:
+        ledger.writer.turn()
         ledger.writer._retention = retention = Retention(storage, LedgerSettings(), first=0)
         with down(storage):
             ledger.writer.turn()

@@ -17,7 +17,7 @@ from .conftest import start, storage_at
 
 Plugin = Callable[..., MigrationSource]
 TABLE = 'op.create_table("{}", sa.Column("id", sa.Integer, primary_key=True))'
-REVISIONS = ("core_0001", "core_0002", "core_0003", "core_0004")
+REVISIONS = ("core_0001", "core_0002", "core_0003", "core_0004", "core_0005")
 HEAD = REVISIONS[-1]
 MIGRATE = """
 import os, sys
@@ -89,6 +89,8 @@ def test_processes_that_start_together_all_succeed(url: str) -> None:
     assert [process.returncode for process in processes] == [0] * 6, results
     assert sorted(out.strip() for out, _ in results) == [f"['{HEAD}']"] * 5 + ["[None]"]
     assert storage_at(url).check()[0].ok
+    with storage_at(url)._database.migration_engine().connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM database_identity")) == 1
 
 
 def test_a_failed_migration_leaves_nothing_behind(url: str, plugin: Plugin) -> None:
@@ -116,7 +118,7 @@ def test_a_schema_newer_than_the_program_is_refused(url: str) -> None:
     storage = storage_at(url)
     storage.migrate()
     execute(url, "UPDATE alembic_version_core SET version_num = 'core_9999'")
-    with pytest.raises(StorageError, match=r"newer than this program.*'core'.*core_9999.*newest is core_0004"):
+    with pytest.raises(StorageError, match=r"newer than this program.*'core'.*core_9999.*newest is core_0005"):
         storage.migrate()
     (state,) = storage.check()
     assert (state.ok, state.unknown) == (False, ("core_9999",))
@@ -129,6 +131,7 @@ def test_what_is_used_of_limits_outlives_the_move_to_sums(url: str) -> None:
     for statement in (
         "DROP TABLE limit_sums",
         "DROP TABLE limit_holds",
+        "DROP TABLE database_identity",
         """CREATE TABLE limit_counts ("limit" VARCHAR NOT NULL, hold VARCHAR NOT NULL, number BIGINT NOT NULL,
         amount BIGINT NOT NULL, until DOUBLE PRECISION NOT NULL, expires DOUBLE PRECISION NOT NULL,
         CONSTRAINT pk_limit_counts PRIMARY KEY ("limit", hold, number))""",

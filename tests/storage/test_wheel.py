@@ -55,4 +55,4 @@ def test_the_wheel_installed_elsewhere_can_migrate(wheel: Path, tmp_path: Path) 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "after='core_0004'" in done.stdout
+    assert "after='core_0005'" in done.stdout

@@ -281,8 +281,9 @@ REDIS_BUSY = Metric("gatewaykit.redis.connections.busy", "updown", "{connection}
 # What is kept
 
 OUTBOX_DEPTH = Metric(
-    "gatewaykit.ledger.outbox.depth", "updown", "{record}", "Records that the database does not have yet."
-)
+    "gatewaykit.ledger.outbox.depth", "updown", "{record}",
+    "Records that the database does not have yet. Of the files that no process holds, one on the folder tells.",
+)  # fmt: skip
 OUTBOX_SIZE = Metric("gatewaykit.ledger.outbox.size", "updown", "By", "The same in bytes of files.")
 OUTBOX_AGE = Metric("gatewaykit.ledger.outbox.age", "gauge", "s", "How long the oldest of them waits.", merge="max")
 LEDGER_WRITTEN = Metric("gatewaykit.ledger.written", "counter", "{record}", "Records written to the database.")

@@ -196,5 +196,13 @@ class StoredHold(Base):
     __table_args__ = (Index("ix_limit_holds_expires", "expires"),)
 
 
+class StoredIdentity(Base):
+    """The one row that tells this database from all others: see :func:`gatewaykit.storage.identity.identity`."""
+
+    __tablename__ = "database_identity"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+
+
 metadata = Base.metadata
 """All tables of the core."""

@@ -7,16 +7,20 @@ it, so whatever happens to one line, the next can be read.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from zlib import crc32
 
+from msgspec import Struct
+
 from gatewaykit.builtin.ledger.writing import write
 
+logger = logging.getLogger(__name__)
 SUFFIX = ".log"
 DAMAGED = ".damaged"
 _CHUNK = 256 * 1024
@@ -38,9 +42,8 @@ def unframe(line: bytes) -> bytes | None:
 class Segment:
     """One file, locked. ``size`` are its bytes, ``taken`` those that are done with.
 
-    ``waiting`` are the lines in between, and ``since`` is the unix time from which the oldest may be; ``born`` that at
-    which the file was opened. A segment that is ``closed`` gets no more lines; its last one may be torn. One that is
-    ``damaged`` has lines that could not be used.
+    ``waiting`` are the lines in between, and ``since`` is the unix time from which the oldest may be. A segment that is
+    ``closed`` gets no more lines; its last one may be torn. One that is ``damaged`` has lines that could not be used.
     """
 
     def __init__(self, path: Path, fd: int, *, closed: bool = False) -> None:
@@ -53,7 +56,6 @@ class Segment:
         found = os.fstat(fd)
         self.size = found.st_size
         self.waiting = _count_lines(fd) if self.size else 0
-        self.born = time.time()
         self.since = found.st_mtime
         self._torn = False
 
@@ -113,37 +115,111 @@ class Segment:
         os.close(self.fd)
 
 
+class Loose(Struct):
+    """What waits in a file that this process does not hold: lines, bytes, and the unix time since when."""
+
+    waiting: int
+    size: int
+    since: float
+    taken: int = 0
+
+
+class Unlockable(OSError):
+    """The folder takes files, and no locks of them."""
+
+
 def create(folder: Path, prefix: str) -> Segment:
-    """A new segment. Raises :class:`OSError`."""
+    """A new segment. Raises :class:`OSError`, and of that :class:`Unlockable`."""
     folder.mkdir(mode=0o700, exist_ok=True)
     while True:
         path = folder / f"{prefix}-{time.time_ns():016x}-{os.getpid()}-{next(_numbers)}{SUFFIX}"
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        if _lock(path, fd):
-            return Segment(path, fd)
-
-
-def orphans(folder: Path, prefix: str) -> Iterator[Segment]:
-    """The segments whose processes are gone, oldest first, locked for this one."""
-    for path in sorted(folder.glob(f"{prefix}-*{SUFFIX}")):
         try:
-            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        except OSError:  # its owner has just removed it
+            segment = _locked(path, fd)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise Unlockable(error.errno, error.strerror) from None
+        if segment is not None:
+            return segment
+
+
+def files(folder: Path, prefixes: Sequence[str]) -> list[Path]:
+    """The paths of all segments with these prefixes, oldest first."""
+    found = (path for prefix in prefixes for path in folder.glob(f"{prefix}-*{SUFFIX}"))
+    return sorted(found, key=lambda path: path.name.partition("-")[2])
+
+
+def others(folder: Path, prefixes: Sequence[str]) -> list[Path]:
+    """The paths of segments with other prefixes that have something in them."""
+    ours = tuple(f"{prefix}-" for prefix in prefixes)
+    return [path for path in folder.glob(f"*-*{SUFFIX}") if not path.name.startswith(ours) and is_filled(path)]
+
+
+def is_filled(path: Path) -> bool:
+    """Whether the file is there, with something in it."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def orphans(paths: Iterable[Path]) -> Iterator[Segment]:
+    """Those of these segments whose processes are gone, locked for this one."""
+    for path in paths:
+        try:
+            segment = _locked(path, os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC), closed=True)
+        except FileNotFoundError:  # its owner has just removed it
             continue
+        except OSError as error:
+            logger.warning("%s cannot be taken over: %s", path, error.strerror or error)
+            continue
+        if segment is not None:
+            yield segment
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the file. Raises :class:`OSError`.
+
+    Any number of processes may ask at once; who wants to hold the file meanwhile finds it held.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def look(path: Path) -> Loose:
+    """What waits in a file. Of a large one the lines are an estimate by its beginning. Raises :class:`OSError`."""
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        beginning = file.read(_CHUNK)
+    lines = beginning.count(b"\n") * found.st_size // max(1, len(beginning))
+    return Loose(lines, found.st_size, found.st_mtime)
+
+
+def _locked(path: Path, fd: int, *, closed: bool = False) -> Segment | None:
+    """The segment in this file, locked; else the file is closed, whether that returns None or raises."""
+    try:
         if _lock(path, fd):
-            yield Segment(path, fd, closed=True)
+            return Segment(path, fd, closed=closed)
+    except OSError:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
 
 
 def _lock(path: Path, fd: int) -> bool:
-    """Lock the file. If another process has it, or has done with it and removed it: close it."""
+    """Lock the file. False if another process has it, or has done with it and removed it; else :class:`OSError`."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(fd).st_ino == path.stat().st_ino:
-            return True
-    except OSError:
-        pass
-    os.close(fd)
-    return False
+        return os.fstat(fd).st_ino == path.stat().st_ino
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def _count_lines(fd: int) -> int:

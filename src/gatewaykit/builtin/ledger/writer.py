@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -17,8 +17,8 @@ from gatewaykit.builtin.ledger.segments import unframe
 from gatewaykit.errors import GatewayError, Unavailable
 
 logger = logging.getLogger(__name__)
-_GATHER = 0.5
-_SYNC, _ADOPT = 1.0, 10.0
+_GATHER, _SOON = 0.5, 0.05
+_SYNC, _LOOK = 1.0, 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _PATIENCE = 10.0
 
@@ -26,24 +26,39 @@ _PATIENCE = 10.0
 class Writer:
     """Writes what is in the outbox, in batches; what the database does not take now is tried again after a pause.
 
-    ``left`` is called by its thread if that ends after nobody waited for it any longer.
+    ``identity`` asks the database who it is. ``settled`` is set by its thread once the database has what waited in the
+    outbox when the writer was started. ``left`` is called by its thread if that ends after nobody waited for it any
+    longer.
 
     Counters: ``written`` records; ``corrupt`` lines that were not what had been written; ``refused`` records that the
     database will never take, ``failures`` of the database.
     """
 
-    def __init__(self, outbox: Outbox, books: Books, retention: Retention, left: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        books: Books,
+        retention: Retention,
+        *,
+        identity: Callable[[], str],
+        settled: threading.Event,
+        left: Callable[[], None],
+    ) -> None:
         self._outbox = outbox
         self._books = books
         self._retention = retention
+        self._identity = identity
+        self._settled = settled
         self._left = left
+        self._is_identified = False
         self._some = threading.Event()
         self._stopping = threading.Event()
         self._turn = threading.Lock()
         self._parting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pause = 0.0
-        self._next_try = self._next_sync = self._next_adoption = 0.0
+        self._next_try = self._next_sync = self._next_adoption = self._next_measure = 0.0
+        self._adopted = 0
         self.wake = self._some.set
         self.awake = self._some.is_set
         self.written = self.corrupt = self.refused = self.failures = 0
@@ -51,7 +66,8 @@ class Writer:
     def start(self) -> None:
         """Start the thread."""
         self._stopping, self._parting = threading.Event(), threading.Lock()
-        self._some.set()
+        self._is_identified = False
+        self._next_try, self._next_measure = 0.0, time.monotonic() + _LOOK
         given = (self._stopping, self._parting)
         self._thread = threading.Thread(target=self._run, args=given, name="gatewaykit-ledger", daemon=True)
         self._thread.start()
@@ -70,9 +86,11 @@ class Writer:
         return True
 
     def _run(self, stopping: threading.Event, parting: threading.Lock) -> None:
+        self._guarded_turn()
         while not stopping.is_set():
-            self._some.wait(_SYNC)
-            stopping.wait(_GATHER)
+            if self._settled.is_set():
+                self._some.wait(_SYNC)
+            stopping.wait(_GATHER if self._settled.is_set() else _SOON)
             self._some.clear()
             self._guarded_turn()
         self.flush()
@@ -95,21 +113,25 @@ class Writer:
 
     def turn(self) -> None:
         """All that is due."""
-        now = time.monotonic()
-        if now >= self._next_sync:
-            self._next_sync = now + _SYNC
-            self._sync()
-        if now >= self._next_adoption:
-            self._next_adoption = now + _ADOPT
-            if found := self._outbox.adopt():
-                logger.info("%d records that an ended process left are in the outbox", found)
-        if now >= self._next_try:
+        self._keep_up()
+        if time.monotonic() >= self._next_try:
             self._write()
         self._outbox.rotate()
+        if self._is_identified and self._outbox.settled:
+            self._settled.set()
+        if time.monotonic() >= self._next_measure:
+            self._next_measure = time.monotonic() + _LOOK
+            self._outbox.measure()
         if self._retention.due and not self._pause:
             self._delete()
 
-    def _sync(self) -> None:
+    def _keep_up(self) -> None:
+        """What is due once a second, however much there is to write."""
+        now = time.monotonic()
+        if now < self._next_sync:
+            return
+        self._next_sync = now + _SYNC
+        self._outbox.rotate()
         self._outbox.report()
         try:
             self._outbox.sync()
@@ -119,8 +141,11 @@ class Writer:
     def _write(self) -> None:
         """Write all there is. Where the database is away, the log says so once, and once that it is back."""
         try:
+            if not self._is_identified:
+                self._outbox.identify(self._identity())
+                self._is_identified = True
             self._books.open()
-            while (batch := self._outbox.batch()) is not None:
+            for batch in self._batches():
                 self._try_batch(batch)
         except Unavailable as error:
             self.failures += 1
@@ -131,6 +156,28 @@ class Writer:
         if self._pause:
             logger.info("the records of calls are written")
         self._pause, self._next_try = 0.0, 0.0
+
+    def _batches(self) -> Iterator[Batch]:
+        """What waits here, and what ended processes have left, until there is no more."""
+        while True:
+            self._adopt()
+            batch = self._outbox.batch()
+            if batch is None:
+                return
+            yield batch
+            self._keep_up()
+
+    def _adopt(self) -> None:
+        """Nobody begins with others' files who is about to end."""
+        now = time.monotonic()
+        if self._stopping.is_set() or (self._outbox.swept and now < self._next_adoption):
+            return
+        self._adopted += self._outbox.adopt()
+        if self._outbox.swept:
+            self._next_adoption = now + _LOOK
+            if self._adopted:
+                logger.info("%d records that ended processes left were in the outbox", self._adopted)
+            self._adopted = 0
 
     def _try_batch(self, batch: Batch) -> None:
         try:

@@ -115,8 +115,11 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def limits_of(given: dict[str, Any]) -> LimitChanges:
     """What was said of limits on the command line; it is taken out of ``given``."""
     said = {name: given.pop(name) for name in (*_LIMITS, "budget", "budget_period")}
-    changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
-    return LimitChanges(**{name: None if value == NONE else value for name, value in changes.items()})
+    changes: dict[str, Any] = {}
+    for name, value in said.items():
+        if value is not None:
+            changes[name] = None if value == NONE else value
+    return LimitChanges(**changes)
 
 
 def all_pages(page: Callable[[str | None], Page[T]], *, everything: bool) -> Page[T]:
