@@ -12,6 +12,7 @@ from .conftest import Log, Opener
 from .page import Row
 from .proxy import wire_to
 
+PRICES = {"models": [{"model": "*", "input": 1, "output": 100}]}
 WAIT = 0.3
 """``redis.timeout`` on the page."""
 
@@ -50,6 +51,26 @@ async def test_redis_slow_limits_deny(world: Opener, redis: RedisServer, row: Ro
 async def test_redis_slow_limits_allow(world: Opener, redis: RedisServer, row: Row, log: Log) -> None:
     """``allow``: every call passes."""
     row.holds(*await limits_beside(world, redis, "allow", log))
+
+
+async def test_redis_slow_budget(world: Opener, redis: RedisServer, row: Row) -> None:
+    """What calls spent while it hung is counted there when it goes on, each of them once."""
+    limits = {"each_key": {"budget": "0.1"}}  # each call costs 0.000203
+    async with world(None, redis.url, redis={"timeout": WAIT}, limits=limits, prices=PRICES) as it:
+        begun = budget_left(await it.ask())
+        redis.freeze()
+        answers = await it.ask_times(12)
+        redis.thaw()
+        row.holds(*answers)
+        assert {answer.status_code for answer in answers} == {200}
+        async with asyncio.timeout(60):
+            while budget_left(await it.ask()) != begun - 203 * (len(it.calls) - 1):
+                await asyncio.sleep(0.1)
+
+
+def budget_left(answer: httpx.Response) -> int:
+    """What remained of the budget after a call was let in, in millionths."""
+    return int(answer.headers["ratelimit"].partition("r=")[2].partition(";")[0])
 
 
 async def test_redis_slow_guesses(world: Opener, redis: RedisServer, row: Row) -> None:

@@ -12,6 +12,7 @@ import pytest
 from gatewaykit.limiting import Backend, MemoryBackend
 from gatewaykit.limiting.database import DatabaseBackend
 from gatewaykit.limiting.redis import RedisBackend
+from gatewaykit.limits import Limit, slicing
 from gatewaykit.storage import Storage
 from gatewaykit.testing.servers import PostgresServer, RedisServer
 
@@ -36,6 +37,11 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+async def seed(backend: Backend, limit: Limit, used: int, now: float = MIDDAY) -> None:
+    """Begin the calendar period of ``limit`` in which ``now`` is, with ``used``."""
+    await backend.seed(limit, used, slicing(limit.span, now).current if limit.span else 0)
 
 
 Factory: TypeAlias = Callable[[pytest.FixtureRequest, Clock, float], AbstractAsyncContextManager[Backend]]

@@ -12,7 +12,7 @@ import pytest
 from gatewaykit.limiting import Backend, Charge, Decision
 from gatewaykit.limits import Limit, Period, Unit
 
-from .conftest import LEASE, Clock, new_subject
+from .conftest import LEASE, Clock, new_subject, seed
 
 A_MOMENT = 0.001
 HELD: list[Unit] = ["tokens", "money", "concurrency"]
@@ -315,6 +315,18 @@ async def test_room_is_where_it_was_promised(backend: Backend, clock: Clock, sub
         await settle(backend, "h", (limit, wanted))
 
 
+async def test_a_moment_between_two_slices_loses_nothing(backend: Backend, clock: Clock, subject: str) -> None:
+    """Where a slice ends in the very moment of a charge, as numbers are rounded, all that counts ends with its time."""
+    limit = tokens(subject, 10, 7)
+    clock.now = 1_792_670_400.25
+    for number, moment in enumerate((0.25, 0.5, 0.75)):
+        assert (await take(backend, f"h{number}", (limit, 1))).taken
+        clock.advance(moment)
+    assert await used(backend, limit) == [3]
+    clock.advance(8)
+    assert await used(backend, limit) == [0]
+
+
 async def test_the_reset_is_when_nothing_counts_any_more(backend: Backend, clock: Clock, subject: str) -> None:
     """``resets`` is 0 while nothing is used, and else the time after which nothing of it counts."""
     limit = tokens(subject, 10)
@@ -374,7 +386,7 @@ async def test_a_period_begins_with_its_seed(backend: Backend, subject: str) -> 
     assert not unseeded.taken
     assert (unseeded.refused, unseeded.unseeded) == ((), (1,))
     assert await used(backend, other, budget) == [0, 0]
-    await backend.seed(budget, 95)
+    await seed(backend, budget, 95)
     assert await used(backend, budget) == [95]
     assert (await take(backend, "h", (other, 1), (budget, 10))).refused == (1,)
     assert (await take(backend, "h", (other, 1), (budget, 5))).taken
@@ -383,30 +395,49 @@ async def test_a_period_begins_with_its_seed(backend: Backend, subject: str) -> 
 async def test_a_period_may_begin_with_nothing(backend: Backend, subject: str) -> None:
     """A seed of 0 is a seed."""
     limit = Limit(subject, "tokens", 10, "day")
-    await backend.seed(limit, 0)
-    await backend.seed(limit, 7)
+    await seed(backend, limit, 0)
+    await seed(backend, limit, 7)
     assert (await take(backend, "h", (limit, 10))).taken
 
 
 async def test_only_the_first_seed_counts(backend: Backend, subject: str) -> None:
     """Another seed of the period has no effect, be it before a reservation, after it, or at the same time."""
     limit = Limit(subject, "money", 100, "week")
-    await asyncio.gather(*(backend.seed(limit, 30) for _ in range(5)))
-    await backend.seed(limit, 50)
+    await asyncio.gather(*(seed(backend, limit, 30) for _ in range(5)))
+    await seed(backend, limit, 50)
     assert await used(backend, limit) == [30]
     await take(backend, "h", (limit, 10))
-    await backend.seed(limit, 90)
+    await seed(backend, limit, 90)
     assert await used(backend, limit) == [40]
     await settle(backend, "h", (limit, 0))
-    await backend.seed(limit, 90)
+    await seed(backend, limit, 90)
     assert await used(backend, limit) == [30]
+
+
+@pytest.mark.parametrize(("period", "last", "first"), PERIODS)
+async def test_a_seed_of_another_period_does_nothing(
+    backend: Backend, clock: Clock, subject: str, period: Period, last: str, first: str
+) -> None:
+    """What was read for the period before, or for the next by a clock that is ahead, is not that of this one. The
+    decision says when it is by the clock of the store.
+    """
+    limit = Limit(subject, "money", 100, period)
+    for now, other in ((at(last), at(first)), (at(first), at(last))):
+        clock.now = now
+        await seed(backend, limit, 95, other)
+        unseeded = await take(backend, "h", (limit, 10))
+        assert (unseeded.unseeded, unseeded.now) == ((0,), now)
+        await seed(backend, limit, 40, now)
+        taken = await take(backend, "i", (limit, 10))
+        assert (taken.taken, taken.now) == (True, now)
+        assert await used(backend, limit) == [50]
 
 
 async def test_a_window_that_slides_is_not_seeded(backend: Backend, subject: str) -> None:
     """A seed is for calendar periods; other limits know all that counts."""
     limits = [tokens(subject, 10), Limit(subject, "concurrency", 10, 0)]
     for limit in limits:
-        await backend.seed(limit, 5)
+        await seed(backend, limit, 5)
     assert await used(backend, *limits) == [0, 0]
 
 
@@ -417,7 +448,7 @@ async def test_a_period_ends_with_the_calendar(
     """At the first second of the next period, in UTC, nothing is used and a seed is due."""
     limit = Limit(subject, "requests", 10, period)
     clock.now = at(last)
-    await backend.seed(limit, 4)
+    await seed(backend, limit, 4, clock.now)
     decision = await take(backend, "a", (limit, 6))
     assert decision.standings[0].resets == 1
     refused = await take(backend, "b", (limit, 1))
@@ -425,7 +456,7 @@ async def test_a_period_ends_with_the_calendar(
     clock.now = at(first)
     assert await used(backend, limit) == [0]
     assert (await take(backend, "c", (limit, 1))).unseeded == (0,)
-    await backend.seed(limit, 2)
+    await seed(backend, limit, 2, clock.now)
     assert await used(backend, limit) == [2]
 
 
@@ -436,10 +467,10 @@ async def test_a_call_counts_in_the_period_in_which_it_began(
     """A hold that is settled after its period has ended does not count in the next."""
     limit = Limit(subject, "money", 10, period)
     clock.now = at(last)
-    await backend.seed(limit, 0)
+    await seed(backend, limit, 0, clock.now)
     await take(backend, "a", (limit, 6))
     clock.now = at(first)
-    await backend.seed(limit, 1)
+    await seed(backend, limit, 1, clock.now)
     await settle(backend, "a", (limit, 9))
     assert await used(backend, limit) == [1]
 
@@ -447,7 +478,7 @@ async def test_a_call_counts_in_the_period_in_which_it_began(
 async def test_a_total_never_ends(backend: Backend, clock: Clock, subject: str) -> None:
     """What is used of a limit without end stays used, and room never comes back."""
     limit = Limit(subject, "money", 10, "total")
-    await backend.seed(limit, 4)
+    await seed(backend, limit, 4)
     await take(backend, "a", (limit, 6))
     await settle(backend, "a", (limit, 6))
     clock.advance(3 * 366 * 86_400)
@@ -461,7 +492,7 @@ async def test_a_total_never_ends(backend: Backend, clock: Clock, subject: str) 
 async def test_books_that_tell_of_a_fortune(backend: Backend, subject: str, huge: int) -> None:
     """A period that begins with more than any store counts exactly is used up, and no error."""
     limit = Limit(subject, "money", 10**9, "month")
-    await backend.seed(limit, huge)
+    await seed(backend, limit, huge)
     assert (await take(backend, "h", (limit, 1))).refused == (0,)
     assert (await used(backend, limit))[0] >= 2**53
 

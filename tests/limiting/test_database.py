@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import func, insert, make_url, select
+from sqlalchemy import Connection, Engine, event, func, insert, make_url, select
 
 from gatewaykit.errors import Unavailable
 from gatewaykit.limiting import Charge
@@ -27,7 +27,7 @@ from gatewaykit.storage import Storage
 from gatewaykit.storage.tables import StoredHold, StoredSum
 
 from ..storage.conftest import start, storage_at
-from .conftest import LEASE, Clock
+from .conftest import LEASE, Clock, seed
 
 PATIENT = {"timeout": 60.0, "busy_timeout": 30.0, "queue_size": 1000}
 PROGRAM = """
@@ -122,7 +122,7 @@ async def test_a_budget_for_fifty_calls_pays_for_fifty(url: str) -> None:
                 await backend.settle(f"h{number}", [Charge(budget, 10)])
             return taken
 
-        await backend.seed(budget, 0)
+        await seed(backend, budget, 0, time.time())
         assert sum(await asyncio.gather(*(call(number) for number in range(200)))) == 50
         (standing,) = await backend.standings([budget])
         assert (standing.used, standing.remaining) == (500, 0)
@@ -135,9 +135,9 @@ async def test_callers_at_the_same_time_share_transactions(url: str, monkeypatch
         backend, write = DatabaseBackend(storage), storage.write
         transactions = []
 
-        async def counted(work: Any) -> Any:
+        async def counted(work: Any, **how: Any) -> Any:
             transactions.append(work)
-            return await write(work)
+            return await write(work, **how)
 
         async def call(number: int) -> None:
             own = Limit(f"key:{number}", "tokens", 100, 60)
@@ -150,6 +150,26 @@ async def test_callers_at_the_same_time_share_transactions(url: str, monkeypatch
         await asyncio.gather(*(call(number) for number in range(100)))
         assert len(transactions) < 10
         assert [standing.used for standing in await backend.standings([limit])] == [500]
+
+
+async def test_what_counts_does_not_wait_for_the_disk(sqlite_storage: Storage) -> None:
+    """Hundreds of commits a second that are worth nothing after a loss of power: no one is forced to the disk."""
+    backend, forced = DatabaseBackend(sqlite_storage), []
+
+    def note(connection: Connection) -> None:
+        forced.append(connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
+
+    budget, calls = Limit("key:power", "money", 500, "month"), Limit("key:power", "concurrency", 5, 0)
+    charges = [Charge(budget, 10), Charge(calls, 1)]
+    event.listen(Engine, "commit", note)
+    try:
+        await seed(backend, budget, 0, time.time())
+        await backend.reserve("power", charges)
+        await backend.renew({"power": [calls]})
+        await backend.settle("power", charges)
+    finally:
+        event.remove(Engine, "commit", note)
+    assert forced == [1, 1, 1, 1]
 
 
 async def test_cancelled_callers_hold_nothing(url: str) -> None:
@@ -170,6 +190,72 @@ async def test_cancelled_callers_hold_nothing(url: str) -> None:
         settled = sum(not isinstance(one, BaseException) for one in found)
         assert settled >= 50
         assert [standing.used for standing in await backend.standings(limits)] == [0, settled]
+
+
+async def test_who_leaves_costs_the_others_no_transaction(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of callers who are decided on together and one of whom leaves meanwhile, the others have their answers by that
+    very transaction. The next gives back what the one would hold, and its request stays counted.
+    """
+    limits = [Limit("all", "requests", 100), Limit("all", "concurrency", 100, 0), Limit("all", "tokens", 100)]
+    async with (storage := storage_at(url, **PATIENT)).lifespan():
+        backend, write = DatabaseBackend(storage), storage.write
+        begun, transactions = asyncio.Event(), []
+
+        async def noted(work: Any, **how: Any) -> Any:
+            transactions.append(work)
+            begun.set()
+            return await write(work, **how)
+
+        monkeypatch.setattr(storage, "write", noted)
+        with storage_at(url).opened() as other, other.transaction() as session:
+            DatabaseBackend(other)._lock(session.connection(), limits)
+            tasks = [
+                asyncio.create_task(backend.reserve(f"h{number}", [Charge(limit, 1) for limit in limits]))
+                for number in range(5)
+            ]
+            await begun.wait()
+            tasks[1].cancel()
+            assert await asyncio.wait([tasks[1]]) == ({tasks[1]}, set())
+        stayed = await asyncio.gather(*tasks[:1], *tasks[2:])
+        assert [decision.taken for decision in stayed] == [True] * 4
+        assert len(transactions) == 2
+        await backend.settle("h0", [Charge(limit, 1) for limit in limits if limit.held])
+        assert [standing.used for standing in await backend.standings(limits)] == [5, 3, 4]
+
+
+@pytest.mark.parametrize("heard", [False, True])
+async def test_who_leaves_just_after_the_commit_holds_nothing(
+    url: str, monkeypatch: pytest.MonkeyPatch, heard: bool
+) -> None:
+    """Neither who is cancelled before the answer is passed on, nor who is before it takes it."""
+    limits = [Limit("all", "requests", 100), Limit("all", "concurrency", 100, 0), Limit("all", "tokens", 100)]
+    async with (storage := storage_at(url, **PATIENT)).lifespan():
+        backend, write = DatabaseBackend(storage), storage.write
+
+        async def cancelling(work: Any, **how: Any) -> Any:
+            results = await write(work, **how)
+            if heard:
+                asyncio.get_running_loop().call_soon(task.cancel)
+            else:
+                task.cancel()
+            return results
+
+        monkeypatch.setattr(storage, "write", cancelling)
+        task = asyncio.create_task(backend.reserve("h", [Charge(limit, 1) for limit in limits]))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await backend.settle("another", [Charge(limits[1], 0)])
+        assert [standing.used for standing in await backend.standings(limits)] == [1, 0, 0]
+
+
+async def test_of_settlements_that_go_together_the_first_counts(url: str) -> None:
+    """A hold that is settled twice in one transaction settles as if in two."""
+    limit = Limit("all", "tokens", 1000)
+    async with (storage := storage_at(url, **PATIENT)).lifespan():
+        backend = DatabaseBackend(storage)
+        await backend.reserve("h", [Charge(limit, 100)])
+        await asyncio.gather(*(backend.settle("h", [Charge(limit, amount)]) for amount in (70, 0, 90)))
+        assert [standing.used for standing in await backend.standings([limit])] == [70]
 
 
 def test_a_rate_of_a_hundred_holds_for_three_processes(url: str) -> None:
@@ -284,7 +370,7 @@ async def test_postgres_tells_the_time(postgres_url: str, monkeypatch: pytest.Mo
     limits = [Limit("key:a", "tokens", 10), Limit("key:a", "money", 10, "month")]
     async with (storage := storage_at(postgres_url)).lifespan():
         backend = DatabaseBackend(storage, lease=LEASE)
-        await backend.seed(limits[1], 0)
+        await seed(backend, limits[1], 0, time.time())
         decision = await backend.reserve("h", [Charge(limit, 5) for limit in limits])
         assert 60 < decision.standings[0].resets <= 65
         await backend.renew({"h": limits})
@@ -305,7 +391,7 @@ ACTIONS: dict[str, Action] = {
     "reserve": lambda backend: backend.reserve("h", [Charge(LIMIT, 1)]),
     "settle": lambda backend: backend.settle("h", [Charge(LIMIT, 1)]),
     "renew": lambda backend: backend.renew({"h": [LIMIT]}),
-    "seed": lambda backend: backend.seed(LIMIT, 0),
+    "seed": lambda backend: seed(backend, LIMIT, 0, time.time()),
 }
 
 

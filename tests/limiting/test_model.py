@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from gatewaykit.limiting import Backend, Charges, Standing, Standings
 from gatewaykit.limits import Limit
 
-from .conftest import LEASE, MIDDAY, Clock, Opener, new_subject
+from .conftest import LEASE, MIDDAY, Clock, Opener, new_subject, seed
 
 EXAMPLES = {"memory": 150, "redis": 25, "valkey": 25, "sqlite": 25, "postgres": 12}
 KINDS: list[dict[str, Any]] = [
@@ -180,7 +180,7 @@ class Comparison(RuleBasedStateMachine):
     @rule(place=PLACES, amount=st.sampled_from([0, 1, 4]))
     def seed(self, place: int, amount: int) -> None:
         model, now = self.models[place], self.clock.now
-        self.runner.run(self.backend.seed(self.limit(place), amount))
+        self.runner.run(seed(self.backend, self.limit(place), amount, now))
         if model.unseeded(now):
             model.seeds.add(model.calendar(now))
             model.taken.append(Taken(now, amount, None, math.inf))

@@ -22,7 +22,7 @@ class Desk:
         self.turns = asyncio.Semaphore(0)
         self.together: Together[int] = Together(self.do)
 
-    async def do(self, items: Sequence[int], all_wait: Callable[[], bool]) -> Sequence[int]:
+    async def do(self, items: Sequence[int], wanted: Callable[[], bool]) -> Sequence[int]:
         self.batches.append(list(items))
         self.begun.set()
         await self.turns.acquire()
@@ -30,7 +30,7 @@ class Desk:
             raise Unavailable(detail="closed")
         if min(items) < 0:
             raise ValueError("negative")
-        if not all_wait():
+        if not wanted():
             raise Withdrawn
         self.made += items
         return [item * 2 for item in items]
@@ -94,8 +94,8 @@ async def test_where_nothing_is_done_nobody_is_tried_again() -> None:
     assert await desk.together.run(5) == 10
 
 
-async def test_who_is_gone_is_not_served() -> None:
-    """Nothing is made for who is cancelled, while it waits or while it is under way; the others are done without it."""
+async def test_who_leaves_is_in_nobody_s_way() -> None:
+    """Nothing is made for who is cancelled before its turn, or where all are; with others it is made, and only once."""
     desk = Desk()
     tasks = await desk.ask(1, 2, 3, 4)
     tasks[0].cancel()
@@ -108,8 +108,29 @@ async def test_who_is_gone_is_not_served() -> None:
     *gone, fourth = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(one) for one in gone] == [asyncio.CancelledError] * 3
     assert fourth == 8
-    assert desk.batches == [[1], [3, 4], [4]]
-    assert desk.made == [4]
+    assert desk.batches == [[1], [3, 4]]
+    assert desk.made == [3, 4]
+
+
+async def test_what_is_seen_through_is_made_whoever_leaves() -> None:
+    """It is made though its caller is cancelled, before its turn or while it is under way, and whoever goes with it."""
+    desk = Desk()
+    tasks = [asyncio.create_task(desk.together.see_through(1))]
+    await desk.begun.wait()
+    tasks += [asyncio.create_task(desk.together.see_through(2)), asyncio.create_task(desk.together.run(3))]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    tasks[1].cancel()
+    desk.begun.clear()
+    desk.let(1)
+    await desk.begun.wait()
+    tasks[2].cancel()
+    desk.let()
+    gone = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in gone] == [asyncio.CancelledError] * 3
+    assert await desk.together.see_through(4) == 8
+    assert desk.batches == [[1], [2, 3], [4]]
+    assert desk.made == [1, 2, 3, 4]
 
 
 async def test_what_nobody_waits_for_may_fail(caplog: pytest.LogCaptureFixture) -> None:
@@ -140,7 +161,7 @@ def test_each_event_loop_has_its_own() -> None:
         found: int = await together.run(4)
         return found
 
-    async def do(items: Sequence[int], all_wait: Callable[[], bool]) -> Sequence[int]:
+    async def do(items: Sequence[int], wanted: Callable[[], bool]) -> Sequence[int]:
         await asyncio.sleep(0)
         return [item * 2 for item in items]
 

@@ -19,6 +19,7 @@ from gatewaykit.limiting.redis import RedisBackend
 from gatewaykit.limits import Limit
 from gatewaykit.testing.servers import wait_for
 
+from ..limiting.conftest import seed
 from .conftest import PATIENT, PROGRAMS, link_to
 
 LIMITS = (
@@ -84,7 +85,7 @@ async def use(port: int) -> None:
     now = [1_800_000_000.0]
     backend = RedisBackend(link, clock=lambda: now[0])
     async with link.lifespan():
-        await backend.seed(LIMITS[3], 3)
+        await seed(backend, LIMITS[3], 3, now[0])
         assert (await backend.reserve("h", [Charge(limit, 1) for limit in LIMITS])).taken
         await backend.renew({"h": LIMITS[1:4]})
         await backend.settle("h", [Charge(limit, 2) for limit in LIMITS[1:4]])

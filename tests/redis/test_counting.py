@@ -16,6 +16,7 @@ from gatewaykit.limits import Limit
 from gatewaykit.redislink import RedisLink
 from gatewaykit.testing.servers import RedisServer
 
+from ..limiting.conftest import seed
 from .conftest import PATIENT, eventually, link_to
 
 LIMITS = (
@@ -61,7 +62,7 @@ def charges(amount: int = 1) -> list[Charge]:
 async def begin(backend: RedisBackend) -> None:
     """Begin the calendar periods."""
     for limit in LIMITS:
-        await backend.seed(limit, 0)
+        await seed(backend, limit, 0, time.time())
 
 
 def held(amount: int = 1) -> list[Charge]:
@@ -73,7 +74,7 @@ async def test_200_callers_on_a_budget_for_50(backend: RedisBackend) -> None:
     """Of 200 concurrent callers whose budget is enough for 50 calls exactly 50 pass, and nothing more is taken."""
     budget = Limit("key:k", "money", 50 * 1_000_000, "month")
     other = Limit("key:k", "requests", 10**6, 60)
-    await backend.seed(budget, 0)
+    await seed(backend, budget, 0, time.time())
     found = await asyncio.gather(
         *(backend.reserve(f"h{n}", [Charge(budget, 1_000_000), Charge(other, 1)]) for n in range(200))
     )
@@ -236,7 +237,7 @@ async def test_amounts_beyond_all_sense(backend: RedisBackend, huge: int) -> Non
 async def test_exact_up_to_the_largest_amount(backend: RedisBackend) -> None:
     """Amounts up to 2^53 are counted to the last unit."""
     budget = Limit("key:k", "money", 2**53 - 1, "total")
-    await backend.seed(budget, 2**53 - 3)
+    await seed(backend, budget, 2**53 - 3, time.time())
     assert [(await backend.reserve(f"h{n}", [Charge(budget, 1)])).taken for n in range(3)] == [True, True, False]
     await backend.settle("h1", [Charge(budget, 0)])
     assert (await backend.standings([budget]))[0].used == 2**53 - 2
@@ -249,10 +250,14 @@ async def test_a_machine_whose_clock_is_wrong(
     """The period is that of Redis' clock, whatever this machine thinks: all processes count in the same one."""
     budget = Limit("key:k", "money", 100, "month")
     right = RedisBackend(backend._link)
-    await right.seed(budget, 90)
     now = time.time()
     monkeypatch.setattr("gatewaykit.limiting.redis.time.time", lambda: now + days * 86400)
-    await backend.seed(budget, 0)
+    await seed(backend, budget, 0, now + days * 86400)
+    unseeded = await backend.reserve("g", [Charge(budget, 7)])
+    assert unseeded.unseeded == (0,)
+    assert abs(unseeded.now - now) < 60
+    await seed(right, budget, 90, unseeded.now)
+    await seed(backend, budget, 0, unseeded.now)
     assert (await backend.reserve("h", [Charge(budget, 7)])).taken
     (standing,) = await backend.standings([budget])
     assert standing.used == 97

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from gatewaykit.limiting.redis import RedisBackend
 from gatewaykit.limits import Limit
 from gatewaykit.testing.servers import RedisServer
 
+from ..limiting.conftest import Clock, seed
 from .conftest import eventually, link_to
 
 RPM = Limit("key:k", "requests", 10, 60)
@@ -26,10 +27,13 @@ BUDGET = Limit("key:k", "money", 100, "month")
 
 
 @asynccontextmanager
-async def guarded(server: RedisServer, lease: float = 60.0, **options: Any) -> AsyncIterator[GuardedBackend]:
+async def guarded(
+    server: RedisServer, lease: float = 60.0, clock: Callable[[], float] | None = None, **options: Any
+) -> AsyncIterator[GuardedBackend]:
     """Redis under guard, over a link that gives up soon and tries again soon."""
     link = link_to(server.url, timeout=0.25, failures=2, cooldown=0.1)
-    guard = GuardedBackend(RedisBackend(link, lease=lease), local=MemoryBackend(lease=lease), **options)
+    local = MemoryBackend(lease=lease, clock=clock or time.time)
+    guard = GuardedBackend(RedisBackend(link, lease=lease, clock=clock), local=local, **options)
     async with link.lifespan():
         await answered(lambda: guard._remote.standings([RPM]))
         yield guard
@@ -99,7 +103,7 @@ async def test_everything_is_refused(fragile: RedisServer) -> None:
         asked: list[Callable[[], Awaitable[Any]]] = [
             lambda: guard.reserve("h", [Charge(RPM, 1)]),
             lambda: guard.standings([RPM]),
-            lambda: guard.seed(BUDGET, 1),
+            lambda: seed(guard, BUDGET, 1, time.time()),
         ]
         for ask in asked:
             with pytest.raises(Unavailable) as caught:
@@ -207,14 +211,129 @@ async def test_budgets_begin_anew_in_each_outage(fragile: RedisServer) -> None:
         for spent in (0, 95):
             await asyncio.to_thread(fragile.kill)
             assert (await guard.reserve("h", [Charge(BUDGET, 1)])).unseeded == (0,)
-            await guard.seed(BUDGET, spent)
+            await seed(guard, BUDGET, spent, time.time())
             assert (await guard.reserve("h", [Charge(BUDGET, 5)])).taken
             assert (await guard.standings([BUDGET]))[0].used == spent + 5
             await guard.settle("h", [Charge(BUDGET, 5)])
             await back(guard, fragile)
         assert (await guard.reserve("h", [Charge(BUDGET, 1)])).unseeded == (0,)
-        await guard.seed(BUDGET, 100)
+        await seed(guard, BUDGET, 100, time.time())
         assert (await guard.reserve("h", [Charge(BUDGET, 1)])).refused == (0,)
+
+
+async def caught_up(guard: GuardedBackend) -> None:
+    """Nothing is left to be settled or counted in Redis."""
+    await eventually(lambda: guard._settling is None or guard._settling.done())
+
+
+async def spend(guard: GuardedBackend, limit: Limit, *amounts: int) -> None:
+    """Let a call in for each amount, and use that."""
+    for amount in amounts:
+        hold = f"h{time.perf_counter_ns()}"
+        assert (await guard.reserve(hold, [Charge(limit, 1)])).taken
+        await guard.settle(hold, [Charge(limit, amount)])
+
+
+@pytest.mark.parametrize("policy", ["local", "allow"])
+async def test_what_was_spent_meanwhile_is_counted_in_the_end(fragile: RedisServer, policy: Any) -> None:
+    """What calls used of a budget while Redis hung is counted there when it goes on, once, whoever let them in."""
+    async with guarded(fragile, policy=policy) as guard:
+        await seed(guard, BUDGET, 0, time.time())
+        await spend(guard, BUDGET, 5)
+        for _ in range(2):
+            fragile.freeze()
+            assert (await guard.standings([BUDGET]))[0].used == 0
+            await seed(guard, BUDGET, 0, time.time())
+            await spend(guard, BUDGET, 10, 7, 3)
+            fragile.thaw()
+            await caught_up(guard)
+            await answered(lambda: guard._remote.standings([BUDGET]))
+            await guard.reserve("back", [Charge(RPM, 0)])
+        assert await used(guard, BUDGET) == [5 + 2 * 20]
+
+
+@pytest.mark.parametrize("ends", ["meanwhile", "afterwards"])
+async def test_what_nobody_could_renew_is_counted_all_the_same(fragile: RedisServer, ends: str) -> None:
+    """A call whose lease ended in an outage is counted under its budget, whether it ends in it or after it."""
+    async with guarded(fragile, lease=0.5) as guard:
+        await seed(guard, BUDGET, 0, time.time())
+        await guard.reserve("long", [Charge(BUDGET, 10)])
+        over = time.monotonic() + 0.5
+        fragile.freeze()
+        if ends == "meanwhile":
+            await guard.settle("long", [Charge(BUDGET, 7)])
+        await eventually(lambda: time.monotonic() > over and not guard._late)
+        fragile.thaw()
+        await answered(lambda: guard._remote.renew({"long": [BUDGET]}))
+        if ends == "afterwards":
+            await guard.settle("long", [Charge(BUDGET, 7)])
+        await caught_up(guard)
+        assert await used(guard, BUDGET) == [7]
+
+
+async def test_what_the_books_know_is_not_counted_again(fragile: RedisServer) -> None:
+    """A Redis that has lost its data begins with what the books say: what was spent meanwhile is in that."""
+    async with guarded(fragile) as guard:
+        await seed(guard, BUDGET, 0, time.time())
+        await asyncio.to_thread(fragile.kill)
+        await guard.standings([BUDGET])
+        await seed(guard, BUDGET, 0, time.time())
+        await spend(guard, BUDGET, 20)
+        await back(guard, fragile)
+        assert (await guard.reserve("h", [Charge(BUDGET, 1)])).unseeded == (0,)
+        await seed(guard, BUDGET, 20, time.time())
+        await caught_up(guard)
+        assert await used(guard, BUDGET) == [20]
+
+
+async def test_what_was_spent_in_a_period_that_is_over_is_not_counted_in_the_next(fragile: RedisServer) -> None:
+    """Neither in the next one, nor where the clock of Redis is in one that has not come yet here."""
+    clock = Clock()
+    async with guarded(fragile, clock=clock) as guard:
+        await seed(guard, BUDGET, 0, clock.now)
+        fragile.freeze()
+        await guard.standings([BUDGET])
+        await seed(guard, BUDGET, 0, clock.now)
+        await spend(guard, BUDGET, 20)
+        clock.advance(31 * 86_400)
+        fragile.thaw()
+        await answered(lambda: guard._remote.standings([BUDGET]))
+        await answered(lambda: seed(guard._remote, BUDGET, 4, clock.now))
+        await caught_up(guard)
+        assert await used(guard, BUDGET) == [4]
+
+
+async def test_requests_of_a_day_are_counted_in_the_end(fragile: RedisServer) -> None:
+    """A calendar limit on what is counted at once, and never settled, gets what passed meanwhile, too."""
+    daily = Limit("key:k", "requests", 100, "day")
+    async with guarded(fragile) as guard:
+        await seed(guard, daily, 0, time.time())
+        fragile.freeze()
+        await guard.standings([daily])
+        await seed(guard, daily, 0, time.time())
+        assert await passed(guard, daily, 6) == 6
+        fragile.thaw()
+        await caught_up(guard)
+        assert await used(guard, daily) == [6]
+
+
+async def test_one_of_two_event_loops_may_end() -> None:
+    """Who closes the guard in one loop leaves the task alone that settles in another, in which the gateway goes on."""
+
+    class Away(MemoryBackend):
+        async def settle(self, hold: str, charges: Sequence[Charge]) -> None:
+            raise Unavailable(retry_after=1.0)
+
+    guard = GuardedBackend(Away(), local=MemoryBackend())
+    await guard.reserve("h", [Charge(TOKENS, 5)])
+    await guard.settle("h", [Charge(TOKENS, 3)])
+    task = guard._settling
+    assert task is not None
+    await asyncio.to_thread(lambda: asyncio.run(guard.aclose()))
+    assert not task.cancelling()
+    assert not task.done()
+    await guard.aclose()
+    assert task.cancelled()
 
 
 async def test_a_flapping_redis(fragile: RedisServer) -> None:
@@ -229,7 +348,7 @@ async def test_a_flapping_redis(fragile: RedisServer) -> None:
             await guard.settle(f"h{number}", [Charge(seat, 1)])
             await asyncio.sleep(0.001)
         await flapping
-        await eventually(lambda: not guard._late and not guard._taken_here)
+        await eventually(lambda: not guard._late and not guard._holds)
         assert await used(guard, *(Limit(f"key:{n}", "concurrency", 1, 0) for n in range(number))) == [0] * number
 
 

@@ -67,12 +67,13 @@ class Decision(msgspec.Struct):
 
     ``refused`` are the positions of the charges that do not fit. ``unseeded`` are the positions of those whose calendar
     period this store knows nothing of: :meth:`Backend.seed` them and ask again. If either is not empty, nothing was
-    taken.
+    taken. ``now`` is the unix time of the store, by which calendar periods are those that they are.
     """
 
     standings: Sequence[Standing]
     refused: tuple[int, ...] = ()
     unseeded: tuple[int, ...] = ()
+    now: float = 0.0
 
     @property
     def taken(self) -> bool:
@@ -92,7 +93,11 @@ class Backend(Protocol):
     instant: bool = False
 
     async def reserve(self, hold: str, charges: Sequence[Charge]) -> Decision:
-        """Take all ``charges``, or nothing. ``hold`` is new with each call; a limit occurs at most once."""
+        """Take all ``charges``, or nothing. A limit occurs at most once.
+
+        ``hold`` is new each time, also where the same call asks again: what a store may have taken without saying so is
+        given back by that name.
+        """
         ...
 
     async def settle(self, hold: str, charges: Sequence[Charge]) -> None:
@@ -108,10 +113,12 @@ class Backend(Protocol):
         """The calls go on: their holds, on all these limits, live a lease from now. Ended ones stay ended."""
         ...
 
-    async def seed(self, limit: Limit, used: int) -> None:
-        """What was used in the current calendar period of ``limit`` before this store began to count it.
+    async def seed(self, limit: Limit, used: int, begins: float) -> None:
+        """What was used in the calendar period of ``limit`` that began at ``begins``, in unix time, before this store
+        began to count it.
 
-        Only the first seed of a period has an effect, and none that comes after a reservation.
+        Only the first seed of a period has an effect, and none that comes after a reservation, or is not of the period
+        in which this store is now: its clock may be another than the caller's, and a seed may be late.
         """
         ...
 

@@ -45,9 +45,9 @@ class BoundedBackend(Backend):
         """Let holds live on."""
         await self._asked(self._remote.renew(holds))
 
-    async def seed(self, limit: Limit, used: int) -> None:
+    async def seed(self, limit: Limit, used: int, begins: float) -> None:
         """Begin a calendar period."""
-        await self._asked(self._remote.seed(limit, used))
+        await self._asked(self._remote.seed(limit, used, begins))
 
     async def standings(self, limits: Sequence[Limit]) -> tuple[Standing, ...]:
         """How limits stand."""

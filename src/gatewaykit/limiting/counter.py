@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+import threading
 
 from gatewaykit.limiting.standing import standing
 from gatewaykit.limits import Limit, Standing, slicing
+
+_turning = threading.Lock()
+"""Held while a counter's slices change: event loops in several threads may share it. Who only adds does not wait for
+it; nothing that is added meanwhile is lost.
+"""
 
 
 class Counter:
@@ -34,13 +40,21 @@ class Counter:
         return not self.used and not (self.calendar and self.seeded)
 
     def turn(self, now: float) -> None:
-        """Begin the slice of ``now``, and forget those that count no more."""
+        """Begin the slice of ``now``, unless another thread has, and forget those that count no more."""
+        with _turning:
+            if now >= self.turns:
+                self._turn(now)
+
+    def _turn(self, now: float) -> None:
         earlier = self._earlier
-        earlier[self.until] = self.used - self.before
+        current = self.used - self.before
+        earlier[self.until] = earlier.get(self.until, 0) + current  # as numbers are rounded, it may be the same slice
+        self.before += current
         while earlier and (first := next(iter(earlier))) <= now:
-            self.used -= earlier.pop(first)
+            gone = earlier.pop(first)
+            self.used -= gone
+            self.before -= gone
             self.seeded = not self.calendar
-        self.before = self.used
         found = slicing(self._limit.span, now)
         self.until = found.leaves(found.current)
         self.turns = (found.current + 1) * found.seconds or found.ends
@@ -54,16 +68,17 @@ class Counter:
             self.before += by
             self.used += by
 
-    def seed(self, used: int) -> None:
-        """Begin the period with ``used``."""
-        if not self.seeded:
+    def seed(self, used: int, begins: float) -> None:
+        """Begin the period with ``used``, if it is the one that began at ``begins``."""
+        if not self.seeded and slicing(self._limit.span, begins).ends == self.until:
             self.seeded = True
             self.used += used
 
     def forget(self) -> None:
         """It is nobody's any more: what still is held changes nothing."""
-        self.until = math.nan
-        self._earlier.clear()
+        with _turning:
+            self.until = math.nan
+            self._earlier.clear()
 
     def standing(self, limit: Limit, asked: int, now: float) -> Standing:
         """How the limit stands, and when ``asked`` may fit."""

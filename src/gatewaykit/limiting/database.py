@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
@@ -29,6 +29,7 @@ from gatewaykit.storage import Storage
 TIDY_EVERY = 5.0
 """Seconds between two deletions of what has expired, by one process; less while there is much of it."""
 
+T = TypeVar("T")
 _Item: TypeAlias = Reservation | Settlement
 
 
@@ -48,7 +49,9 @@ class DatabaseBackend(Backend):
         self._together: Together[_Item] = Together(self._do)
 
     async def reserve(self, hold: str, charges: Sequence[Charge]) -> Decision:
-        """Take all or nothing. What may have been taken for a caller that is cancelled is given back."""
+        """Take all or nothing. What may be held for a caller that is cancelled is given back with what is done next;
+        its requests stay counted.
+        """
         if not charges:
             return Decision(())
         try:
@@ -60,21 +63,21 @@ class DatabaseBackend(Backend):
         return decision
 
     async def settle(self, hold: str, charges: Sequence[Charge]) -> None:
-        """Replace what is held."""
+        """Replace what is held, also where the caller is cancelled."""
         if charges:
-            await self._together.run(Settlement(hold, charges))
+            await self._together.see_through(Settlement(hold, charges))
 
     async def renew(self, holds: Mapping[str, Iterable[Limit]]) -> None:
         """Let holds live on."""
         limits = {stored(limit.key) for limits in holds.values() for limit in limits if limit.unit == "concurrency"}
         names = sorted(map(stored, holds))
         if names:
-            await self._storage.write(lambda session: self._renew(session.connection(), names, sorted(limits)))
+            await self._write(lambda session: self._renew(session.connection(), names, sorted(limits)))
 
-    async def seed(self, limit: Limit, used: int) -> None:
+    async def seed(self, limit: Limit, used: int, begins: float) -> None:
         """Begin a calendar period with what was used in it before."""
         if isinstance(limit.span, str):
-            await self._storage.write(lambda session: self._seed(session.connection(), limit, used))
+            await self._write(lambda session: self._seed(session.connection(), limit, used, begins))
 
     async def standings(self, limits: Sequence[Limit]) -> tuple[Standing, ...]:
         """How limits stand."""
@@ -88,13 +91,17 @@ class DatabaseBackend(Backend):
 
         return await self._storage.read(work) if limits else ()
 
+    async def _write(self, work: Callable[[Session], T]) -> T:
+        """Hundreds of times a second, of what is worth nothing after a loss of power."""
+        return await self._storage.write(work, forced=False)
+
     # In a transaction
 
-    async def _do(self, items: Sequence[_Item], all_wait: Callable[[], bool]) -> Sequence[Decision | None]:
-        return await self._storage.write(lambda session: self._decide(session.connection(), items, all_wait))
+    async def _do(self, items: Sequence[_Item], wanted: Callable[[], bool]) -> Sequence[Decision | None]:
+        return await self._write(lambda session: self._decide(session.connection(), items, wanted))
 
     def _decide(
-        self, connection: Connection, items: Sequence[_Item], all_wait: Callable[[], bool]
+        self, connection: Connection, items: Sequence[_Item], wanted: Callable[[], bool]
     ) -> Sequence[Decision | None]:
         asked = [item for item in items if isinstance(item, Reservation)]
         limits = {stored(charge.limit.key): charge.limit for item in asked for charge in item.charges}
@@ -107,7 +114,7 @@ class DatabaseBackend(Backend):
         sums.write()
         if asked:
             self._tidy(connection, now)
-        if not all_wait():
+        if not wanted():
             raise Withdrawn
         return decisions
 
@@ -118,8 +125,10 @@ class DatabaseBackend(Backend):
         if limits:
             connection.execute(statements.KEEP, [{"of_limit": limit, "ends": times["ends"]} for limit in limits])
 
-    def _seed(self, connection: Connection, limit: Limit, used: int) -> None:
+    def _seed(self, connection: Connection, limit: Limit, used: int, begins: float) -> None:
         number, until = slice_of(limit, self._now(connection))
+        if slice_of(limit, begins)[0] != number:
+            return
         row = {
             "limit": stored(limit.key),
             "number": number,

@@ -22,13 +22,14 @@ rows, for calls make many.
 
 
 class MemoryBackend(Backend):
-    """Counts in dictionaries; never waits. ``clock`` is unix time."""
+    """Counts in dictionaries; never waits. ``clock`` is unix time. Event loops in several threads may share it."""
 
     instant = True
 
     def __init__(self, *, lease: float = LEASE, clock: Callable[[], float] = time.time) -> None:
         self.lease = lease
         self._clock = clock
+        # Another thread may change these at any time: who looks through them makes a copy, in one step.
         self._counters: dict[str, Counter] = {}
         self._groups: dict[int, _Group] = {}
         # What calls hold, by name, with the time at which the lease ends; in that order, for leases are equally long.
@@ -51,7 +52,7 @@ class MemoryBackend(Backend):
             return group.refusal(amounts, now)
         if group.held:
             self._hold(hold, group.holding(amounts, self._turns), now)
-        return Decision(_Standings(group, now, 0 not in amounts))
+        return Decision(_Standings(group, now, 0 not in amounts), (), (), now)
 
     async def settle(self, hold: str, charges: Sequence[Charge]) -> None:
         """Replace what is held."""
@@ -79,9 +80,9 @@ class MemoryBackend(Backend):
             if found is not None:
                 self._hold(hold, found[1], now)
 
-    async def seed(self, limit: Limit, used: int) -> None:
+    async def seed(self, limit: Limit, used: int, begins: float) -> None:
         """Begin a calendar period with what was used in it before."""
-        self._turned(limit, self._clock()).seed(used)
+        self._turned(limit, self._clock()).seed(used, begins)
 
     async def standings(self, limits: Sequence[Limit]) -> tuple[Standing, ...]:
         """How limits stand."""
@@ -90,10 +91,10 @@ class MemoryBackend(Backend):
 
     def forget_periods(self) -> None:
         """Know nothing of calendar periods any more: they have to be seeded again."""
-        for key, counter in list(self._counters.items()):
+        for key, counter in self._counters.copy().items():
             if counter.calendar:
                 counter.forget()
-                del self._counters[key]
+                self._counters.pop(key, None)
         self._groups.clear()
         self._turns += 1
 
@@ -123,7 +124,7 @@ class MemoryBackend(Backend):
     def _counter(self, limit: Limit) -> Counter:
         counter = self._counters.get(limit.key)
         if counter is None:
-            counter = self._counters[limit.key] = Counter(limit)
+            counter = self._counters.setdefault(limit.key, Counter(limit))
         return counter
 
     def _turned(self, limit: Limit, now: float) -> Counter:
@@ -141,25 +142,24 @@ class MemoryBackend(Backend):
 
     def _expire(self, now: float) -> None:
         """Let leases end that have ended by ``now``."""
-        while self._holds:
-            hold, (ends, held) = next(iter(self._holds.items()))
+        for hold, (ends, held) in self._holds.copy().items():
             if ends > now:
                 self._first_ends = ends
                 return
-            del self._holds[hold]
-            for counter, until, amount in zip(*held[:3], strict=True):
-                counter.change(until, -amount)
-        self._first_ends = math.inf
+            if self._holds.pop(hold, None) is not None:
+                for counter, until, amount in zip(*held[:3], strict=True):
+                    counter.change(until, -amount)
+        self._first_ends = now + self.lease  # no hold that another thread has made meanwhile ends earlier
 
     def _tidy(self, now: float) -> None:
         """Now and then forget the counters of those of whom nothing counts any more, nor may when a call ends."""
-        rows = {id(counters): counters for _, (counters, *_) in self._holds.values()}
+        rows = {id(counters): counters for _, (counters, *_) in list(self._holds.values())}
         busy = {counter for counters in rows.values() for counter in counters}
-        for key, counter in list(self._counters.items()):
+        for key, counter in self._counters.copy().items():
             if now >= counter.turns:
                 counter.turn(now)
             if counter.is_blank and counter not in busy:
-                del self._counters[key]
+                self._counters.pop(key, None)
                 self._groups.clear()
         self._turns += 1
         self._until_tidy = max(_TIDY_EVERY, len(self._counters), len(self._holds))
@@ -239,6 +239,7 @@ class _Group:
             tuple([counter.standing(limit, amount, now) for limit, counter, amount in told]),
             tuple([place for place, (counter, most, amount) in enumerate(fits) if counter.used + amount > most]),
             tuple([place for place, counter in enumerate(counters) if not counter.seeded]),
+            now,
         )
 
 

@@ -55,8 +55,8 @@ class RedisBackend(Backend):
         if not charges:
             return Decision(())
         sheet, amounts = self._written(charges)
-        numbers = await self._numbers(_RESERVE, sheet, [hold, self._lease(), _pack(sheet.ordered(amounts))])
-        return Told(sheet, numbers).decision()
+        numbers, now = await self._numbers(_RESERVE, sheet, [hold, self._lease(), _pack(sheet.ordered(amounts))])
+        return Told(sheet, numbers).decision(now)
 
     async def settle(self, hold: str, charges: Sequence[Charge]) -> None:
         """Replace what is held."""
@@ -84,17 +84,19 @@ class RedisBackend(Backend):
     async def _renew(self, holds: Sequence[str], keys: Iterable[str]) -> None:
         await self._link.run(_RENEW, [*self._common, *keys], [self._time(), self._lease(), *holds])
 
-    async def seed(self, limit: Limit, used: int) -> None:
+    async def seed(self, limit: Limit, used: int, begins: float) -> None:
         """Begin a calendar period with what was used in it before."""
         if isinstance(limit.span, str):
-            await self._numbers(_SEED, Sheet(self._link.prefix, (limit,)), [within(used)])
+            sheet = Sheet(self._link.prefix, (limit,))
+            words = [self._time(), within(used), sheet.terms(begins)]
+            await self._link.run(_SEED, [*self._common, *sheet.keys], words)
 
     async def standings(self, limits: Sequence[Limit]) -> tuple[Standing, ...]:
         """How limits stand, some hundreds with each script."""
         found: list[Standing] = []
         for at in range(0, len(limits), _AT_ONCE):
             sheet = Sheet(self._link.prefix, tuple(limits[at : at + _AT_ONCE]))
-            numbers = await self._numbers(_STANDINGS, sheet, [])
+            numbers, _ = await self._numbers(_STANDINGS, sheet, [])
             rows = [numbers[place : place + 3] for place in range(0, len(numbers), 3)]
             found += [standing(limit, *rows[row]) for limit, row in zip(sheet.limits, sheet.rows, strict=True)]
         return tuple(found)
@@ -113,8 +115,10 @@ class RedisBackend(Backend):
             known = self._sheets[id(limits)] = Sheet(self._link.prefix, limits)
         return known, charges.amounts
 
-    async def _numbers(self, script: Script, sheet: Sheet, words: Sequence[str | int | bytes]) -> list[int]:
-        """The numbers a script answers, which is given the time, ``words``, and the limits.
+    async def _numbers(
+        self, script: Script, sheet: Sheet, words: Sequence[str | int | bytes]
+    ) -> tuple[list[int], float]:
+        """The numbers a script answers, which is given the time, ``words``, and the limits; and the time, in unix time.
 
         Periods are computed here, so by this machine's clock. If Redis has another period, it says its time instead of
         an answer, and from then on periods are computed by that.
@@ -124,9 +128,7 @@ class RedisBackend(Backend):
             now = time.time() + self._ahead if self._clock is None else self._clock()
             answer = await self._link.run(script, keys, [self._time(), *words, sheet.terms(now)])
             if not isinstance(answer, int):
-                return _unpack(answer)
-            if answer == 0:
-                return []
+                return _unpack(answer), now
             self._ahead = answer / 1000 - time.time()
         raise Unavailable(retry_after=1.0, detail="redis: its clock jumps")
 

@@ -83,14 +83,14 @@ class Told(Standings):
         self._sheet = sheet
         self._numbers = numbers
 
-    def decision(self) -> Decision:
-        """The decision that these are the standings of."""
+    def decision(self, now: float) -> Decision:
+        """The decision of ``now`` that these are the standings of."""
         states = self._numbers[::4]
         if not any(states):
-            return Decision(self)
+            return Decision(self, now=now)
         told = [states[row] for row in self._sheet.rows]
         refused = tuple([place for place, state in enumerate(told) if state & 1])
-        return Decision(self, refused, tuple([place for place, state in enumerate(told) if state & 2]))
+        return Decision(self, refused, tuple([place for place, state in enumerate(told) if state & 2]), now)
 
     def __len__(self) -> int:
         return len(self._sheet.rows)

@@ -68,8 +68,10 @@ class Sums:
         self._counts: dict[str, Count] = {}
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
-        """End what is held, where it still counts, and count what was really used."""
-        real = {stored(settlement.hold): settlement.charges for settlement in settlements}
+        """End what is held, where it still counts, and count what was really used. Of one hold the first counts."""
+        real: dict[str, Sequence[Charge]] = {}
+        for settlement in settlements:
+            real.setdefault(stored(settlement.hold), settlement.charges)
         if not real:
             return
         given = {"holds": sorted(real), "now": self._now}
@@ -127,12 +129,12 @@ class Sums:
         unseeded = tuple(place for place, (limit, count, _) in enumerate(told) if not count.has_begun(limit))
         if refused or unseeded:
             standings = tuple(count.standing(limit, amount, now) for limit, count, amount in told)
-            return Decision(standings, refused, unseeded)
+            return Decision(standings, refused, unseeded, now)
         held = [part for limit, count, amount in told if (part := self._take(limit, count, amount))]
         if held:
             row = {"hold": stored(reservation.hold), "expires": self._lease_ends, "taken": _encode(held).decode()}
             self._holds.append(row)
-        return Decision(tuple(count.standing(limit, 0, now) for limit, count, _ in told))
+        return Decision(tuple(count.standing(limit, 0, now) for limit, count, _ in told), now=now)
 
     def _take(self, limit: Limit, count: Count, amount: int) -> Part | None:
         """Count ``amount``; what is held of it."""

@@ -15,15 +15,15 @@ T = TypeVar("T")
 _MOST = 64
 
 Do: TypeAlias = Callable[[Sequence[T], Callable[[], bool]], Awaitable[Sequence[Any]]]
-"""Returns a result for each of the items, or raises for all. The function it is given says, to any thread, whether all
-callers still wait; just before it makes something permanent it asks, and raises :class:`Withdrawn` if they do not.
+"""Returns a result for each of the items, or raises for all. The function it is given says, to any thread, whether any
+of them is still wanted; just before it makes something permanent it asks, and raises :class:`Withdrawn` if none is.
 """
 
 _Waiting: TypeAlias = tuple[T, asyncio.Future[Any]]
 
 
 class Withdrawn(Exception):
-    """A caller has gone, and nothing was made permanent: the others are to be tried again."""
+    """All callers have gone, and nothing was made permanent."""
 
 
 class Together(Generic[T]):
@@ -38,8 +38,16 @@ class Together(Generic[T]):
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line[T]] = WeakKeyDictionary()
 
     async def run(self, item: T) -> Any:
-        """The result of ``item``. For a caller that is cancelled at the last moment it may be done all the same."""
+        """The result of ``item``, which is not done where the caller is cancelled before its turn; later it may be, for
+        the sake of those with whom it goes.
+        """
         return await self._line().put(item)
+
+    async def see_through(self, item: T) -> Any:
+        """The result of ``item``, which is done also where the caller is cancelled."""
+        future = self._line().put(item)
+        await asyncio.wait([future])
+        return future.result()
 
     def leave(self, item: T) -> None:
         """Let ``item`` be done; nobody waits for its result."""
@@ -89,15 +97,13 @@ class _Line(Generic[T]):
         results: Sequence[Any] = ()
         failed: Exception | None = None
         try:
-            results = await self._do(items, lambda: not any(future.cancelled() for future in futures))
+            results = await self._do(items, lambda: not all(future.cancelled() for future in futures))
         except Exception as error:  # noqa: BLE001 - it is for those who wait
             failed = error
         except asyncio.CancelledError:
             _cancel(batch)
             raise
-        if isinstance(failed, Withdrawn):
-            await self._try(batch)
-        elif failed is not None and len(batch) > 1 and not isinstance(failed, Unavailable):
+        if failed is not None and len(batch) > 1 and not isinstance(failed, Unavailable):
             for one in batch:
                 await self._try([one])
         else:

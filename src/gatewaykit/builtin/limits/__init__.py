@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from gatewaykit.builtin.limits.limiter import Limits
 from gatewaykit.builtin.limits.plans import Estimator, Plans
 from gatewaykit.builtin.limits.settings import LimitsSettings
+from gatewaykit.errors import Unavailable
 from gatewaykit.hookspecs import hookimpl
 from gatewaykit.limiting import choose_backend
-from gatewaykit.limits import Limit, period
+from gatewaykit.limits import Limit
 from gatewaykit.pricing import PriceBook
 from gatewaykit.protocols import GatewayContext, Limiter
 from gatewaykit.settings import Section
@@ -22,13 +23,18 @@ class Books:
     def __init__(self, gateway: GatewayContext) -> None:
         self._storage = gateway.storage
 
-    async def spent(self, limit: Limit) -> int:
-        """Micro-units of the currency of accounting, since the limit's period began."""
-        if self._storage is None or not isinstance(limit.span, str) or limit.unit != "money":
+    async def spent(self, limit: Limit, begins: float) -> int:
+        """Micro-units of the currency of accounting, since ``begins``, the unix time at which the limit's period did.
+
+        Whoever counts says when that was: this machine's clock may be in another period. Raises
+        :class:`~gatewaykit.errors.Unavailable` while the database is, and while spending of before waits for it.
+        """
+        if self._storage is None or limit.unit != "money":
             return 0
+        if not self._storage.settled.is_set():
+            raise Unavailable(retry_after=1.0, detail="database: it does not have all that was spent before the start")
         from gatewaykit.storage.spending import spent
 
-        begins, _ = period(limit.span, datetime.now(UTC).timestamp())
         since = datetime.fromtimestamp(begins, UTC)
         return await self._storage.read(lambda session: spent(session, limit.subject, since))
 

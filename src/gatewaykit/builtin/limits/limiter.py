@@ -14,14 +14,16 @@ from gatewaykit.builtin.limits.headers import Header
 from gatewaykit.builtin.limits.notes import Notes
 from gatewaykit.builtin.limits.plans import Estimator, Plan, Plans
 from gatewaykit.builtin.limits.refusals import refusal
-from gatewaykit.errors import GatewayError, Unavailable
+from gatewaykit.errors import Unavailable
 from gatewaykit.limiting import Backend, Charge, Decision
-from gatewaykit.limits import Forecast, Limit, Standing, period
+from gatewaykit.limits import Forecast, Limit, Standing, period, slicing
 from gatewaykit.metrics import Reading
 from gatewaykit.protocols import Limiter, Permit
 from gatewaykit.types import Call, Principal, Usage
 
-Spent = Callable[[Limit], Awaitable[int]]
+Spent = Callable[[Limit, float], Awaitable[int]]
+"""What was spent under a budget since its period began, which was at that unix time."""
+
 _RENEWALS_PER_LEASE = 3
 _LOOK_AT_BUDGETS = 5.0
 _ATTEMPTS = 3
@@ -31,7 +33,8 @@ logger = logging.getLogger(__name__)
 class Limits(Limiter):
     """Decides by the limits of ``plans`` with what ``backend`` has counted.
 
-    ``spent`` tells what the books say was used of a budget before the backend began to count its period. Once
+    ``spent`` tells what the books say was used of a budget before the backend began to count its period, which is that
+    of the backend's clock. Once
     ``budget_warning`` of one is used, as a share of it, the log says so. Without limits a call passes at the price of a
     dictionary look-up.
     """
@@ -65,7 +68,7 @@ class Limits(Limiter):
         hold = f"{chance.bits(96):024x}"
         decision = await self._backend.reserve(hold, charges)
         if decision.unseeded:
-            decision = await self._begun(hold, charges, decision)
+            hold, decision = await self._begun(charges, decision)
         headers = plan.teller.tell(decision.standings)
         if plan.budgets:
             self._notes.budgets(decision.standings, plan.budgets)
@@ -120,20 +123,26 @@ class Limits(Limiter):
 
     async def _seeded(self, standing: Standing) -> Standing:
         limit = standing.limit
-        if standing.used or not isinstance(limit.span, str) or not (used := await self._spent(limit)):
+        if standing.used or not isinstance(limit.span, str):
             return standing
         now = time.time()
-        return Standing(limit, used, period(limit.span, now)[1] - now)
+        begins, ends = period(limit.span, now)
+        used = await self._spent(limit, begins)
+        return Standing(limit, used, ends - now) if used else standing
 
-    async def _begun(self, hold: str, charges: Sequence[Charge], decision: Decision) -> Decision:
-        """The decision after budgets that the backend does not know yet have begun with what the books say."""
+    async def _begun(self, charges: Sequence[Charge], decision: Decision) -> tuple[str, Decision]:
+        """A new hold and what was decided on it, after the budgets that the backend does not know yet have begun with
+        what the books say.
+        """
         for _ in range(_ATTEMPTS):
             for position in decision.unseeded:
                 limit = charges[position].limit
-                await self._backend.seed(limit, await self._spent(limit))
+                begins = slicing(limit.span, decision.now).current
+                await self._backend.seed(limit, await self._spent(limit, begins), begins)
+            hold = f"{chance.bits(96):024x}"
             decision = await self._backend.reserve(hold, charges)
             if not decision.unseeded:
-                return decision
+                return hold, decision
         raise Unavailable(retry_after=1.0, detail="limits: a period could not be begun")
 
     async def _warn(self) -> None:
@@ -149,8 +158,10 @@ class Limits(Limiter):
                 continue
             try:
                 await self._backend.renew(dict(self._live))
-            except GatewayError as error:
-                logger.warning("leases of %d calls could not be renewed: %s", len(self._live), error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, calls count on the next time
+                logger.warning(
+                    "leases of %d calls could not be renewed: %s: %s", len(self._live), type(error).__name__, error
+                )
 
 
 class _Reserved(Permit):
