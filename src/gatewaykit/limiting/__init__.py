@@ -6,7 +6,7 @@ Their limits need subjects of their own, such as ``acme:NAME``.
 
 from __future__ import annotations
 
-from gatewaykit.limiting.backend import Backend, Charge, Charges, Decision, Standings
+from gatewaykit.limiting.backend import Backend, Charge, Charges, Decision, Standings, new_hold
 from gatewaykit.limiting.choosing import choose_backend
 from gatewaykit.limiting.memory import LEASE, MemoryBackend
 from gatewaykit.limits import Standing
@@ -21,4 +21,5 @@ __all__ = [
     "Standing",
     "Standings",
     "choose_backend",
+    "new_hold",
 ]

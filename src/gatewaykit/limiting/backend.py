@@ -13,6 +13,7 @@ from typing import Protocol, overload
 
 import msgspec
 
+from gatewaykit import chance
 from gatewaykit.limits import Limit, Standing
 
 
@@ -79,6 +80,11 @@ class Decision(msgspec.Struct):
     def taken(self) -> bool:
         """Whether everything was taken."""
         return not (self.refused or self.unseeded)
+
+
+def new_hold() -> str:
+    """A name that nobody else gives to what a call holds."""
+    return f"{chance.bits(96):024x}"
 
 
 class Backend(Protocol):

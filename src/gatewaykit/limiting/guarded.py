@@ -13,9 +13,8 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from gatewaykit import chance
 from gatewaykit.errors import GatewayError, Unanswered, Unavailable
-from gatewaykit.limiting.backend import Backend, Charge, Charges, Decision
+from gatewaykit.limiting.backend import Backend, Charge, Charges, Decision, new_hold
 from gatewaykit.limiting.debts import Debt, Debts
 from gatewaykit.limiting.memory import MemoryBackend
 from gatewaykit.limits import Limit, Standing, slicing
@@ -303,7 +302,7 @@ class GuardedBackend(Backend):
 
     async def _is_done_with(self, debt: Debt) -> bool:
         """Hold what is owed to the remote store, if it is in that period; False while it is away, or before it."""
-        hold, asked = _new_hold(), time.monotonic()
+        hold, asked = new_hold(), time.monotonic()
         limit = replace(debt.limit, amount=_NO_BOUND)
         try:
             decision = await self._remote.reserve(hold, [Charge(limit, 0)])
@@ -328,10 +327,6 @@ class GuardedBackend(Backend):
             self._late.append(_Late(hold, [charge], held.until, held.at))
             return
         try:
-            await self._remote.reserve(_new_hold(), [charge])
+            await self._remote.reserve(new_hold(), [charge])
         except Unavailable:
             self.lost += 1
-
-
-def _new_hold() -> str:
-    return f"{chance.bits(96):024x}"

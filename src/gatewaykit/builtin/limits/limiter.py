@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gatewaykit import chance
 from gatewaykit.builtin.limits.headers import Header
 from gatewaykit.builtin.limits.notes import Notes
 from gatewaykit.builtin.limits.plans import Estimator, Plan, Plans
 from gatewaykit.builtin.limits.refusals import refusal
 from gatewaykit.errors import Unavailable
-from gatewaykit.limiting import Backend, Charge, Decision
+from gatewaykit.limiting import Backend, Charge, Decision, new_hold
 from gatewaykit.limits import Forecast, Limit, Standing, period, slicing
 from gatewaykit.metrics import Reading
 from gatewaykit.protocols import Limiter, Permit
@@ -34,9 +33,8 @@ class Limits(Limiter):
     """Decides by the limits of ``plans`` with what ``backend`` has counted.
 
     ``spent`` tells what the books say was used of a budget before the backend began to count its period, which is that
-    of the backend's clock. Once
-    ``budget_warning`` of one is used, as a share of it, the log says so. Without limits a call passes at the price of a
-    dictionary look-up.
+    of the backend's clock. Once ``budget_warning`` of one is used, as a share of it, the log says so. Without limits a
+    call passes at the price of a dictionary look-up.
     """
 
     name = "limits"
@@ -65,7 +63,7 @@ class Limits(Limiter):
         if not plan.limits:
             return None
         charges = self._estimator.charges(call, plan)
-        hold = f"{chance.bits(96):024x}"
+        hold = new_hold()
         decision = await self._backend.reserve(hold, charges)
         if decision.unseeded:
             hold, decision = await self._begun(charges, decision)
@@ -139,7 +137,7 @@ class Limits(Limiter):
                 limit = charges[position].limit
                 begins = slicing(limit.span, decision.now).current
                 await self._backend.seed(limit, await self._spent(limit, begins), begins)
-            hold = f"{chance.bits(96):024x}"
+            hold = new_hold()
             decision = await self._backend.reserve(hold, charges)
             if not decision.unseeded:
                 return hold, decision

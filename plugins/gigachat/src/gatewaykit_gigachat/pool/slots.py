@@ -9,9 +9,8 @@ from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Protocol
 
-from gatewaykit import chance
 from gatewaykit.errors import GatewayError
-from gatewaykit.limiting import Backend, Charge
+from gatewaykit.limiting import Backend, Charge, new_hold
 from gatewaykit.limits import Limit
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class SharedSlots(Slots):
     async def take(self, member: Member) -> str | None:
         """One of the places, or None."""
         limit = _limit(member)
-        hold = f"{chance.bits(96):024x}"
+        hold = new_hold()
         decision = await self._backend.reserve(hold, [Charge(limit, 1)])
         member.taken_by_all = decision.standings[0].used
         if not decision.taken:
