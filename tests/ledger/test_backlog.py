@@ -9,17 +9,20 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from gatewaykit.builtin.ledger import outbox as outbox_module
+from gatewaykit.builtin.ledger import writer as writer_module
 from gatewaykit.builtin.ledger.ledger import _prefix
 from gatewaykit.builtin.ledger.outbox import Outbox
 from gatewaykit.builtin.ledger.rows import encode
 from gatewaykit.builtin.ledger.segments import frame
+from gatewaykit.storage import Storage
 from gatewaykit.testing import Upstream
 
 from ..e2e import openai_upstream
 from ..storage.conftest import start
-from .conftest import BEGAN, counted, down, ids, opened, record, segments, storage_at
+from .conftest import BEGAN, counted, down, ids, opened, record, segments, storage_at, write
 from .serving import chat, client, served
 from .test_outbox import SEALER
 
@@ -170,6 +173,27 @@ async def test_a_budget_that_is_used_up_stays_so(end: str, sqlite_url: str, tmp_
     storage = storage_at(sqlite_url)
     with storage.opened():
         assert len(ids(storage)) == 31
+
+
+def test_what_the_database_never_takes_holds_up_no_budget_for_ever(
+    storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After ten minutes in which it answers, budgets begin without those records, and the log says so."""
+    with opened(storage, folder) as ledger:
+        with storage.transaction() as session:
+            session.execute(text("ALTER TABLE call_records RENAME TO elsewhere"))
+        write(ledger, record("a"), record("b"))
+        storage.settled.clear()
+        ledger.writer.turn()
+        assert not storage.settled.is_set()
+        monkeypatch.setattr(writer_module, "_HELD_UP", -1.0)
+        ledger.writer.turn()
+        assert storage.settled.is_set()
+        assert "2 records of before are not taken by the database" in caplog.text
+        with storage.transaction() as session:
+            session.execute(text("ALTER TABLE elsewhere RENAME TO call_records"))
+        ledger.writer.flush()
+        assert ids(storage) == ["a", "b"]
 
 
 def test_what_another_process_has_taken_over_is_waited_for(folder: Path) -> None:

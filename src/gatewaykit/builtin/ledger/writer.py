@@ -21,6 +21,10 @@ _GATHER, _SOON = 0.5, 0.05
 _SYNC, _LOOK = 1.0, 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _PATIENCE = 10.0
+_HELD_UP = 600.0
+"""Seconds for which a backlog keeps budgets from beginning, once the database answers: what it never takes must not do
+so for ever.
+"""
 
 
 class Writer:
@@ -50,7 +54,7 @@ class Writer:
         self._identity = identity
         self._settled = settled
         self._left = left
-        self._is_identified = False
+        self._is_identified, self._identified_at = False, 0.0
         self._some = threading.Event()
         self._stopping = threading.Event()
         self._turn = threading.Lock()
@@ -117,13 +121,22 @@ class Writer:
         if time.monotonic() >= self._next_try:
             self._write()
         self._outbox.rotate()
-        if self._is_identified and self._outbox.settled:
-            self._settled.set()
+        if self._is_identified and not self._settled.is_set():
+            self._look_at_backlog()
         if time.monotonic() >= self._next_measure:
             self._next_measure = time.monotonic() + _LOOK
             self._outbox.measure()
         if self._retention.due and not self._pause:
             self._delete()
+
+    def _look_at_backlog(self) -> None:
+        if self._outbox.settled:
+            self._settled.set()
+        elif time.monotonic() - self._identified_at > _HELD_UP:
+            logger.error(
+                "%d records of before are not taken by the database: budgets begin without", self._outbox.depth
+            )
+            self._settled.set()
 
     def _keep_up(self) -> None:
         """What is due once a second, however much there is to write."""
@@ -143,7 +156,7 @@ class Writer:
         try:
             if not self._is_identified:
                 self._outbox.identify(self._identity())
-                self._is_identified = True
+                self._is_identified, self._identified_at = True, time.monotonic()
             self._books.open()
             for batch in self._batches():
                 self._try_batch(batch)
