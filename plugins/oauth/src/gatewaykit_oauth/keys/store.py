@@ -32,6 +32,9 @@ from .secrets import NewSecret, Secrets
 
 DEFAULT_GRACE = timedelta(hours=24)
 _NEW = "new"
+_FAR = 2**37
+"""A moment, in unix time, that is still one for the calendar."""
+
 DEFAULT_LIFETIME = timedelta(days=90)
 __all__ = [
     "DEFAULT_GRACE",
@@ -296,8 +299,8 @@ def holder_of(session: Session, actor: Actor, now: datetime) -> Holder | None:
     if principal is None:
         return None
     if not principal.id.startswith("key_"):
-        ends = principal.claims.get("exp")
-        expires = None if ends is None else datetime.fromtimestamp(ends, UTC)
+        ends = principal.claims.get("exp")  # RFC 7519, 4.1.4; another plugin's may be anything
+        expires = datetime.fromtimestamp(min(max(ends, 0), _FAR), UTC) if isinstance(ends, int) else None
         return Holder(principal, expires=expires, limits=tuple(actor.under(principal)))
     row = session.get(KeyRow, principal.id)
     account = session.get(AccountRow, row.owner) if row is not None and row.owner is not None else None
