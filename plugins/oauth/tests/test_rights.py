@@ -209,3 +209,17 @@ def test_a_good_specification_is_put_in_order() -> None:
     )
     assert spec.models == ("a",)
     assert spec.networks == ("192.0.2.1/32", "2001:db8::/32")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:192.0.2.1", "192.0.2.1/32"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+    ],
+)
+def test_an_ipv4_network_is_one_however_it_is_written(written: str, meant: str) -> None:
+    """As IPv6 it would match nobody: addresses of clients are taken for what they are."""
+    assert checked(KeySpec(name="mine", networks=(written,)), NOW).networks == (meant,)
