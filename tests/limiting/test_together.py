@@ -35,6 +35,12 @@ class Desk:
         self.made += items
         return [item * 2 for item in items]
 
+    async def turn(self) -> None:
+        """Let what is under way be done, and return when the next has begun."""
+        self.begun.clear()
+        self.let(1)
+        await self.begun.wait()
+
     def let(self, turns: int = 100) -> None:
         """Let it go on so many times."""
         for _ in range(turns):
@@ -100,9 +106,7 @@ async def test_who_leaves_is_in_nobody_s_way() -> None:
     tasks = await desk.ask(1, 2, 3, 4)
     tasks[0].cancel()
     tasks[1].cancel()
-    desk.begun.clear()
-    desk.let(1)
-    await desk.begun.wait()
+    await desk.turn()
     tasks[2].cancel()
     desk.let()
     *gone, fourth = await asyncio.gather(*tasks, return_exceptions=True)
@@ -121,9 +125,7 @@ async def test_what_is_seen_through_is_made_whoever_leaves() -> None:
     await asyncio.sleep(0)
     tasks[0].cancel()
     tasks[1].cancel()
-    desk.begun.clear()
-    desk.let(1)
-    await desk.begun.wait()
+    await desk.turn()
     tasks[2].cancel()
     desk.let()
     gone = await asyncio.gather(*tasks, return_exceptions=True)

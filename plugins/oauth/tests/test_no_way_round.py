@@ -14,6 +14,7 @@ from gatewaykit_oauth.keys.model import Created, KeyLimits, KeySpec
 
 from .conftest import OPERATOR, text_of
 from .oauth_world import World, world
+from .surfaces import Api, Place
 from .web.browser import Browser
 from .web.seeding import add_people, seeded_gateway
 
@@ -115,3 +116,12 @@ async def test_a_client_has_no_rights_that_its_maker_has_not(url: str) -> None:
         ):
             status, refused = await ask(there, method, of, bound, **body)
             assert (status, "models" in refused["message"]) == (403, True)
+
+
+def test_without_the_plugin_of_limits_keys_are_managed_all_the_same(tmp_path: Path) -> None:
+    """There is nothing of the configuration to keep to then."""
+    place = Place(tmp_path, '[plugins]\nblocked = ["limits"]\n')
+    with running(place.gateway()) as address, Api(address) as api:
+        key = api.create("y", limits={"rpm": 5})
+        assert api.update(key["id"], limits={"rpm": 6})["limits"] == {"rpm": 6}
+        assert api.create_account("ann")["id"] == "ann"

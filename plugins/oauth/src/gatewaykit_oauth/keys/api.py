@@ -23,7 +23,7 @@ from gatewaykit.types import ADMIN, KEYS, Principal
 
 from . import store
 from .api_accounts import account_routes
-from .api_base import Cursor, Desk, Nothing, Size, Text, actor_of, named
+from .api_base import Cursor, Desk, Nothing, Size, Text, named
 from .checks import LONGEST_GRACE
 from .documents import audit_document, created_document, key_document, page_document
 from .model import Actor, ApiKey, AuditEntry, KeyChanges, KeySpec, Page, Sort, Status
@@ -121,7 +121,7 @@ class _Keys:
 
     async def create(self, request: Request, principal: Principal) -> Response:
         wanted = await read_body(request, NewKey)
-        actor, spec = actor_of(request, principal, self._desk.gateway), wanted.applied(KeySpec(name=wanted.name))
+        actor, spec = self._desk.actor(request, principal), wanted.applied(KeySpec(name=wanted.name))
         create = partial(
             store.create,
             secrets=self._desk.secrets(),
@@ -133,19 +133,19 @@ class _Keys:
         return answer(created_document(created), 201 if created.secret else 200)
 
     async def show(self, request: Request, principal: Principal) -> Response:
-        actor, key_id = actor_of(request, principal, self._desk.gateway), named(request, "id")
+        actor, key_id = self._desk.actor(request, principal), named(request, "id")
         return answer(key_document(await self._desk.read(lambda session: managed(session, actor, key_id))))
 
     async def update(self, request: Request, principal: Principal) -> Response:
         changes = await read_body(request, KeyChanges)
-        actor, key_id = actor_of(request, principal, self._desk.gateway), named(request, "id")
+        actor, key_id = self._desk.actor(request, principal), named(request, "id")
         change = partial(store.update, longest=self._desk.longest)
         key = await self._desk.write(lambda session: change(session, actor, key_id, changes))
         return answer(key_document(key))
 
     async def rotate(self, request: Request, principal: Principal) -> Response:
         rotation = await read_body(request, Rotation)
-        actor, key_id = actor_of(request, principal, self._desk.gateway), named(request, "id")
+        actor, key_id = self._desk.actor(request, principal), named(request, "id")
         rotate = partial(
             store.rotate,
             grace=timedelta(seconds=rotation.grace),
@@ -156,12 +156,12 @@ class _Keys:
 
     async def change(self, change: Change, request: Request, principal: Principal) -> Response:
         await read_body(request, Nothing)
-        actor, key_id = actor_of(request, principal, self._desk.gateway), named(request, "id")
+        actor, key_id = self._desk.actor(request, principal), named(request, "id")
         return answer(key_document(await self._desk.write(lambda session: change(session, actor, key_id))))
 
     async def revoke_many(self, request: Request, principal: Principal) -> Response:
         """All of them, or none."""
-        wanted, actor = await read_body(request, Many), actor_of(request, principal, self._desk.gateway)
+        wanted, actor = await read_body(request, Many), self._desk.actor(request, principal)
         if bool(wanted.ids) == (wanted.owner is not None):
             raise BadRequest("Say either ids or owner.")
         owner = None if wanted.owner is None else _seen(principal, wanted.owner)
@@ -170,7 +170,7 @@ class _Keys:
 
     async def audit(self, request: Request, principal: Principal) -> Response:
         query = read_query(request, AuditQuery)
-        actor, key_id = actor_of(request, principal, self._desk.gateway), named(request, "id")
+        actor, key_id = self._desk.actor(request, principal), named(request, "id")
 
         def read(session: Session) -> Page[AuditEntry]:
             managed(session, actor, key_id)

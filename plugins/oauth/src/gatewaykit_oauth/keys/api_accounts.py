@@ -14,7 +14,7 @@ from gatewaykit.types import ADMIN, Principal
 
 from ..accounts import get_account, list_accounts
 from .account_changes import AccountChanges, add_account, change_account
-from .api_base import Cursor, Desk, Size, actor_of, named
+from .api_base import Cursor, Desk, Size, named
 from .documents import account_document, page_document
 from .model import Account
 
@@ -52,7 +52,7 @@ class _Accounts:
 
     async def create(self, request: Request, principal: Principal) -> Response:
         account = await read_body(request, Account)
-        actor = actor_of(request, principal, self._desk.gateway)
+        actor = self._desk.actor(request, principal)
         made = await self._desk.write(lambda session: add_account(session, actor, account))
         return answer(account_document(made), 201)
 
@@ -62,6 +62,6 @@ class _Accounts:
 
     async def update(self, request: Request, principal: Principal) -> Response:
         changes = await read_body(request, AccountChanges)
-        actor, account_id = actor_of(request, principal, self._desk.gateway), named(request, "id")
+        actor, account_id = self._desk.actor(request, principal), named(request, "id")
         changed = await self._desk.write(lambda session: change_account(session, actor, account_id, changes))
         return answer(account_document(changed))

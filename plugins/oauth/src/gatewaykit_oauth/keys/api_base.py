@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from operator import attrgetter
 from typing import Annotated, TypeVar
 
 from msgspec import Meta, Struct
@@ -64,6 +65,10 @@ class Desk:
             raise Unavailable(detail="keys: there is no database")
         return self.gateway.storage
 
+    def actor(self, request: Request, principal: Principal) -> Actor:
+        """Who acts by this request."""
+        return actor_of(request, principal, self.gateway)
+
     async def read(self, work: Callable[[Session], T]) -> T:
         """What ``work`` returns."""
         return await self._storage.read(work)
@@ -86,8 +91,11 @@ def actor_of(request: Request, principal: Principal, gateway: GatewayContext) ->
 
 
 def limits_at(gateway: GatewayContext) -> Callable[[Principal], Sequence[Limit]]:
-    """What tells the limits of a principal's key and account, those of ``[limits]`` included."""
-    return Plans(gateway.settings.get(LimitsSettings)).own
+    """What tells the limits of a principal's key and account, those of ``[limits]`` included, if it has a plugin."""
+    try:
+        return Plans(gateway.settings.get(LimitsSettings)).own
+    except KeyError:
+        return attrgetter("limits")
 
 
 def named(request: Request, name: str) -> str:
