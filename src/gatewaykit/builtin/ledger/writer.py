@@ -54,7 +54,7 @@ class Writer:
         self._identity = identity
         self._settled = settled
         self._left = left
-        self._is_identified, self._identified_at = False, 0.0
+        self._identified: float | None = None
         self._some = threading.Event()
         self._stopping = threading.Event()
         self._turn = threading.Lock()
@@ -70,7 +70,7 @@ class Writer:
     def start(self) -> None:
         """Start the thread."""
         self._stopping, self._parting = threading.Event(), threading.Lock()
-        self._is_identified = False
+        self._identified = None
         self._next_try, self._next_measure = 0.0, time.monotonic() + _LOOK
         given = (self._stopping, self._parting)
         self._thread = threading.Thread(target=self._run, args=given, name="gatewaykit-ledger", daemon=True)
@@ -121,21 +121,21 @@ class Writer:
         if time.monotonic() >= self._next_try:
             self._write()
         self._outbox.rotate()
-        if self._is_identified and not self._settled.is_set():
-            self._look_at_backlog()
+        if self._identified is not None and not self._settled.is_set():
+            self._look_at_backlog(time.monotonic() - self._identified)
         if time.monotonic() >= self._next_measure:
             self._next_measure = time.monotonic() + _LOOK
             self._outbox.measure()
         if self._retention.due and not self._pause:
             self._delete()
 
-    def _look_at_backlog(self) -> None:
+    def _look_at_backlog(self, seconds: float) -> None:
+        """Whether budgets can begin, so many ``seconds`` after the database has answered first."""
         if self._outbox.settled:
             self._settled.set()
-        elif time.monotonic() - self._identified_at > _HELD_UP:
-            logger.error(
-                "%d records of before are not taken by the database: budgets begin without", self._outbox.depth
-            )
+        elif seconds > _HELD_UP:
+            text = "%d records of before are not taken by the database: budgets begin without them"
+            logger.error(text, self._outbox.depth)
             self._settled.set()
 
     def _keep_up(self) -> None:
@@ -154,9 +154,9 @@ class Writer:
     def _write(self) -> None:
         """Write all there is. Where the database is away, the log says so once, and once that it is back."""
         try:
-            if not self._is_identified:
+            if self._identified is None:
                 self._outbox.identify(self._identity())
-                self._is_identified, self._identified_at = True, time.monotonic()
+                self._identified = time.monotonic()
             self._books.open()
             for batch in self._batches():
                 self._try_batch(batch)
