@@ -202,6 +202,28 @@ def test_known_programs_are_not_asked_about_again(there: Served) -> None:
         assert browser.get(url_of(made, redirect_uri=back, scope="openid inference usage")).forms
 
 
+def test_what_is_not_asked_again_lives_no_longer(there: Served) -> None:
+    """Tokens of a program that may have a year live as long as was agreed to last, also when nobody is asked again."""
+    back = f"{there.address}/back"
+    made = there.client("yearly", confidential=True, redirect_uris=[back], access_seconds=31_536_000)
+
+    def lives(path: str) -> int:
+        form = {"grant_type": "authorization_code", "code": parse_qs(urlsplit(path).query)["code"][0]}
+        form |= {"code_verifier": VERIFIER, "redirect_uri": back}
+        answer = httpx.post(
+            f"{there.address}/oauth/token", data=form, auth=(made["id"], made["secret"]), trust_env=False
+        )
+        return int(answer.json()["expires_in"])
+
+    url = url_of(made, redirect_uri=back)
+    for seconds in (86_400, 3600):
+        again = url_of(made, redirect_uri=back, prompt="consent")
+        assert lives(there.agree(again, seconds=str(seconds)).path) == seconds
+        with Browser(there.address) as browser:
+            browser.sign_in("ann")
+            assert lives(browser.get(url).path) == seconds
+
+
 def test_programs_that_anybody_can_pretend_to_be(there: Served, app: dict[str, Any]) -> None:
     """A public client is asked about each time, whatever was agreed to before; its year is told."""
     back = f"{there.address}/back"

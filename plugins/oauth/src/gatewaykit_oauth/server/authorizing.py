@@ -121,24 +121,27 @@ def _checked(authority: Authority, form: Form, client: Client, redirect_uri: str
 # Consent
 
 
-def is_agreed(session: Session, client: Client, asked: AuthorizationRequest, account: str, now: datetime) -> bool:
-    """Whether the account has agreed to all of this before, and the program can be nobody else.
+def agreed_life(
+    session: Session, client: Client, asked: AuthorizationRequest, account: str, now: datetime
+) -> int | None:
+    """For how many seconds tokens may live by what the account agreed to last that has all of this in it; None where
+    it did not, or where the program can be somebody else.
 
     Clients that registered themselves, and those on somebody's own machine, which any program there can pretend to be,
     are asked about each time (RFC 8252, 8.6).
     """
     if client.origin != "static" or not client.confidential:
-        return False
+        return None
     query = select(GrantRow).where(
         GrantRow.client == client.id,
         GrantRow.account == account,
         GrantRow.ended.is_(None),
         GrantRow.expires > now,
     )
-    return any(
-        set(asked.scopes) <= set(grant.scopes) and set(asked.resources) <= set(grant.resources)
-        for grant in session.scalars(query)
-    )
+    for grant in session.scalars(query.order_by(GrantRow.created.desc(), GrantRow.id)):
+        if set(asked.scopes) <= set(grant.scopes) and set(asked.resources) <= set(grant.resources):
+            return grant.access_seconds
+    return None
 
 
 def keep_waiting(session: Session, asked: AuthorizationRequest, account: str, office: Office) -> str:

@@ -21,8 +21,8 @@ from .authorizing import (
     AuthorizationRequest,
     Refused,
     agreed,
+    agreed_life,
     denied,
-    is_agreed,
     keep_waiting,
     read_request,
     refused,
@@ -94,10 +94,9 @@ class Pages:
         """The consent page; what was agreed to before needs no new word, where that is safe."""
         authority, account = self._authority, session.account.id
         _, office = await authority.office()
-        if "consent" not in asked.prompt and await authority.read(
-            lambda database: is_agreed(database, client, asked, account, office.now)
-        ):
-            return await self._send_code(client, asked, session, self._longest(client, session))
+        agreed_to = await authority.read(lambda database: agreed_life(database, client, asked, account, office.now))
+        if agreed_to is not None and "consent" not in asked.prompt:
+            return await self._send_code(client, asked, session, min(agreed_to, self._longest(client, session)))
         if "none" in asked.prompt:
             raise Refused(asked.redirect_uri, asked.state, ConsentRequired())
         waiting = await authority.write(lambda database: keep_waiting(database, asked, account, office))
