@@ -83,6 +83,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         with gateway.storage.transaction() as session:
             add_people(session)
             put_account(session, OPERATOR, Account(id="boris@example.com", name="Boris"))
+            put_account(session, OPERATOR, Account(id="kte@example.com", name="Kte"))
         yield Place(gateway, address, liar)
 
 
@@ -195,6 +196,7 @@ LIES: dict[str, tuple[dict[str, Any], int, str]] = {
     "in trouble": ({"broken": plain("", 503)}, 503, "status 503"),
     "e-mail not verified": ({"claims": {"email_verified": False}}, 403, "not verified"),
     "e-mail perhaps verified": ({"claims": {"email_verified": "yes"}}, 403, "not verified"),
+    "another's letters": ({"claims": {"email": "\u212ate@example.com"}}, 403, "no e-mail address"),
     "unknown account": ({"claims": {"email": "carl@example.com"}}, 403, "no such account"),
 }
 

@@ -132,9 +132,12 @@ def _account_id(settings: IdentityProviderSettings, claims: Mapping[str, Any]) -
 
 
 def _email(claims: Mapping[str, Any]) -> str:
-    """The e-mail address, in lower case, if the provider has verified that it is the person's."""
+    """The e-mail address, in lower case, if the provider has verified that it is the person's.
+
+    One with other letters than ASCII is none: some of them become ASCII in lower case, and so another's address.
+    """
     given, verified = claims.get("email"), claims.get("email_verified")
-    if not isinstance(given, str) or given.count("@") != 1:
+    if not isinstance(given, str) or not given.isascii() or given.count("@") != 1:
         raise NotAllowed("there is no e-mail address")
     if verified is not True and verified != "true":
         raise NotAllowed("the e-mail address is not verified")
