@@ -99,7 +99,8 @@ class LyingProvider:
 
     async def _jwks(self, request: Request) -> Response:
         public = jwt.algorithms.ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
-        return JSONResponse({"keys": [{**public, "kid": "k1", "use": "sig", "alg": "ES256"}, {"kty": "new"}, 7]})
+        useless = [{"kty": "new"}, 7, {**public, "kid": "k3", "alg": "none"}]
+        return JSONResponse({"keys": [{**public, "kid": "k1", "use": "sig", "alg": "ES256"}, *useless]})
 
     def _id_token(self, asked: dict[str, str]) -> str:
         now = int(time.time())

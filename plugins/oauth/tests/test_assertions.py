@@ -110,6 +110,7 @@ async def test_what_is_no_good_assertion(sqlite_url: str) -> None:
             signer.form(client, exp=now - 60),
             signer.form(client, exp=now + 7200),
             signer.form(client, exp=None),
+            signer.form(client, exp=str(now + 60)),
             signer.form(client, nbf=now + 600),
             signer.form(client, jti=None),
             signer.form(client, jti="x" * 300),
@@ -218,6 +219,7 @@ async def test_metadata_and_registration(sqlite_url: str) -> None:
         for wrong in (
             asked,
             {**asked, "jwks": {"keys": []}},
+            {**asked, "jwks": {"keys": [{**signer.jwks["keys"][0], "alg": "none"}]}},
             {**asked, "jwks": signer.jwks, "token_endpoint_auth_method": "none"},
         ):
             answer = await there.http.post("/oauth/register", json=wrong)

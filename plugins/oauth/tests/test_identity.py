@@ -218,6 +218,13 @@ def test_lies(place: Place, browser: Callable[[], Browser], lie: str, caplog: py
     assert not place.rows(select(IdentityRow))
 
 
+def test_only_the_id_token_says_when(place: Place, browser: Callable[[], Browser]) -> None:
+    """What the user info says of the moment of the sign-in counts for nothing, and breaks nothing."""
+    place.liar.claims = {"email": None}
+    place.liar.user = {"email": "boris@example.com", "auth_time": "yesterday"}
+    assert comes(browser()).path == "/admin/account"
+
+
 METADATA: dict[str, dict[str, Any]] = {
     "another issuer": {"metadata": {"issuer": "https://evil.example"}},
     "without keys": {"metadata": {"jwks_uri": None}},

@@ -181,7 +181,9 @@ class IdentityProvider:
         return keys
 
     async def _completed(self, claims: dict[str, Any], access_token: str, metadata: Metadata) -> dict[str, Any]:
-        """With those of the user info, where the ID token lacks what is asked of it (Core 5.3)."""
+        """With those of the user info, where the ID token lacks what is asked of it (Core 5.3). When somebody proved
+        who they are says the ID token alone.
+        """
         wanted = {self.settings.account_claim, *self.settings.require, *self.settings.admins}
         if self.settings.domains or "email" in wanted:
             wanted |= {"email", "email_verified"}
@@ -191,7 +193,7 @@ class IdentityProvider:
         found = await self._wire.document(str(url), {"authorization": f"Bearer {access_token}"})
         if found.get("sub") != claims["sub"]:
             raise ProviderWrong("user info: of somebody else")
-        return {**found, **claims}
+        return {**{name: value for name, value in found.items() if name != "auth_time"}, **claims}
 
 
 def _read(document: Mapping[str, Any]) -> list[jwt.PyJWK]:
@@ -203,7 +205,7 @@ def _read(document: Mapping[str, Any]) -> list[jwt.PyJWK]:
             continue
         try:
             keys.append(jwt.PyJWK(one))
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):  # the last for "alg": "none"
             continue
     return keys
 

@@ -78,7 +78,7 @@ def check(assertion: Assertion, jwks: Mapping[str, Any] | None, audiences: Seque
     except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
     name, expires, now = claims["jti"], claims["exp"], time.time()
-    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_ID or isinstance(expires, bool):
+    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_ID or type(expires) not in {int, float}:
         return None
     if not now - _LEEWAY < expires <= now + LONGEST_LIFE + _LEEWAY:
         return None
@@ -99,7 +99,7 @@ def _is_key(jwk: object) -> bool:
         return False
     try:
         key = jwt.PyJWK(jwk, algorithm=None if "alg" in jwk else _usual(jwk)).key
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):  # the last for "alg": "none"
         return False
     return jwk["kty"] != "RSA" or bool(key.key_size >= _SMALLEST_RSA)
 
