@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from gatewaykit.testing.waiting import until, within
 from gatewaykit_oauth.accounts import put_account
 from gatewaykit_oauth.keys.model import Account
 from gatewaykit_oauth.server.authority import digest_of
+from gatewaykit_oauth.server.grants import cut_off, is_cut_off
 from gatewaykit_oauth.server.settings import YEAR
 
 from .conftest import OPERATOR
@@ -139,6 +141,20 @@ async def test_redis_tells_others(url: str, redis_url: str) -> None:
             await link._here().call("FLUSHALL")
         assert not await here.is_good(token)
         assert not await there.is_good(token)
+
+
+async def test_a_clock_that_is_late(url: str) -> None:
+    """All tokens of an account end also where the clock of whoever ends them is behind that of whoever issued them; and
+    what was refused by an earlier end stays so."""
+    async with world(url) as there:
+        made = await there.client()
+        tokens, now = await there.tokens(made), datetime.now(UTC)
+        for seconds in (-20, 20, -20):
+            moment = now + timedelta(seconds=seconds)
+            await there.authority.change(partial(cut_off, actor=OPERATOR, subject="user:ann", reason="", now=moment))
+            assert not await there.is_good(tokens["access_token"])
+        assert (await there.refresh(made, tokens["refresh_token"])).status_code == 400
+        assert await there.authority.read(lambda session: is_cut_off(session, ["user:ann"], now))
 
 
 async def test_a_disabled_account_and_what_is_left_of_it(url: str) -> None:

@@ -208,13 +208,15 @@ def revoke_access_token(session: Session, actor: Actor, jti: str, now: datetime)
 def cut_off(session: Session, actor: Actor, subject: str, reason: str, now: datetime | None = None) -> None:
     """End everything that was issued to ``subject`` until now: ``user:ID``, ``client:ID``, or ``all``.
 
-    A password that changed or an account that signs out everywhere is a reason.
+    A password that changed or an account that signs out everywhere is a reason. All grants that there are end, whatever
+    the clock said by which they were made: it may go before ours.
     """
-    now = now or datetime.now(UTC)
     take_turn(session)
+    now = now or datetime.now(UTC)
     kind, _, name = subject.partition(":")
-    session.merge(CutoffRow(subject=subject, before=now))
-    grants = update(GrantRow).where(GrantRow.ended.is_(None), GrantRow.created <= now)
+    known = session.get(CutoffRow, subject)
+    session.merge(CutoffRow(subject=subject, before=now if known is None else max(now, known.before)))
+    grants = update(GrantRow).where(GrantRow.ended.is_(None))
     codes, devices = delete(CodeRow), delete(DeviceRow)
     if kind == "user":
         own = select(ClientRow.id).where(ClientRow.owner == name)
