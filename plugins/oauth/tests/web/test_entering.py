@@ -15,7 +15,7 @@ import httpx
 import pyotp
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 
 from gatewaykit import Gateway
 from gatewaykit.errors import NotFound, RateLimited, Unavailable
@@ -24,6 +24,7 @@ from gatewaykit.testing import running
 from gatewaykit_oauth.accounts import get_account, put_account
 from gatewaykit_oauth.keys.model import Account
 from gatewaykit_oauth.signin import links, passwords
+from gatewaykit_oauth.signin.credentials import set_password
 from gatewaykit_oauth.signin.throttle import FORGOTTEN, LONGEST_WAIT, Count, begin_attempt, forgive
 from gatewaykit_oauth.tables import AttemptsRow, CredentialsRow, SessionRow
 
@@ -438,6 +439,23 @@ def test_an_older_digest_is_made_anew_at_sign_in(alone: Place) -> None:
     kept = value(alone.gateway, select(CredentialsRow.password).where(of_anna))
     assert kept != older
     assert kept.startswith("$argon2id$v=19$m=19456")
+
+
+def test_a_password_that_is_changed_while_it_is_checked(alone: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes with the old one while it is replaced is not let in: no session outlives the change."""
+    real = passwords._verify
+
+    def replaced_meanwhile(known: str | None, password: str) -> bool:
+        is_right = real(known, password)
+        storage: Storage = alone.gateway.storage  # type: ignore[assignment]
+        with storage.transaction() as session:
+            set_password(session, OPERATOR, "anna", passwords.hashed(NEW), datetime.now(UTC))
+        return is_right
+
+    monkeypatch.setattr(passwords, "_verify", replaced_meanwhile)
+    with Browser(alone.address) as browser:
+        assert browser.sign_in("anna").status == 400
+    assert value(alone.gateway, select(func.count()).select_from(SessionRow)) == 0
 
 
 def test_a_role_change_reaches_open_sessions(alone: Place) -> None:

@@ -32,9 +32,12 @@ class Credentials(Struct, frozen=True):
         return "Credentials()"
 
 
-def credentials_of(session: Session, account_id: str) -> Credentials | None:
-    """Those of the account; None if it cannot sign in: unknown, disabled, a service, or without a password."""
-    account, row = session.get(AccountRow, account_id), session.get(CredentialsRow, account_id)
+def credentials_of(session: Session, account_id: str, *, held: bool = False) -> Credentials | None:
+    """Those of the account; None if it cannot sign in: unknown, disabled, a service, or without a password. While they
+    are ``held`` nobody changes them.
+    """
+    row = session.get(CredentialsRow, account_id, with_for_update=held)
+    account = session.get(AccountRow, account_id)
     if account is None or row is None or not account.enabled or account.kind != "user":
         return None
     return Credentials(row.password, row.changed, row.factor is not None, len(row.recovery))

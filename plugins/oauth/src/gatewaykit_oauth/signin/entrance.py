@@ -22,7 +22,7 @@ from ..keys.model import Account, Actor
 from ..keys.secrets import Secrets
 from ..words import N_
 from . import links, sessions
-from .credentials import credentials_of, remove_factor, renew_digest, set_factor, set_password, use_code
+from .credentials import Credentials, credentials_of, remove_factor, renew_digest, set_factor, set_password, use_code
 from .passwords import LENGTH, LONGEST, Passwords, check_password
 from .sessions import Lives, Session
 from .throttle import Count, begin_attempt, forgive
@@ -57,13 +57,14 @@ class Entrance:
         Raises :class:`~gatewaykit.errors.AuthFailed`, and :class:`~gatewaykit.errors.RateLimited` for one who guesses.
         """
         counts = self._counts(account_id, visitor)
-        if not await self._proved(account_id, password, counts):
+        proved = await self._proved(account_id, password, counts)
+        if proved is None:
             raise AuthFailed(REFUSED)
 
         def begin(database: Database) -> Session:
             now = datetime.now(UTC)
-            known = credentials_of(database, account_id)
-            if known is None:
+            known = credentials_of(database, account_id, held=True)
+            if known is None or known.changed != proved.changed:
                 raise AuthFailed(REFUSED)
             forgive(database, counts)
             sessions.drop(database, visitor.token)
@@ -170,28 +171,30 @@ class Entrance:
 
     async def _require_password(self, session: Session, password: str, visitor: Visitor) -> None:
         counts = self._counts(session.account.id, visitor)
-        if not await self._proved(session.account.id, password, counts):
+        if await self._proved(session.account.id, password, counts) is None:
             raise AuthFailed(WRONG_PASSWORD)
         await self._desk.note(lambda database: forgive(database, counts))
 
-    async def _proved(self, account_id: str, password: str, counts: list[Count]) -> bool:
-        """Whether it is the password. The attempt is counted as failed until it is forgiven."""
+    async def _proved(self, account_id: str, password: str, counts: list[Count]) -> Credentials | None:
+        """What was known of the account when this was its password; None if it is not. The attempt is counted as failed
+        until it is forgiven.
+        """
         if len(password) > LONGEST:
             raise BadRequest(LENGTH, param="password")
         now = datetime.now(UTC)
 
-        def look(database: Database) -> str | None:
+        def look(database: Database) -> Credentials | None:
             begin_attempt(database, counts, now)
-            known = credentials_of(database, account_id)
-            return None if known is None else known.password
+            return credentials_of(database, account_id)
 
         known = await self._desk.note(look)
-        if not await self._passwords.verify(known, password):
-            return False
-        if known is not None and (renewed := await self._passwords.renewed(known, password)) is not None:
-            old, new = known, renewed
+        digest = None if known is None else known.password
+        if not await self._passwords.verify(digest, password):
+            return None
+        if digest is not None and (renewed := await self._passwords.renewed(digest, password)) is not None:
+            old, new = digest, renewed
             await self._desk.note(lambda database: renew_digest(database, account_id, old, new))
-        return True
+        return known
 
     def _counts(self, account_id: str, visitor: Visitor) -> list[Count]:
         if len(account_id) <= _LONGEST_ID and visitor.browser is not None:
