@@ -72,7 +72,7 @@ def begin_attempt(session: Session, counts: Sequence[Count], now: datetime) -> N
     if (longest := max(waits)) > timedelta(0):
         raise RateLimited(MESSAGE, retry_after=longest.total_seconds())
     for row in rows.values():
-        row.failures = 1 if now - row.last >= FORGOTTEN else row.failures + 1
+        row.failures = 1 if _is_over(row, now) else row.failures + 1
         row.last = now
     session.flush()
     session.execute(delete(AttemptsRow).where(AttemptsRow.last < now - FORGOTTEN))
@@ -99,7 +99,12 @@ def _locked(session: Session, counts: Sequence[Count]) -> dict[str, AttemptsRow]
 def _wait(row: AttemptsRow, free: int, now: datetime) -> timedelta:
     """How long the next attempt has to wait still."""
     over = row.failures - free
-    if over < 0 or now - row.last >= FORGOTTEN:
+    if over < 0 or _is_over(row, now):
         return timedelta(0)
     pause = min(timedelta(seconds=2 ** min(over, 20)), LONGEST_WAIT)
     return row.last + pause - now
+
+
+def _is_over(row: AttemptsRow, now: datetime) -> bool:
+    """Whether the count begins anew: it is old, or by a clock that was far ahead, until which nobody has to wait."""
+    return now - row.last >= FORGOTTEN or row.last - now > LONGEST_WAIT
