@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gatewaykit_oauth.server import proofs
 
-from .oauth_world import ISSUER, World, world
+from .oauth_world import ISSUER, VERIFIER, World, world
 from .test_tokens import refused
 
 TOKEN_URL = f"{ISSUER}/oauth/token"
@@ -104,6 +104,38 @@ async def test_a_bound_token(sqlite_url: str, private: Any, algorithm: str) -> N
         assert await ask(there, token, key.proof("GET", url, token), scheme="Bearer") == 401
         plain = (await there.tokens())["access_token"]
         assert await ask(there, plain, key.proof("GET", url, plain)) == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "written"),
+    [
+        ("/v1/models", "https://gateway.test:443/v1/models"),
+        ("/v1/models", "HTTPS://Gateway.TEST/%761/models?x=1#y"),
+        ("/v1/models/a%2Fb", "https://gateway.test/v1/models/a%2fb"),
+        ("/v1/models/a%20%3F%25", "https://gateway.test/v1/models/a%20%3F%25"),
+    ],
+)
+async def test_an_address_may_be_written_in_several_ways(sqlite_url: str, path: str, written: str) -> None:
+    """A proof names the address of its request (RFC 3986, 6.2): with its port, or with letters that are encoded."""
+    async with world(sqlite_url) as there:
+        made, key = await there.client(bound=True), Key()
+        proof = {"dpop": key.proof("POST", TOKEN_URL)}
+        token = (await there.redeem(made, await there.code(made), headers=proof)).json()["access_token"]
+        for address, is_good in ((written, True), (written.replace("1/models", "2/models"), False)):
+            headers = {"authorization": f"DPoP {token}", "dpop": key.proof("GET", address, token)}
+            answer = await there.http.get(path, headers=headers)
+            assert (answer.status_code != 401) == is_good, (address, answer.text)
+
+
+async def test_two_proofs_are_none(sqlite_url: str) -> None:
+    """Of two DPoP headers none counts (RFC 9449, 4.3), and of two Authorization headers neither."""
+    async with world(sqlite_url) as there:
+        made, key = await there.client(confidential=True), Key()
+        form = {"grant_type": "authorization_code", "code": await there.code(made), "code_verifier": VERIFIER}
+        basic = base64.b64encode(f"{made.client.id}:{made.secret}".encode()).decode()
+        proof, own = ("dpop", key.proof("POST", TOKEN_URL)), ("authorization", f"Basic {basic}")
+        for headers, status in (([own, own, proof], 401), ([own, proof, proof], 400), ([own, proof], 200)):
+            assert (await there.http.post("/oauth/token", data=form, headers=headers)).status_code == status
 
 
 async def test_a_refresh_token_of_a_public_client_is_bound_too(sqlite_url: str) -> None:

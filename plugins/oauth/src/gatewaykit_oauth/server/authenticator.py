@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from gatewaykit.errors import AuthFailed, BadRequest
 from gatewaykit.metrics import Reading
@@ -100,7 +101,7 @@ class AccessTokens(Authenticator):
         given, authority = incoming.headers.get("dpop"), self._authority
         if entry.thumbprint is None or scheme != _DPOP or given is None:
             raise self._not_valid(incoming.path, proof="invalid_token")
-        proof = proofs.check(given, incoming.method, authority.issuer + incoming.path, text)
+        proof = proofs.check(given, incoming.method, authority.issuer + quote(incoming.path), text)
         if proof is None or proof.thumbprint != entry.thumbprint:
             raise self._not_valid(incoming.path, proof="invalid_dpop_proof")
         if (nonce := authority.nonce_for(proof)) is not None:

@@ -17,6 +17,8 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
+from gatewaykit.guarding import incoming_of
+
 from ..once import spend
 from . import assertions
 from .answering import with_headers
@@ -40,7 +42,7 @@ async def authenticated(authority: Authority, request: Request, form: Form, gran
 
     Raises ``invalid_request`` for two ways at once, ``invalid_client`` and ``unauthorized_client``.
     """
-    authorization = request.headers.get("authorization")
+    authorization = incoming_of(request).headers.get("authorization")
     basic = None if authorization is None else _basic(authorization)
     if form.get("client_assertion") is not None or form.get("client_assertion_type") is not None:
         if basic is not None or form.get("client_secret") is not None:

@@ -8,7 +8,7 @@ import hmac
 import time
 from collections import OrderedDict
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import jwt
 import msgspec
@@ -25,6 +25,7 @@ NONCE_SECONDS = 300
 _LONGEST, _LONGEST_ID = 8192, 256
 _MEMBERS = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
 _SMALLEST_RSA, _LARGEST_RSA = 2048, 8192
+_PORTS = {"https": 443, "http": 80}
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -127,15 +128,16 @@ def _is_public(jwk: dict[str, Any]) -> bool:
 
 
 def _is_same(given: object, url: str) -> bool:
-    """RFC 9449, 4.3: without query and fragment; scheme and host in any case."""
-    if not isinstance(given, str):
-        return False
+    """RFC 9449, 4.3: without query and fragment, and however it is written (RFC 3986, 6.2.2 and 6.2.3)."""
     try:
-        mine, other = urlsplit(url), urlsplit(given)
-        same = (mine.scheme, mine.hostname, mine.port) == (other.scheme, other.hostname, other.port)
+        return isinstance(given, str) and _normal(given) == _normal(url)
     except ValueError:
         return False
-    return same and (mine.path or "/") == (other.path or "/")
+
+
+def _normal(url: str) -> tuple[str, str | None, int | None, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme), unquote(parts.path) or "/"
 
 
 def _is_for(given: object, access_token: str) -> bool:

@@ -144,7 +144,7 @@ class TokenEndpoint:
 
     async def _thumbprint(self, request: Request, client: Client) -> str | None:
         """That of the key with which the client proves possession, if it does."""
-        given = request.headers.get("dpop")
+        given = incoming_of(request).headers.get("dpop")
         if given is None:
             if client.bound:
                 raise InvalidProof()
