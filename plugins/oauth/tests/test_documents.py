@@ -14,6 +14,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewaykit.errors import Unavailable
 from gatewaykit.testing.waiting import until
 from gatewaykit_oauth.server import documents
 from gatewaykit_oauth.server.documents import Documents, is_safe_id
@@ -145,7 +146,8 @@ async def test_what_is_no_document(
 
 
 async def test_few_are_fetched_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While some are fetched, and that hangs, more of them are not: they count as unknown at once; and it ends."""
+    """While some are fetched, and that hangs, others are to come back, and those who ask for the same wait with them;
+    and it ends."""
     begun, go = [], asyncio.Event()
 
     async def resolve(host: str, port: int) -> Sequence[str]:
@@ -156,14 +158,47 @@ async def test_few_are_fetched_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     found = Documents(enabled=True, resolve=resolve)
     tasks = [asyncio.create_task(found.client(f"https://{HOST}/{n}.json")) for n in range(documents.AT_ONCE)]
     await until(lambda: len(begun) == documents.AT_ONCE)
-    assert await found.client(f"https://{HOST}/more.json") is None
-    assert len(begun) == documents.AT_ONCE
+    with pytest.raises(Unavailable):
+        await found.client(f"https://{HOST}/more.json")
+    more = [asyncio.create_task(found.client(f"https://{HOST}/0.json")) for _ in range(20)]
     go.set()
-    assert await asyncio.gather(*tasks) == [None] * documents.AT_ONCE
+    assert await asyncio.gather(*tasks, *more) == [None] * (documents.AT_ONCE + 20)
+    assert len(begun) == documents.AT_ONCE
     monkeypatch.setattr(documents, "SECONDS", 0.01)
     go.clear()
     assert await found.client(f"https://{HOST}/hangs.json") is None
     assert len(begun) == documents.AT_ONCE + 1
+
+
+async def test_who_leaves_takes_no_document_along(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked first may leave, and the others who wait for the same document get it; at the end nothing runs."""
+    asked, go = asyncio.Event(), asyncio.Event()
+    where: dict[str, str] = {}
+    async with site(authority, lambda path: reply(described(where["id"]))) as (port, seen):
+        where["id"] = f"https://{HOST}:{port}/tool.json"
+        found = fetcher(authority, monkeypatch)
+        resolve = found._resolve
+
+        async def slow(host: str, port: int) -> Sequence[str]:
+            asked.set()
+            await go.wait()
+            return await resolve(host, port)
+
+        monkeypatch.setattr(found, "_resolve", slow)
+        first = asyncio.create_task(found.client(where["id"]))
+        await asked.wait()
+        others = [asyncio.create_task(found.client(where["id"])) for _ in range(20)]
+        first.cancel()
+        go.set()
+        assert {client.name for client in await asyncio.gather(*others) if client} == {"Tool"}
+        assert len(seen) == 1
+        asked.clear()
+        go.clear()
+        left = asyncio.create_task(found.client(f"https://{HOST}:{port}/other.json"))
+        await asked.wait()
+        await found.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await left
 
 
 @pytest.mark.parametrize(

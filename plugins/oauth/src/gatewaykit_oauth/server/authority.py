@@ -210,6 +210,7 @@ class Authority:
         stack.push_async_callback(ended, [reading])
         looking = asyncio.create_task(keyring.run(), name="gatewaykit-signing-keys")
         stack.push_async_callback(ended, [looking])
+        stack.push_async_callback(self.documents.stop)
         return Running(secrets, keyring, lookup, ahead, Replays(), Pace(), Nonces(secrets))
 
 

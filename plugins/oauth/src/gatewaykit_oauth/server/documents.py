@@ -21,6 +21,9 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from gatewaykit.errors import Unavailable
+
+from ..changes.feed import ended
 from .assertions import METHOD, is_key_set
 from .model import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN, USUAL_SCOPES, Client
 from .redirects import MOST, is_safe
@@ -72,18 +75,35 @@ class Documents:
         self._resolve = resolve or _resolved
         self._context = context
         self._known: OrderedDict[str, tuple[float, Client]] = OrderedDict()
-        self._busy = 0
+        self._fetching: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[Client | None]] = {}
 
     async def client(self, client_id: str) -> Client | None:
-        """The client that the document describes; None if it cannot be had or describes none."""
+        """The client that the document describes; None if it cannot be had or describes none. All who ask for one at
+        the same time fetch it once.
+
+        Raises :class:`~gatewaykit.errors.Unavailable` while too many others are fetched.
+        """
         if not self._enabled or not is_safe_id(client_id):
             return None
         until, client = self._known.get(client_id, (0.0, None))
         if client is not None and time.monotonic() < until:
             return client
-        if self._busy >= AT_ONCE:
-            return None
-        self._busy += 1
+        asked = (asyncio.get_running_loop(), client_id)
+        task = self._fetching.get(asked)
+        if task is None:
+            if len(self._fetching) >= AT_ONCE:
+                raise Unavailable(retry_after=1.0, detail="client documents: too many are being fetched")
+            task = asyncio.create_task(self._fetched(client_id), name="gatewaykit-client-document")
+            self._fetching[asked] = task
+            task.add_done_callback(lambda _: self._fetching.pop(asked))
+        return await asyncio.shield(task)
+
+    async def stop(self) -> None:
+        """End what is under way in this event loop."""
+        here = asyncio.get_running_loop()
+        await ended([task for (loop, _), task in self._fetching.items() if loop is here])
+
+    async def _fetched(self, client_id: str) -> Client | None:
         try:
             async with asyncio.timeout(SECONDS):
                 body, headers = await self._fetch(client_id)
@@ -94,8 +114,6 @@ class Documents:
         except (OSError, ValueError, EOFError, RecursionError, asyncio.LimitOverrunError) as error:
             logger.info("the client document %s cannot be used: %s", client_id, type(error).__name__)
             return None
-        finally:
-            self._busy -= 1
         self._remember(client_id, found, _lasting(headers))
         return found
 
