@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -212,6 +213,8 @@ def test_how_long_a_document_is_remembered(said: str, seconds: float) -> None:
 
 INSIDE = ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "::1"]
 INSIDE += ["fe80::1", "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::1", "ff02::1", "fe80::1%eth0"]
+INSIDE += ["64:ff9b::a00:1", "64:ff9b:1::a00:1", "::10.0.0.1", "::ffff:0:10.0.0.1", "fec0::1", "2001:0:a00:1::1"]
+OUTSIDE = ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"]
 NOT_FETCHED = ["http://a.test/x", "https://a.test", "https://a.test/", "https://u@a.test/x", "https://a.test/x#y"]
 NOT_FETCHED += [
     "https://a.test/../x",
@@ -234,6 +237,12 @@ async def test_nothing_inside_is_reached(monkeypatch: pytest.MonkeyPatch, addres
 
     monkeypatch.setattr(asyncio, "open_connection", connect)
     assert await Documents(enabled=True, resolve=resolve).client(f"https://{HOST}/tool.json") is None
+
+
+@pytest.mark.parametrize("address", OUTSIDE)
+def test_what_is_outside(address: str) -> None:
+    """Public addresses are asked, also those of IPv4 as networks that have only IPv6 write them."""
+    assert documents._public([address]) == str(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("client_id", NOT_FETCHED)

@@ -34,6 +34,7 @@ SHORTEST_CACHE, LONGEST_CACHE = 300.0, 86_400.0
 AT_ONCE = 8
 _SIZE = 1000
 _LONGEST_ID = 500
+_GLOBAL, _NAT64 = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("64:ff9b::/96")
 _max_age = re.compile(r"max-age=(\d{1,9})").search
 _GRANTS = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -210,13 +211,24 @@ def _strings(value: Any, otherwise: tuple[str, ...]) -> tuple[str, ...]:
 def _public(addresses: Sequence[str]) -> str:
     """The first address, if all are public: a name that also leads inside is not to be trusted."""
     found = [ipaddress.ip_address(address.partition("%")[0]) for address in addresses]
-    for address in found:
-        inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
-        if not inner.is_global or inner.is_multicast or getattr(address, "teredo", None):
-            raise ValueError("the address is not public")
+    if not all(_is_public(address) for address in found):
+        raise ValueError("the address is not public")
     if not found:
         raise ValueError("the host has no address")
     return str(found[0])
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether it is global unicast (RFC 6890). One that stands for an IPv4 address (mapped, NAT64, 6to4) is as that."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return _is_public(inner)
+        if address not in _GLOBAL or address.teredo is not None:
+            return False
+    return address.is_global and not address.is_multicast
 
 
 async def _resolved(host: str, port: int) -> Sequence[str]:
