@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,9 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
-from gatewaykit_oauth.server.model import DEVICE_CODE
+from gatewaykit_oauth import plugin
+from gatewaykit_oauth.server.documents import described_client
+from gatewaykit_oauth.server.model import DEVICE_CODE, Client
 from gatewaykit_oauth.server.tables import DeviceRow
 
 from .conftest import storage_at
@@ -29,7 +32,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def there(url: str) -> Iterator[Served]:
     """One gateway for the whole module."""
-    with served(url) as found:
+    with served(url, oauth={"client_documents": True}) as found:
         yield found
 
 
@@ -98,12 +101,31 @@ def test_the_code_is_typed(there: Served, app: dict[str, Any]) -> None:
         assert browser.send(page, "/oauth/device/confirm", decision="allow").status == 404
 
 
+def test_a_device_that_nobody_registered(there: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that describes itself is connected as any other, and can be switched off afterwards."""
+    named = "https://tool.example/about.json"
+    document = {"client_id": named, "redirect_uris": ["http://localhost/cb"], "grant_types": [DEVICE_CODE]}
+    client = described_client(named, json.dumps(document).encode())
+
+    async def known(client_id: str) -> Client | None:
+        return client if client_id == named else None
+
+    monkeypatch.setattr(plugin._authorities[there.gateway].documents, "client", known)
+    begun = [begin(there, {"id": named}, scope="inference") for _ in range(2)]
+    with Browser(there.address) as browser:
+        browser.sign_in("ann")
+        pages = [browser.get(one["verification_uri_complete"]) for one in begun]
+        assert "tool.example" in pages[0].words
+        browser.send(pages[0], "/oauth/device/confirm", decision="allow")
+        assert ask(there, {"id": named}, begun[0]["device_code"]).json()["scope"] == "inference"
+        assert there.admin.patch(f"/api/admin/clients/{named}", json={"enabled": False}).status_code == 200
+        assert browser.send(pages[1], "/oauth/device/confirm", decision="allow").status == 400
+    refused(ask(there, {"id": named}, begun[1]["device_code"]), "authorization_pending")
+
+
 def test_guessing_codes_is_slow(there: Served, app: dict[str, Any], url: str) -> None:
     """After ten codes somebody has to wait."""
-    running = there.gateway
-    from gatewaykit_oauth import plugin
-
-    (state,) = plugin._authorities[running]._here.values()
+    (state,) = plugin._authorities[there.gateway]._here.values()
     state.pace._counts.clear()
     with Browser(there.address) as browser:
         browser.sign_in("ann")

@@ -177,7 +177,7 @@ def write_code(
     """A code for what was agreed to; its text is what this returns."""
     take_turn(session)
     if client.origin == "document":
-        _keep_document(session, client, office.now)
+        keep_document(session, client, office.now)
     secret = office.secrets.new(CODE)
     session.add(
         CodeRow(
@@ -198,7 +198,7 @@ def write_code(
     return secret.text
 
 
-def _keep_document(session: Session, client: Client, now: datetime) -> None:
+def keep_document(session: Session, client: Client, now: datetime) -> None:
     """A client that describes itself has a row once somebody agreed to it: then it can be switched off."""
     row = session.get(ClientRow, client.id)
     if row is None:

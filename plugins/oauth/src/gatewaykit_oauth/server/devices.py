@@ -20,6 +20,7 @@ from ..keys.format import DEVICE, is_secret
 from ..keys.model import Actor
 from .answering import document
 from .authority import Authority
+from .authorizing import keep_document
 from .client_auth import authenticated
 from .errors import (
     AccessDeniedError,
@@ -49,7 +50,6 @@ class Waiting(Struct, frozen=True):
     client: str
     scopes: tuple[str, ...]
     resources: tuple[str, ...]
-    seconds: int
 
 
 class DeviceEndpoint:
@@ -103,22 +103,31 @@ def find_device(session: Session, typed: str, office: Office) -> Waiting:
         DeviceRow.expires > office.now,
     )
     row = session.scalar(query)
-    client = session.get(ClientRow, row.client) if row is not None else None
-    if row is None or client is None or not client.enabled:
+    if row is None:
         raise NotFound("This code is not known, or no longer valid.")
-    seconds = life(client, office.settings)
-    return Waiting(row.digest, client.id, tuple(row.scopes), tuple(row.resources), seconds)
+    return Waiting(row.digest, row.client, tuple(row.scopes), tuple(row.resources))
 
 
 def decide_device(
-    session: Session, waiting: Waiting, account: str, auth_time: datetime, *, allow: bool, seconds: int, now: datetime
+    session: Session,
+    waiting: Waiting,
+    client: Client,
+    account: str,
+    auth_time: datetime,
+    *,
+    allow: bool,
+    seconds: int,
+    now: datetime,
 ) -> bool:
     """What somebody said; whether the device still waited for it."""
+    take_turn(session)
+    if allow and client.origin == "document":
+        keep_document(session, client, now)
     query = update(DeviceRow).where(
         DeviceRow.digest == waiting.digest, DeviceRow.state == "pending", DeviceRow.expires > now
     )
     values = {"state": "approved" if allow else "denied", "account": account, "auth_time": auth_time}
-    return bool(changed(session, query.values(**values, access_seconds=min(seconds, waiting.seconds))))
+    return bool(changed(session, query.values(**values, access_seconds=seconds)))
 
 
 def redeem_device(

@@ -150,19 +150,19 @@ class Pages:
             program=_shown(client, None),
             scopes=self._described(waiting.scopes),
             resources=waiting.resources,
-            lives=self._lives(_allowed(waiting, session)),
+            lives=self._lives(self._longest(client, session)),
             typed=typed,
         )
 
     async def _confirm_device(self, request: Request, session: Session) -> Response:
         form, account, since = await form_of(request), session.account.id, session.authenticated
-        waiting, _ = await self._waiting(request, session, form.text("user_code"))
+        waiting, client = await self._waiting(request, session, form.text("user_code"))
         allow = form.text("decision") == "allow"
-        seconds = _chosen(form.text("seconds"), _allowed(waiting, session))
+        seconds = _chosen(form.text("seconds"), self._longest(client, session))
 
         def work(database: Database) -> bool:
             now = datetime.now(UTC)
-            return decide_device(database, waiting, account, since, allow=allow, seconds=seconds, now=now)
+            return decide_device(database, waiting, client, account, since, allow=allow, seconds=seconds, now=now)
 
         if not await self._authority.write(work):
             raise NotFound(UNKNOWN_CODE)
@@ -233,12 +233,6 @@ def _is_too_old(asked: AuthorizationRequest, session: Session, now: datetime) ->
     if "login" in asked.prompt and since > _JUST_NOW:
         return True
     return asked.max_age is not None and since > max(timedelta(seconds=asked.max_age), _JUST_NOW)
-
-
-def _allowed(waiting: Waiting, session: Session) -> int:
-    """Seconds that a token of the device may live, if this account agrees."""
-    longest = session.account.longest_access_seconds
-    return waiting.seconds if longest is None else min(waiting.seconds, longest)
 
 
 def _chosen(text: str, longest: int) -> int:
