@@ -17,6 +17,7 @@ from sqlalchemy import Engine, event, func, select, update
 
 from gatewaykit.storage import Storage
 from gatewaykit_oauth.accounts import put_account
+from gatewaykit_oauth.identity.id_tokens import claims_of
 from gatewaykit_oauth.keys import store
 from gatewaykit_oauth.keys.format import CODE, new_secret
 from gatewaykit_oauth.keys.model import Account
@@ -339,6 +340,29 @@ async def test_who_somebody_is(url: str) -> None:
         refused(answer, "insufficient_scope", 403)
         assert 'scope="openid"' in answer.headers["www-authenticate"]
         refused(await there.http.get("/oauth/userinfo"), "invalid_token", 401)
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256"])
+async def test_an_id_token_is_read_by_its_rules(sqlite_url: str, algorithm: str) -> None:
+    """Whatever signs it, an ID token stands up to the check that ID tokens of others have to pass."""
+    async with world(sqlite_url, oauth={"algorithm": algorithm}) as there:
+        made = await there.client()
+        tokens = await there.tokens(made, scopes=("openid",), nonce="n-1")
+        keys = [jwt.PyJWK(key) for key in (await there.http.get("/oauth/jwks")).json()["keys"]]
+        access_token, asked = tokens["access_token"], {"issuer": ISSUER, "client_id": made.client.id, "nonce": "n-1"}
+        assert claims_of(tokens["id_token"], keys, access_token=access_token, **asked)["sub"] == "ann"
+
+
+async def test_the_metadata_name_the_algorithm_that_signs(sqlite_url: str) -> None:
+    """Also while a key signs that is older than the configured algorithm; what is configured comes first."""
+    async with world(sqlite_url):
+        pass
+    async with world(sqlite_url, oauth={"algorithm": "EdDSA"}) as there:
+        tokens = await there.tokens(scopes=("openid",))
+        found = (await there.http.get("/.well-known/openid-configuration")).json()
+        named = found["id_token_signing_alg_values_supported"]
+        assert jwt.get_unverified_header(tokens["id_token"])["alg"] == "ES256"
+        assert (named[0], set(named)) == ("EdDSA", {"EdDSA", "ES256", "RS256"})
 
 
 async def test_nothing_secret_is_written(url: str, storage: Storage, caplog: pytest.LogCaptureFixture) -> None:

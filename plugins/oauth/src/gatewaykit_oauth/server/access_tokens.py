@@ -122,8 +122,10 @@ def claimed_id(text: str, issuer: str) -> str | None:
 
 
 def identity(signer: Signer, issuer: str, issued: Issued, access_token: str) -> str:
-    """The ID token that goes with an access token (OpenID Connect Core 1.0, 2 and 3.1.3.6)."""
-    half = hashlib.sha256(access_token.encode()).digest()[:16]
+    """The ID token that goes with an access token (OpenID Connect Core 1.0, 2 and 3.1.3.6): the hash in it is that of
+    the signature, SHA-512 for Ed25519.
+    """
+    digest = (hashlib.sha512 if signer.algorithm == "EdDSA" else hashlib.sha256)(access_token.encode()).digest()
     claims: dict[str, Any] = {
         "iss": issuer,
         "sub": issued.account,
@@ -131,7 +133,7 @@ def identity(signer: Signer, issuer: str, issued: Issued, access_token: str) -> 
         "exp": issued.issued + 3600,
         "iat": issued.issued,
         "auth_time": issued.auth_time,
-        "at_hash": base64.urlsafe_b64encode(half).rstrip(b"=").decode(),
+        "at_hash": base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode(),
     }
     if issued.nonce is not None:
         claims["nonce"] = issued.nonce

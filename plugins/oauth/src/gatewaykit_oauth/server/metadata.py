@@ -21,6 +21,7 @@ from .errors import OAuth2Error
 from .model import GRANT_TYPES
 from .openapi import described
 from .proofs import ALGORITHMS
+from .signing_keys import ALGORITHMS as KEYS_SIGN_BY
 
 _AUTHENTICATED = ("token", "revocation", "introspection")
 _SERVER, _OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
@@ -51,7 +52,7 @@ def server_metadata(authority: Authority) -> dict[str, Any]:
         "client_id_metadata_document_supported": settings.client_documents,
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": [settings.algorithm],
+        "id_token_signing_alg_values_supported": list(dict.fromkeys((settings.algorithm, *KEYS_SIGN_BY))),
         "claims_supported": ["sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "name"],
         "prompt_values_supported": ["none", "login", "consent"],
         "request_parameter_supported": False,

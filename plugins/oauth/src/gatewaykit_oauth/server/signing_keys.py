@@ -40,6 +40,9 @@ _TOO_NEW = NN_(
     "The next key is too new: others can know it in %(n)s second.",
     "The next key is too new: others can know it in %(n)s seconds.",
 )
+ALGORITHMS = ("ES256", "EdDSA", "RS256")
+"""What keys sign by. A key goes on with its own when another is configured, until it is replaced."""
+
 LEEWAY = 30
 """Seconds by which clocks may differ."""
 
