@@ -342,6 +342,23 @@ async def test_who_somebody_is(url: str) -> None:
         refused(await there.http.get("/oauth/userinfo"), "invalid_token", 401)
 
 
+async def test_a_client_that_may_ask_for_less_than_before(url: str) -> None:
+    """What a client may no longer ask for is not in the tokens that it refreshes; with nothing left there are none."""
+    async with world(url) as there:
+        made = await there.client()
+        token = (await there.tokens(made))["refresh_token"]
+        path = f"/api/admin/clients/{made.client.id}"
+        for scopes, granted in ((["inference", "openid"], "inference"), (["usage", "inference"], "inference usage")):
+            answer = await there.http.patch(path, json={"scopes": scopes}, headers=there.operator)
+            assert answer.status_code == 200
+            refreshed = (await there.refresh(made, token)).json()
+            assert refreshed["scope"] == granted
+            token = refreshed["refresh_token"]
+        await there.http.patch(path, json={"scopes": ["openid"]}, headers=there.operator)
+        refused(await there.refresh(made, token), "invalid_grant")
+        refused(await there.refresh(made, token, scope="inference"), "invalid_scope")
+
+
 @pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256"])
 async def test_an_id_token_is_read_by_its_rules(sqlite_url: str, algorithm: str) -> None:
     """Whatever signs it, an ID token stands up to the check that ID tokens of others have to pass."""

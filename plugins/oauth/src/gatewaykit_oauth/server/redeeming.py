@@ -74,7 +74,9 @@ def redeem_code(
 def refresh(
     session: Session, client: Client, text: str, thumbprint: str | None, narrow: Narrow, office: Office
 ) -> Issued | Reused | None:
-    """The tokens for a refresh token, which is spent by that; its successor is among them."""
+    """The tokens for a refresh token, which is spent by that; its successor is among them. They have the scopes that
+    were granted, as far as the client may still ask for them.
+    """
     row = session.scalar(select(RefreshTokenRow).where(RefreshTokenRow.digest.in_(office.secrets.digests(text))))
     grant = session.get(GrantRow, row.grant) if row is not None else None
     if row is None or grant is None or grant.client != client.id:
@@ -84,7 +86,10 @@ def refresh(
     registered = usable(session, grant, row.issued, office.now)
     if registered is None or row.expires <= office.now:
         return None
-    scopes, audience = narrow(grant.scopes, grant.resources)
+    granted = [scope for scope in grant.scopes if scope in registered.scopes]
+    scopes, audience = narrow(granted, grant.resources)
+    if not scopes:
+        return None
     successor = _rotate(session, row, grant, text, office)
     if successor is None:
         return Reused(grant.id)
