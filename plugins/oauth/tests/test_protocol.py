@@ -6,6 +6,7 @@ The numbers of gaps are those of a list of what authlib's own server side leaves
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -285,6 +286,17 @@ async def test_revocation_and_introspection(there: World) -> None:
     assert not await there.is_good(access)
     assert await worth(made, access) == {"active": False}
     assert await worth(made, refresh) == {"active": False}
+
+
+async def test_what_has_expired_is_not_active(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its last second on an access token is not active (RFC 7662, 2.2), as it opens nothing."""
+    made = await there.client(confidential=True)
+    token = (await there.tokens(made))["access_token"]
+    end = jwt.decode(token, options={"verify_signature": False})["exp"]
+    data = {"token": token, "client_id": made.client.id, "client_secret": made.secret}
+    for moment, is_active in ((end - 1, True), (end, False)):
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        assert (await there.http.post("/oauth/introspect", data=data)).json()["active"] is is_active
 
 
 async def test_endpoints_that_cost_are_paced(there: World, monkeypatch: pytest.MonkeyPatch) -> None:

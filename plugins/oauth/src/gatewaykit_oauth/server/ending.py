@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,7 +74,7 @@ class Endings:
     async def _worth(self, text: str, client: Client) -> dict[str, Any]:
         verified = await self._token(text)
         entry = await self._authority.known(text) if verified is not None else None
-        if verified is None or entry is None or entry.client != client.id:
+        if verified is None or entry is None or entry.client != client.id or time.time() >= entry.ends:
             return _NOT_ACTIVE
         claims = verified.claims
         worth: dict[str, Any] = {
