@@ -198,6 +198,18 @@ async def test_registration_is_managed_by_its_token(there: World) -> None:
     assert int(answers[-1].headers["retry-after"]) > 0
 
 
+async def test_a_network_is_one_stranger(there: World) -> None:
+    """Whoever has a whole network of IPv6 (/64) registers as often as one address, and another network does too."""
+
+    async def register(client: str) -> int:
+        transport = httpx.ASGITransport(there.gateway, client=(client, 4711))
+        async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:
+            return (await http.post("/oauth/register", json={"redirect_uris": [CALLBACK]})).status_code
+
+    assert [await register(f"2001:db8:0:1::{host:x}") for host in range(22)] == [201] * 20 + [429] * 2
+    assert await register("2001:db8:0:2::1") == 201
+
+
 async def test_registration_is_off_by_default(sqlite_url: str) -> None:
     """Nobody registers where the operator has not said so, and nothing speaks of it."""
     async with world(sqlite_url) as there:

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gatewaykit.builtin.auth_throttle import origin
 from gatewaykit.guarding import incoming_of, open_to_all, read_body
 
 from .keys import store
@@ -51,7 +52,7 @@ def leak_routes(desk: Desk) -> list[Route]:
 
     async def report(request: Request) -> Response:
         incoming = incoming_of(request)
-        pace.take(f"leaks {incoming.client}", _REPORTS, _AN_HOUR)
+        pace.take(f"leaks {origin(incoming.client)}", _REPORTS, _AN_HOUR)
         found, secrets = await read_body(request, Report), desk.secrets()
         keys = [secrets.digests(text) for text in found.credentials if has_shape(text) and has_checksum(text)]
         tokens = [secrets.digests(text) for text in found.credentials if is_secret(text, REFRESH)]

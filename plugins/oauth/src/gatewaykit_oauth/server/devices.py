@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gatewaykit.builtin.auth_throttle import origin
 from gatewaykit.errors import NotFound
 from gatewaykit.guarding import incoming_of
 
@@ -62,7 +63,7 @@ class DeviceEndpoint:
         """Both codes, and where to go with the second."""
         authority, form = self._authority, await read_form(request)
         client = await authenticated(authority, request, form, DEVICE_CODE)
-        authority.running.pace.take(f"device {incoming_of(request).client}", 30, 60)
+        authority.running.pace.take(f"device {origin(incoming_of(request).client)}", 30, 60)
         scopes = authority.scopes.asked(form.get("scope"), client.scopes)
         resources = authority.resources.asked(form.all("resource"))
         secrets, lasting = authority.running.secrets, authority.settings.device_seconds

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from gatewaykit.builtin.auth_throttle import origin
 from gatewaykit.errors import BadRequest, NotFound
 from gatewaykit.guarding import incoming_of, read_bytes
 
@@ -171,7 +172,7 @@ class Pages:
     async def _waiting(self, request: Request, session: Session, typed: str) -> tuple[Waiting, Client]:
         """The device of a code. Whoever guesses has to wait after some tries (RFC 8628, 5.1)."""
         authority, pace = self._authority, self._authority.running.pace
-        for subject in (f"code {session.account.id}", f"code {incoming_of(request).client}"):
+        for subject in (f"code {session.account.id}", f"code {origin(incoming_of(request).client)}"):
             pace.take(subject, _TRIES, _TRY_SECONDS)
         _, office = await authority.office()
         waiting = await authority.read(lambda database: find_device(database, typed[:40], office))

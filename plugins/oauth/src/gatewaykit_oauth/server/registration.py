@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gatewaykit.builtin.auth_throttle import origin
 from gatewaykit.errors import BadRequest
 from gatewaykit.guarding import incoming_of, read_bytes
 
@@ -70,7 +71,7 @@ class _Registration:
 
     async def create(self, request: Request) -> Response:
         authority, incoming = self._authority, incoming_of(request)
-        authority.running.pace.take(f"register {incoming.client}", _AN_HOUR, 3600)
+        authority.running.pace.take(f"register {origin(incoming.client)}", _AN_HOUR, 3600)
         spec = read_metadata(await read_bytes(request), authority)
         actor = Actor(_ACTOR, None, incoming.request_id, incoming.client)
         secrets = authority.running.secrets
