@@ -197,6 +197,8 @@ LIES: dict[str, tuple[dict[str, Any], int, str]] = {
     "e-mail not verified": ({"claims": {"email_verified": False}}, 403, "not verified"),
     "e-mail perhaps verified": ({"claims": {"email_verified": "yes"}}, 403, "not verified"),
     "another's letters": ({"claims": {"email": "\u212ate@example.com"}}, 403, "no e-mail address"),
+    "a subject that no database takes": ({"claims": {"sub": "person\0"}}, 502, "sub"),
+    "no name of an account": ({"claims": {"email": "a\0b@example.com"}}, 403, "cannot be an account's id"),
     "unknown account": ({"claims": {"email": "carl@example.com"}}, 403, "no such account"),
 }
 

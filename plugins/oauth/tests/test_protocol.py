@@ -210,6 +210,16 @@ async def test_a_network_is_one_stranger(there: World) -> None:
     assert await register("2001:db8:0:2::1") == 201
 
 
+@pytest.mark.parametrize("path", ["/oauth/register/%00", "/oauth/register/client_%00"])
+async def test_no_database_is_asked_for_what_is_no_id(url: str, path: str) -> None:
+    """Postgres takes no NUL in a text: what has one is nobody's id, and no failure."""
+    async with world(url, oauth={"registration": True}) as there:
+        refused(await there.http.get(path, headers={"authorization": "Bearer x"}), "invalid_token", 401)
+        client = {"name": "x", "redirect_uris": [CALLBACK], "owner": "a\0"}
+        answer = await there.http.post("/api/admin/clients", json=client, headers=there.operator)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "owner")
+
+
 async def test_registration_is_off_by_default(sqlite_url: str) -> None:
     """Nobody registers where the operator has not said so, and nothing speaks of it."""
     async with world(sqlite_url) as there:

@@ -29,6 +29,7 @@ from gatewaykit_oauth.signin.throttle import FORGOTTEN, LONGEST_WAIT, Count, beg
 from gatewaykit_oauth.tables import AttemptsRow, CredentialsRow, SessionRow
 
 from ..conftest import OPERATOR, storage_at
+from ..oauth_served import served
 from .browser import PASSWORD, Browser
 from .conftest import Place
 from .seeding import add_people, seeded_gateway
@@ -222,6 +223,12 @@ def test_unknown_and_wrong_are_told_apart_by_nothing(browse: Browse, place: Plac
     pages = [browse().sign_in(name, "a wrong password") for name in ("anna", "nobody", "search-service", "no such id!")]
     assert {page.status for page in pages} == {400}
     assert {re.sub(r'value="[^"]*"', "", page.text) for page in pages} == {re.sub(r'value="[^"]*"', "", pages[0].text)}
+
+
+def test_a_name_that_no_database_takes(url: str) -> None:
+    """Postgres takes no NUL in a text: a form that has one is no form, and no failure of the gateway."""
+    with served(url) as there, Browser(there.address) as browser:
+        assert browser.sign_in("an\0n").status == 400
 
 
 def test_guesses_at_an_account_wait_and_its_owner_does_not(alone: Place) -> None:

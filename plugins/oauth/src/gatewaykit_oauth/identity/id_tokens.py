@@ -82,7 +82,7 @@ def _check(claims: Mapping[str, Any], client_id: str, nonce: str) -> None:
     given, subject = claims.get("nonce"), claims["sub"]
     if not isinstance(given, str) or not hmac.compare_digest(given.encode("utf-8", "replace"), nonce.encode()):
         raise ProviderWrong("ID token: the nonce is another sign-in's")
-    if not isinstance(subject, str) or not 0 < len(subject) <= 255:
+    if not isinstance(subject, str) or not 0 < len(subject) <= 255 or "\0" in subject:
         raise ProviderWrong("ID token: sub is nobody's name")
     if type(claims.get("auth_time", 0)) is not int:
         raise ProviderWrong("ID token: auth_time is no moment")

@@ -18,6 +18,7 @@ from gatewaykit.errors import BadRequest, NotFound
 from ..accounts import account_of, get_account, put_account
 from ..keys.account_changes import AccountChanges, change_account
 from ..keys.audit import record, take_turn
+from ..keys.checks import check_account_id
 from ..keys.model import Account, Actor, Role
 from ..tables import AccountRow, IdentityRow
 from .failures import NotAllowed
@@ -91,7 +92,10 @@ def _linked(
 ) -> IdentityRow:
     account_id = _account_id(settings, claims)
     try:
+        check_account_id(account_id, "id")
         get_account(session, account_id)
+    except BadRequest:
+        raise NotAllowed("what it is called there cannot be an account's id") from None
     except NotFound:
         _make(session, actor, settings, account_id, claims, now)
     taken = select(IdentityRow.subject).where(IdentityRow.issuer == settings.issuer, IdentityRow.account == account_id)
@@ -116,10 +120,7 @@ def _make(
         raise NotAllowed("there is no such account, and none is made")
     given = claims.get("name")
     name = given if isinstance(given, str) and given.isprintable() and len(given) <= _LONGEST_NAME else ""
-    try:
-        put_account(session, actor, Account(id=account_id, name=name.strip()), now=now)
-    except BadRequest:
-        raise NotAllowed("what it is called there cannot be an account's id") from None
+    put_account(session, actor, Account(id=account_id, name=name.strip()), now=now)
 
 
 def _account_id(settings: IdentityProviderSettings, claims: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from gatewaykit.errors import BadRequest, NotFound
 from ..faults import Fault, Refusal
 from ..ids import new_id
 from ..keys.audit import record, take_turn
-from ..keys.checks import RESERVED, SCOPES, SHORTEST_ACCESS, check_name
+from ..keys.checks import RESERVED, SCOPES, SHORTEST_ACCESS, check_account_id, check_name
 from ..keys.format import CLIENT
 from ..keys.model import Actor, Page
 from ..keys.rights import require_whole, scopes_of
@@ -220,7 +220,10 @@ def _require_covered(
 
 
 def _check_owner(session: Session, owner: str | None) -> None:
-    if owner is not None and session.get(AccountRow, owner) is None:
+    if owner is None:
+        return
+    check_account_id(owner, "owner")
+    if session.get(AccountRow, owner) is None:
         raise BadRequest("There is no such account.", param="owner")
 
 

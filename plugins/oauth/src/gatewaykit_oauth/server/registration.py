@@ -177,7 +177,7 @@ def _scopes(text: str | None) -> tuple[str, ...]:
 
 
 def _owned(session: Session, client_id: str, digests: Sequence[bytes]) -> Client | None:
-    row = session.get(ClientRow, client_id)
+    row = session.get(ClientRow, client_id) if client_id.isprintable() else None
     known = row.registration if row is not None else None
     if row is None or known is None or not row.enabled:
         return None

@@ -70,6 +70,9 @@ async def _read(request: Request) -> Form:
         raise BadRequest("This is no form.")
     body = await read_bytes(request)
     try:
-        return Form(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict"))
+        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
+        if any("\0" in value for _, value in fields):  # Postgres takes none
+            raise ValueError
     except ValueError:
         raise BadRequest("This form cannot be read.") from None
+    return Form(fields)
