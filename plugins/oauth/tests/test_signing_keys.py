@@ -20,6 +20,7 @@ from gatewaykit_oauth.server.tables import SigningKeyRow
 
 from .conftest import OPERATOR, PEPPER, SECRETS, start
 from .oauth_world import ISSUER, world
+from .test_tokens import refused
 
 SETTINGS = OAuthSettings(issuer=ISSUER, key_days=30, jwks_seconds=300)
 NOW = datetime(2027, 1, 31, 12, 0, tzinfo=UTC)
@@ -167,6 +168,20 @@ async def test_a_rotation_is_noticed_everywhere(url: str) -> None:
         public = [key["kid"] for key in (await there.http.get("/oauth/jwks")).json()["keys"]]
         assert {old, new} <= set(public)
         assert len(public) == 3
+
+
+async def test_no_token_is_signed_by_a_key_that_is_revoked(url: str) -> None:
+    """A process that has not heard of the end of its key gives out nothing until it has; the code is not spent."""
+    async with world(url, keys={"poll_seconds": 60, "stale_seconds": 600}) as here:
+        made, running = await here.client(), here.authority.running
+        token, code = (await here.tokens(made))["access_token"], await here.code(made)
+        kid, settings = jwt.get_unverified_header(token)["kid"], here.authority.settings
+        await here.authority.write(
+            lambda session: revoke_key(session, OPERATOR, kid, running.secrets, settings, datetime.now(UTC))
+        )
+        refused(await here.redeem(made, code), "temporarily_unavailable", 503)
+        assert await running.lookup.feed.poll()
+        assert await here.is_good((await here.redeem(made, code)).json()["access_token"])
 
 
 async def test_the_public_keys_may_be_kept_for_less_than_a_key_waits(url: str) -> None:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from sqlalchemy import CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
-from gatewaykit.errors import NotFound
+from gatewaykit.errors import NotFound, Unavailable
 
 from ..ids import new_id
 from ..keys.audit import record, take_turn
@@ -24,7 +24,7 @@ from ..keys.secrets import Secrets
 from ..tables import AccountRow
 from .model import REFRESH_TOKEN, Client, Issued
 from .settings import OAuthSettings
-from .tables import AccessTokenRow, ClientRow, CodeRow, CutoffRow, DeviceRow, GrantRow, RefreshTokenRow
+from .tables import AccessTokenRow, ClientRow, CodeRow, CutoffRow, DeviceRow, GrantRow, RefreshTokenRow, SigningKeyRow
 
 ALL = "all"
 
@@ -82,7 +82,13 @@ def issue(
     thumbprint: str | None,
     refresh: bool = True,
 ) -> Issued:
-    """Write down a new access token and, if the client may have one, a refresh token."""
+    """Write down a new access token and, if the client may have one, a refresh token.
+
+    Raises :class:`~gatewaykit.errors.Unavailable` when the key that is to sign was revoked just now.
+    """
+    key = session.get(SigningKeyRow, office.kid)
+    if key is not None and key.state == "revoked":
+        raise Unavailable(retry_after=1.0, detail="the signing key was revoked, and the next one is not read yet")
     account = session.get(AccountRow, grant.account) if grant.account is not None else None
     issued = int(office.now.timestamp())
     owner = account or (session.get(AccountRow, client.owner) if client.owner is not None else None)
