@@ -220,6 +220,15 @@ async def test_no_database_is_asked_for_what_is_no_id(url: str, path: str) -> No
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "owner")
 
 
+async def test_a_key_that_may_not_be_used_here(there: World) -> None:
+    """A credential that is good, and not from this address, is refused in words of the protocol."""
+    made = await there.http.post(
+        "/api/admin/keys", json={"name": "k", "networks": ["10.0.0.0/8"]}, headers=there.operator
+    )
+    bearer = {"authorization": f"Bearer {made.json()['secret']}"}
+    refused(await there.http.get("/oauth/userinfo", headers=bearer), "access_denied", 403)
+
+
 async def test_registration_is_off_by_default(sqlite_url: str) -> None:
     """Nobody registers where the operator has not said so, and nothing speaks of it."""
     async with world(sqlite_url) as there:

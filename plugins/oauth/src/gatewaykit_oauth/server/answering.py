@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gatewaykit.errors import BadRequest, ClientGone, GatewayError, RateLimited
+from gatewaykit.errors import BadRequest, ClientGone, GatewayError, PermissionDenied, RateLimited
 from gatewaykit.guarding import incoming_of
 
-from .errors import InvalidRequestError, OAuth2Error, TemporarilyUnavailable, TooManyRequests
+from .errors import Forbidden, InvalidRequestError, OAuth2Error, TemporarilyUnavailable, TooManyRequests
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _ALL = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -94,6 +94,8 @@ def _foreign(error: GatewayError, request_id: str) -> Response:
         return document(_body(TooManyRequests()), 429, retry)
     if isinstance(error, BadRequest):
         return document(_body(InvalidRequestError("The request is not valid.")), error.status, dict(error.headers))
+    if isinstance(error, PermissionDenied):
+        return document(_body(Forbidden()), 403)
     if error.status == 503:
         logger.warning("request %s: %s", request_id, error)
         return document(_body(TemporarilyUnavailable()), 503, retry or {"retry-after": "1"})

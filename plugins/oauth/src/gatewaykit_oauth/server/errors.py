@@ -68,6 +68,14 @@ class ConsentRequired(OAuth2Error):  # type: ignore[misc]
     description = "The user has to consent."
 
 
+class Forbidden(OAuth2Error):  # type: ignore[misc]
+    """A limit of the credential itself, such as the networks from which a key may be used."""
+
+    error: ClassVar[str] = "access_denied"
+    description = "This credential may not do this."
+    status_code = 403
+
+
 class TemporarilyUnavailable(OAuth2Error):  # type: ignore[misc]
     """RFC 6749, 4.1.2.1."""
 
@@ -99,6 +107,7 @@ __all__ = [
     "AuthorizationPendingError",
     "ConsentRequired",
     "ExpiredTokenError",
+    "Forbidden",
     "InvalidClientMetadataError",
     "InvalidProof",
     "InvalidRedirectURIError",
