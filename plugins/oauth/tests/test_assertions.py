@@ -97,6 +97,18 @@ async def test_a_client_signs(sqlite_url: str, private: Any, algorithm: str, kid
         assert not await there.is_good(token)
 
 
+async def test_the_address_of_a_mounted_endpoint(sqlite_url: str) -> None:
+    """Where the gateway is mounted, an endpoint's address is the issuer with its path below that point."""
+    signer, issuer = Signer(), f"{ISSUER}/llm"
+    async with world(sqlite_url, oauth={"issuer": issuer}) as there:
+        client = await signing(there, signer)
+        transport = httpx.ASGITransport(there.gateway, root_path="/llm")
+        async with httpx.AsyncClient(transport=transport, base_url=issuer) as http:
+            for audience in (issuer, f"{issuer}/oauth/token", f"{issuer}/oauth/introspect"):
+                form = {"token": "x", **signer.form(client, aud=audience)}
+                assert (await http.post("/oauth/introspect", data=form)).status_code == 200, audience
+
+
 async def test_what_is_no_good_assertion(sqlite_url: str) -> None:
     """Another audience, too old, too long a life, without a name, by another key, about somebody else, in a second way:
     all refused, those that could tell who exists with one answer."""

@@ -88,7 +88,7 @@ async def _by_assertion(authority: Authority, request: Request, form: Form) -> C
         raise invalid_client()
     client = await find_client(authority, given.client)
     issuer = authority.issuer
-    audiences = (issuer, f"{issuer}/oauth/token", f"{issuer}{request.url.path}")
+    audiences = (issuer, f"{issuer}/oauth/token", f"{issuer}{incoming_of(request).path}")
     proved = assertions.check(given, client.jwks if client is not None else None, audiences)
     if client is None or client.jwks is None or proved is None:
         raise invalid_client()
