@@ -12,7 +12,7 @@ from gatewaykit.http import HttpAnswer
 
 from .control import Control
 from .credentials import Credential, authorized
-from .errors import api_refusal
+from .errors import UNREADABLE, api_refusal
 from .retries import Retries
 
 
@@ -59,7 +59,7 @@ def json_object(body: bytes) -> dict[str, Any]:
     """The JSON object in ``body``. Raises :class:`~gatewaykit.errors.ProviderBadAnswer`."""
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         raise ProviderBadAnswer(detail="not JSON") from None
     if not isinstance(document, dict):
         raise ProviderBadAnswer(detail="JSON, but no object")

@@ -13,6 +13,8 @@ import msgspec
 from gatewaykit.errors import BadRequest, ProviderBadAnswer
 from gatewaykit.types import EmbeddingsRequest, Usage, Vector
 
+from .errors import UNREADABLE
+
 MOST_TEXTS = 100
 """Texts in one request to the service: no limit is documented, and a request must end in time."""
 
@@ -64,7 +66,7 @@ def read_vectors(body: bytes, wanted: int) -> tuple[str, list[Vector], int]:
     """
     try:
         answer = _read(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise ProviderBadAnswer(detail="not the vectors that were asked for") from None
     found: Mapping[int, _Item] = {item.index: item for item in answer.data}
     if len(answer.data) != wanted or sorted(found) != list(range(wanted)):

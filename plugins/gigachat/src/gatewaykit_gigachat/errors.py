@@ -30,6 +30,9 @@ from gatewaykit.errors import (
     ProviderUnpaid,
 )
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder of JSON raises for bytes that are none."""
+
 MAX_ERROR_BYTES = 256 * 1024
 _LONGEST_MESSAGE = 300
 _UNFIT = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://\S+|\b(?:basic|bearer)\s+\S+|[A-Za-z0-9+/_=.~-]{48,}", re.IGNORECASE)
@@ -150,7 +153,7 @@ def _missing(message: str, detail: str, page: bool) -> GatewayError:
 def _document(body: bytes) -> dict[str, Any]:
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return {}
     return document if isinstance(document, dict) else {}
 

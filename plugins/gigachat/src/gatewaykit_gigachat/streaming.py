@@ -12,6 +12,8 @@ from gatewaykit.errors import GatewayError, ProviderBadAnswer
 from gatewaykit.sse import DONE, DONE_FRAME, as_array, payloads
 from gatewaykit.types import Event
 
+from .errors import UNREADABLE
+
 _decode = msgspec.json.Decoder().decode
 _decode_all = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
@@ -89,7 +91,7 @@ def _documents(block: bytes) -> list[dict[str, Any]] | None:
         return None
     try:
         documents = _decode_all(array)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
     return documents if len(documents) == block.count(b"\n\n") else None
 
@@ -110,7 +112,7 @@ def _read_singly(found: list[bytes], reader: Reader, events: list[Event]) -> _Re
 def _object(data: bytes) -> dict[str, Any] | None:
     try:
         document = _decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
     return document if isinstance(document, dict) else None
 

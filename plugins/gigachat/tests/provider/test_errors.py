@@ -28,6 +28,7 @@ from gatewaykit.errors import (
     ProviderUnavailable,
     ProviderUnpaid,
 )
+from gatewaykit_gigachat.api import json_object
 from gatewaykit_gigachat.errors import api_refusal, short, token_refusal
 
 JSON = {"content-type": "application/json"}
@@ -95,6 +96,23 @@ def test_a_page_at_404_is_a_wrong_address() -> None:
     error = api_refusal(404, HTML, b"<html>nginx</html>").error
     assert type(error) is ProviderError
     assert "gigachat.base_url" in (error.detail or "")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, ProviderAuthFailed), (429, ProviderBusy), (503, ProviderUnavailable)]
+)
+def test_a_message_in_another_encoding_hides_no_status(status: int, kind: type[GatewayError]) -> None:
+    """A body whose text is no UTF-8 is an error of its status all the same, at the API and at the token endpoint."""
+    body = '{"message": "Сервис недоступен"}'.encode("cp1251")
+    assert type(api_refusal(status, JSON, body).error) is kind
+    assert type(token_refusal(status, JSON, body).error) is kind
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"[" * 5000, b'{"object": "\xff"}'])
+def test_what_is_no_json_object_is_a_bad_answer(body: bytes) -> None:
+    """An answer in one piece that cannot be read is ProviderBadAnswer, whatever is wrong with it."""
+    with pytest.raises(ProviderBadAnswer):
+        json_object(body)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])

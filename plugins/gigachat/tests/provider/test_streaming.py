@@ -80,7 +80,9 @@ def test_a_stream_cut_off_is_never_taken_for_whole(sizes: list[int], end: int) -
     assert (failure is None) == (Finished("stop") in events)
 
 
-@pytest.mark.parametrize("fault", [b"{", b"[]", b"7", b"nonsense", b'"text"', b"\xff\xfe", b"[" * 5000])
+@pytest.mark.parametrize(
+    "fault", [b"{", b"[]", b"7", b"nonsense", b'"text"', b"\xff\xfe", b'{"t":"\xff"}', b"[" * 5000]
+)
 def test_garbage_ends_the_stream_behind_what_came(fault: bytes) -> None:
     """An event that is no JSON object is ProviderBadAnswer, after the events before it, in one read or in many."""
     stream = b'data: {"t":"ab"}\n\ndata: ' + fault + b'\n\ndata: {"end":1}\n\n'
