@@ -127,6 +127,34 @@ async def test_a_place_that_is_free_goes_to_who_waits() -> None:
         assert (pool.snapshot().waited, pool.snapshot().waiting) == (1, 0)
 
 
+async def test_who_waits_gets_a_member_that_may_be_asked_again() -> None:
+    """A member that was left alone for a time serves who waits when that time is over, though no call has ended."""
+    async with pool_of(one=1, two=1) as pool:
+        await pool.lease(Ask("a", MODEL))
+        pool.members[1].failed(MODEL, ProviderBusy(retry_after=0.05))
+        async with asyncio.timeout(10):
+            assert (await pool.lease(Ask("b", MODEL))).member.name == "two"
+
+
+async def test_the_place_of_a_call_that_was_refused_goes_to_nobody_else_yet() -> None:
+    """A call that waits is not handed the place that the service has just refused a call at, while there is another."""
+    async with pool_of(one=1, two=1) as pool:
+        held = await pool.lease(Ask("a", MODEL))
+        waiters: list[asyncio.Task[Lease]] = []
+
+        async def use(lease: Lease) -> str:
+            waiters.extend(waiting(pool, "b"))
+            await until(lambda: pool.snapshot().waiting)
+            raise ProviderBusy(retry_after=20)
+
+        running = asyncio.create_task(pool.run(Ask("c", MODEL), use))
+        await until(lambda: pool.snapshot().waiting == 2)
+        held.end()
+        assert (await waiters[0]).member.name == "one"
+        running.cancel()
+        await asyncio.wait([running])
+
+
 async def test_a_full_queue_says_when_to_come_back() -> None:
     """Beyond either bound a call is refused at once, with the time that the queue needs at the pace it has."""
     async with pool_of(one=1, other=1) as pool:

@@ -112,6 +112,15 @@ class Member:
         lack = self.lacks.get(_base(model))
         return now >= self._busy_until and (lack is None or now >= lack.until)
 
+    @property
+    def rests_until(self) -> float:
+        """When it is next of use for more than now, because some time is over (monotonic); infinite if never."""
+        if not self.lacks and self._busy_until < 0:
+            return math.inf
+        now = time.monotonic()
+        ends = (self._busy_until, *(lack.until for lack in self.lacks.values()))
+        return min((end for end in ends if end > now), default=math.inf)
+
     def worked(self) -> None:
         """A call was answered."""
         if self._failures or self.health is not Health.GOOD:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -73,6 +74,7 @@ class Pool:
         self._watcher = Watcher(self.members, times or WatchTimes(), self._dispatch)
         self._serving: asyncio.Task[None] | None = None
         self._leaving: dict[Lease, asyncio.TimerHandle] = {}
+        self._again: asyncio.TimerHandle | None = None
         self._usual_seconds = _FIRST_GUESS
         self._waited, self._wait_seconds = 0, 0.0
         self.waits, self.positions = Distribution(QUEUE_WAIT.bounds), Distribution(QUEUE_POSITION.bounds)
@@ -90,8 +92,9 @@ class Pool:
                 result = await use(lease)
             except (GatewayError, Refused) as error:
                 cause = error.error if isinstance(error, Refused) else error
+                others = self._another(lease.member, ask, cause)
                 lease.end(whole=not isinstance(cause, ProviderTimeout | ProviderBadAnswer))
-                if not self._another(lease.member, ask, cause):
+                if not others:
                     raise
             except BaseException:
                 lease.end(whole=False)
@@ -133,6 +136,8 @@ class Pool:
         for lease, timer in list(self._leaving.items()):
             timer.cancel()
             self._free(lease)
+        if self._again is not None:
+            self._again.cancel()
         if self._serving is not None:
             self._serving.cancel()
             with suppress(asyncio.CancelledError):
@@ -288,6 +293,22 @@ class Pool:
         while self._queue and (waiter := self._queue.take(fits)) is not None and chosen is not None:
             if not waiter.place.done():
                 waiter.place.set_result(self._granted(chosen, ""))
+        if self._queue and len(self.members) > 1:
+            self._hand_out_again(min(member.rests_until for member in self.members))
+
+    def _hand_out_again(self, at: float) -> None:
+        """At that moment (monotonic) a member is of use again, which no call that ends would tell those who wait."""
+        loop = asyncio.get_running_loop()
+        seconds = at - time.monotonic()
+        if self._again is not None:
+            if self._again.when() <= loop.time() + seconds:
+                return
+            self._again.cancel()
+        self._again = loop.call_later(seconds, self._rested) if at < math.inf else None
+
+    def _rested(self) -> None:
+        self._again = None
+        self._hand_out()
 
     async def _serve(self) -> None:
         """Look for places at random moments while anybody waits, whatever a look itself takes."""
