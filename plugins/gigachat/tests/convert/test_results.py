@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -75,6 +76,15 @@ def test_a_result_is_always_one_json_object(text: str) -> None:
 def test_arguments_become_an_object(text: str, arguments: dict[str, Any]) -> None:
     """The arguments of a call in the history are an object, also where a model wrote something else."""
     assert arguments_object(text) == arguments
+
+
+@pytest.mark.parametrize(("begin", "end"), [('["\\u0444",', "]"), ('{"\\u0444":', "}")])
+def test_no_depth_is_too_deep(begin: str, end: str) -> None:
+    """JSON at the very limit of the decoder is sent, as JSON or as text: what could be read can be written."""
+    for depth in range(900, 1000):
+        nested = begin * depth + "1" + end * depth
+        body = {"messages": [{"arguments": arguments_object(nested), "content": result_document(nested)}]}
+        assert msgspec.json.encode(body)
 
 
 @CALM
