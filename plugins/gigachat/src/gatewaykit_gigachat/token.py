@@ -95,7 +95,7 @@ class TokenKeeper:
         token, now = self._token, self._clock()
         if token is not None and (now < token.expires - self._buffer or self._was_tried(token, now)):
             return token.authorization
-        if isinstance(self._failure, ProviderAuthFailed) and now < self._pause_ends:
+        if isinstance(self._failure, ProviderAuthFailed) and self._pauses(now):
             raise _again(self._failure)
         task = self._fetching()
         if token is not None and now < token.expires - _MARGIN:
@@ -122,7 +122,11 @@ class TokenKeeper:
 
     def _was_tried(self, token: Token, now: float) -> bool:
         """Whether it was fetched or tried just now: a server whose tokens seem old is not asked in a storm."""
-        return now < self._pause_ends and (self._failure is None or now < token.expires)
+        return self._pauses(now) and (self._failure is None or now < token.expires)
+
+    def _pauses(self, now: float) -> bool:
+        """Whether the last fetch was just now; one that seems to lie ahead was before the clock was set back."""
+        return now < self._pause_ends <= now + _PAUSE
 
     def _fetching(self) -> asyncio.Task[Token | GatewayError]:
         loop = asyncio.get_running_loop()

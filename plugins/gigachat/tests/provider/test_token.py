@@ -136,6 +136,18 @@ async def test_a_refused_credential_is_not_stormed_and_not_remembered() -> None:
     assert await keeper.authorization() == "Bearer token-2"
 
 
+async def test_a_clock_that_is_set_back_prolongs_no_refusal() -> None:
+    """A refused credential is tried again at once when the clock is an hour earlier than when it was refused."""
+    endpoint = Endpoint()
+    endpoint.failure = ProviderAuthFailed(detail="wrong key")
+    keeper = endpoint.keeper()
+    with pytest.raises(ProviderAuthFailed):
+        await keeper.authorization()
+    endpoint.now -= HOUR
+    endpoint.failure = None
+    assert await keeper.authorization() == "Bearer token-2"
+
+
 async def test_a_passing_failure_is_told_to_all_who_wait_and_forgotten() -> None:
     """Those who wait get an error of their own each; the next caller asks again at once."""
     endpoint = Endpoint()
