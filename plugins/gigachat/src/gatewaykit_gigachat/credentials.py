@@ -38,8 +38,8 @@ class Credential(Protocol):
         """The header's value; ``None`` for no header at all."""
         ...
 
-    def rejected(self, authorization: str | None) -> bool:
-        """The API answered 401 to this header; whether another try can do better."""
+    def rejected(self, authorization: str | None, *, again: bool = False) -> bool:
+        """The API answered 401 to this header; whether another try can do better. ``again``: this was it: no."""
         ...
 
     async def aclose(self) -> None:
@@ -70,7 +70,7 @@ class FixedCredential:
         """Always the same."""
         return self._header
 
-    def rejected(self, authorization: str | None) -> bool:
+    def rejected(self, authorization: str | None, *, again: bool = False) -> bool:
         """Nothing else can be tried."""
         return False
 
@@ -127,16 +127,17 @@ async def authorized(
 
     Each time it may take ``seconds``. Raises :class:`~gatewaykit.errors.ProviderTimeout`.
     """
-    authorization = await credential.authorization()
-    try:
-        if seconds is None:
-            return await send(authorization)
-        return await _bounded(send(authorization), seconds)
-    except Refused as refused:
-        if refused.status != 401 or not credential.rejected(authorization):
-            raise
-    sending = send(await credential.authorization())
-    return await (sending if seconds is None else _bounded(sending, seconds))
+    again = False
+    while True:
+        authorization = await credential.authorization()
+        try:
+            if seconds is None:
+                return await send(authorization)
+            return await _bounded(send(authorization), seconds)
+        except Refused as refused:
+            if refused.status != 401 or not credential.rejected(authorization, again=again):
+                raise
+        again = True
 
 
 async def _bounded(sending: Awaitable[T], seconds: float) -> T:

@@ -80,6 +80,7 @@ class TokenKeeper:
         self._failure: GatewayError | None = None
         self.failures = Counter(dict.fromkeys(_USUAL, 0))
         self._pause_ends = -math.inf
+        self._refused_again: str | None = None
         self._running: dict[asyncio.AbstractEventLoop, asyncio.Task[Token | GatewayError]] = {}
 
     def __repr__(self) -> str:
@@ -108,9 +109,18 @@ class TokenKeeper:
             return outcome.authorization
         raise _again(outcome)
 
-    def rejected(self, authorization: str | None) -> bool:
-        """The server refused this header: forget the token, unless another took its place. Always worth a retry."""
+    def rejected(self, authorization: str | None, *, again: bool = False) -> bool:
+        """The server refused this header: forget the token, unless another took its place. Whether a retry is worth it.
+
+        ``again``: it had taken the place of a refused one, so that tokens are not what is wrong; for two seconds it
+        stands, and no other is fetched.
+        """
+        if again:
+            self._refused_again = authorization
+            return False
         if self._token is not None and self._token.authorization == authorization:
+            if authorization == self._refused_again and self._pauses(self._clock()):
+                return False
             self._token = None
         return True
 
