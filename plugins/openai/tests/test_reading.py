@@ -13,8 +13,9 @@ from gatewaykit.folding import Folder
 from gatewaykit.sse import FrameSplitter, payloads
 from gatewaykit.types import Finished, Raw, ReasoningDelta, Started, TextDelta, ToolCallDelta, Usage
 from gatewaykit_openai.course import Course
-from gatewaykit_openai.decode import Translation
+from gatewaykit_openai.decode import Translation, reply_of
 from gatewaykit_openai.passthrough import Passage
+from gatewaykit_openai.wire import Answer, AnswerChoice, Said
 
 DONE = b"data: [DONE]\n\n"
 
@@ -251,6 +252,21 @@ def test_end_mark_without_reason(reader):
     """A stream with its end mark is whole even if the upstream gives no reasons; translated, the reason is ``stop``."""
     events = read(reader(course()), [frame(chunk({"content": "x"})) + DONE])
     assert isinstance(events[-1], Raw) or events[-1] == Finished("stop")
+
+
+@pytest.mark.parametrize("reason", ["insufficient_system_resource", "error"])
+def test_an_answer_that_says_it_is_broken_off_is_no_whole_one(reason):
+    """A finish reason for a failure of the upstream is a failure in translation, after what was said before; passed
+    through, the client reads it itself.
+    """
+    stream = frame(chunk({"content": "so far"})) + frame(chunk({}, reason)) + DONE
+    reader = Translation(course())
+    assert reader.take(stream)[1:] == [TextDelta("so far")]
+    with pytest.raises(ProviderUnavailable, match="broke off"):
+        list(reader.end())
+    with pytest.raises(ProviderUnavailable, match="broke off"):
+        reply_of(Answer(choices=[AnswerChoice(message=Said("so far"), finish_reason=reason)]))
+    assert b"".join(event.data for event in read(Passage(course()), [stream])) + DONE == stream
 
 
 def test_nothing_follows_the_end_mark():

@@ -47,6 +47,10 @@ class Course:
             if self.over:
                 return
 
+    def broke_off(self, reason: str) -> None:
+        """The upstream says itself that its answer is not whole."""
+        self._error = broken_off(reason)
+
     def done(self) -> None:
         """The end mark has come."""
         self._done = True
@@ -98,6 +102,11 @@ class Course:
         if not self.seen:
             raise ProviderBadAnswer(detail="a stream without choices")
         return self._usage
+
+
+def broken_off(reason: str) -> ProviderUnavailable:
+    """The error of an answer that ended with this finish reason."""
+    return ProviderUnavailable(BROKEN_OFF, detail=f"finish reason {reason}")
 
 
 def _loose_chunk(data: bytes) -> Chunk | None:

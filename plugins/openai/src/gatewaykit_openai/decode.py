@@ -19,7 +19,7 @@ from gatewaykit.types import (
     ToolCallDelta,
 )
 
-from .course import Course
+from .course import Course, broken_off
 from .wire import Answer, AnswerChoice, ChunkChoice, Said, ToolCallPiece, arguments_text, whole
 
 _REASONS: Mapping[str, FinishReason] = {
@@ -29,6 +29,8 @@ _REASONS: Mapping[str, FinishReason] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
+_BROKEN = frozenset({"error", "insufficient_system_resource"})
+"""Reasons of OpenRouter and DeepSeek for an answer that is not whole."""
 
 
 class Translation:
@@ -57,7 +59,9 @@ class Translation:
             for choice in chunk.choices or ():
                 if choice.delta is not None:
                     self._say(choice.delta, choice, events)
-                if choice.finish_reason:
+                if choice.finish_reason in _BROKEN:
+                    self._course.broke_off(choice.finish_reason)
+                elif choice.finish_reason:
                     events.append(Finished(_reason(choice.finish_reason), choice.index))
         return events
 
@@ -111,7 +115,13 @@ class _Calls:
 
 
 def reply_of(answer: Answer) -> Reply:
-    """An answer in one piece, in the gateway's words."""
+    """An answer in one piece, in the gateway's words.
+
+    Raises :class:`~gatewaykit.errors.ProviderUnavailable` for one that is not whole.
+    """
+    for choice in answer.choices or ():
+        if choice.finish_reason in _BROKEN:
+            raise broken_off(choice.finish_reason)
     return Reply(
         model=answer.model or "",
         id=answer.id or "",
