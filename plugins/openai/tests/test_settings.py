@@ -43,6 +43,15 @@ def test_address_in_the_environment():
     assert endpoint.length_field == "max_tokens"
 
 
+def test_a_bundle_without_certificates_is_named(tmp_path):
+    """A ``ca_bundle_file`` that holds no certificates is a fault of that setting, found before anything starts."""
+    bundle = tmp_path / "authorities.pem"
+    bundle.write_text("no certificates")
+    config = {"openai": {"upstreams": {"own": {"base_url": "https://h/v1", "ca_bundle_file": str(bundle)}}}}
+    with pytest.raises(ConfigError, match=r"openai\.upstreams\.own\.ca_bundle_file: the file holds no certificates"):
+        load_settings({"openai": [OpenAISettings]}, file=None, environ={}, overrides=config)
+
+
 def test_no_configuration_no_provider():
     """Installed and not configured, the plugin offers nothing."""
     gateway = SimpleNamespace(settings=SimpleNamespace(get=lambda section: section()))

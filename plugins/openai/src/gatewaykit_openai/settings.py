@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
 
@@ -45,6 +46,14 @@ def _header_names(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
     return headers
 
 
+def _authorities(path: Path) -> Path:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (ssl.SSLError, OSError) as error:
+        raise ValueError("the file holds no certificates in PEM") from error
+    return path
+
+
 def _vendor(name: str) -> str:
     if name not in VENDORS:
         raise ValueError(f"must be one of {', '.join(VENDORS)}")
@@ -81,7 +90,7 @@ class Upstream(Table):
         (), description="The models on offer. When given, the upstream is not asked for its list."
     )
     connect_timeout: Seconds = Field(10.0, description="To open a connection, encryption included.")
-    ca_bundle_file: ReadableFile | None = Field(
+    ca_bundle_file: Annotated[ReadableFile, AfterValidator(_authorities)] | None = Field(
         None, description="Further trusted certificate authorities (PEM), for this upstream only."
     )
     ask_for_usage: bool = Field(
