@@ -296,9 +296,8 @@ class GigaChat(Provider):
             return await answer.read()
 
     async def _begin(self, prepared: Prepared, lease: Lease, authorization: str | None) -> Begun:
-        """Sends the request and waits for the first events of a stream. The place is kept until its last."""
+        """Sends the request and waits for the first events of a stream, which then keeps the place until its last."""
         async with AsyncExitStack() as stack:
-            stack.callback(lease.end, whole=False)
             answer = await stack.enter_async_context(_post(prepared, lease, authorization))
             if answer.status != 200:
                 raise await _refusal(answer)
@@ -307,7 +306,11 @@ class GigaChat(Provider):
             blocks = await stack.enter_async_context(aclosing(answer.frames()))
             reader = AnswerReader(prepared.translation)
             batches = await stack.enter_async_context(aclosing(event_batches(blocks, reader)))
-            return Begun(await anext(batches, []), batches, lease, stack.pop_all())
+            first: list[Event] = await anext(batches, [])
+            closing = AsyncExitStack()
+            closing.callback(lease.end, whole=False)
+            closing.push_async_exit(stack.pop_all())
+            return Begun(first, batches, lease, closing)
 
     async def _whole(self, prepared: Prepared, lease: Lease, authorization: str | None) -> Reply:
         """Sends the request and reads the answer."""

@@ -142,6 +142,21 @@ async def test_one_credential_alone_waits_too(sandbox: RunningSandbox) -> None:
     assert member.token_expires is not None
 
 
+async def test_a_stream_that_began_with_a_new_token_keeps_its_place(sandbox: RunningSandbox) -> None:
+    """A stream whose first request met a revoked token has the place until its last event: the next call waits for it,
+    and the service never refuses one.
+    """
+    async with client_of(pool_of(sandbox, PERS)) as (client, provider):
+        await ask(client, "k0")
+        sandbox.sandbox.tokens.revoke_all()
+        long = asyncio.create_task(ask(client, "k0", stream=True, text="say 600 words"))
+        await until(lambda: sandbox.stats.statuses[401] and sandbox.stats.parallel)
+        short = await ask(client, "k1")
+        assert (await long).status_code == short.status_code == 200
+        assert provider.snapshot().waited == 1
+    assert sandbox.stats.refused_parallel == 0
+
+
 async def test_a_full_queue_is_a_429_that_says_when(sandbox: RunningSandbox) -> None:
     """Beyond the queue's bound the client gets a 429 with ``Retry-After``, and no request goes to the service."""
     table = pool_of(sandbox, PERS, queue={"max_waiting": 1})
