@@ -69,11 +69,14 @@ class AttachmentOptions(Struct, frozen=True):
 
 
 class _Upload(Struct, eq=False):
-    """A file at the service, or on its way: ``users`` calls need it, and ``kept`` says that new ones may have it."""
+    """A file at the service, or on its way: ``users`` calls need it, of ``calls`` that ever did, and ``kept`` says that
+    new ones may have it.
+    """
 
     key: _Key
     task: asyncio.Task[str]
     users: int = 0
+    calls: int = 0
     kept: bool = True
     timer: asyncio.TimerHandle | None = None
 
@@ -124,6 +127,19 @@ class Attachments:
     async def has(self, file_id: str, client_id: str) -> bool:
         """Whether a file that a client names is the account's."""
         return await self._store.has(file_id, client_id)
+
+    def forget(self, call: Call, client_id: str) -> bool:
+        """The service misses a file of the call. Whether that may be an upload of an earlier call: such are not used
+        again, and :meth:`resolve` makes new ones.
+        """
+        lease = self._leases.pop((id(call), client_id), None)
+        if lease is None:
+            return False
+        shared = [upload for upload in lease.uploads if upload.calls > 1]
+        for upload in shared:
+            self._forget(upload)
+        self._let_go(lease.uploads)
+        return bool(shared)
 
     async def finished(self, call: Call, client_id: str) -> None:
         """The call needs its files no longer. Calling it again, or without files, does nothing."""
@@ -219,6 +235,7 @@ class Attachments:
             task.add_done_callback(lambda _: self._uploaded(upload))
         self._cache.move_to_end(key)
         upload.users += 1
+        upload.calls += 1
         held.append(upload)
         self._evict()
         return upload

@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from gatewaykit.errors import BadRequest, GatewayError, NotFound, ProviderBadAnswer
+from gatewaykit.errors import BadRequest, GatewayError, NotFound, PermissionDenied, ProviderBadAnswer
 from gatewaykit.http import HttpStream
 from gatewaykit.limiting import Backend
 from gatewaykit.metrics import Reading
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Send: TypeAlias = Callable[["Prepared", Lease, str | None], Awaitable[T]]
 
+_FILE_GONE = (NotFound, PermissionDenied)
+"""What a request is refused with that names a file which is not there; their kinds mean something else."""
 NO_FILES: Mapping[ContentPart, str] = {}
 _CHAT = "/chat/completions"
 _EMBEDDINGS = "/embeddings"
@@ -238,9 +240,18 @@ class GigaChat(Provider):
         """The same for a request with files, which are uploaded with the same credential."""
         attachments, owner = lease.member.attachments, client_id(call.principal.tenant)
         finished = partial(attachments.finished, call, owner)
-        try:
+
+        async def sent() -> T:
             files = await attachments.resolve(call, owner)
-            result = await self._send(call, target, self._translated(call, target, files, streamed), send, lease)
+            return await self._send(call, target, self._translated(call, target, files, streamed), send, lease)
+
+        try:
+            try:
+                result = await sent()
+            except Refused as refused:
+                if type(refused.error) not in _FILE_GONE or not attachments.forget(call, owner):
+                    raise
+                result = await sent()
         except BaseException:
             await finished()
             raise

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from gatewaykit.errors import BadRequest, GatewayError, ProviderBadAnswer, ProviderUnavailable
-from gatewaykit.types import ImagePart, Message, Target, TextPart
+from gatewaykit.errors import BadRequest, GatewayError, NotFound, ProviderBadAnswer, ProviderUnavailable
+from gatewaykit.types import FilePart, ImagePart, Message, Target, TextPart
 from gatewaykit_gigachat.attachments import FileStore
 from gatewaykit_gigachat.connection import Connection, retries_of, trust
 from gatewaykit_gigachat.files import GigaChatFiles
@@ -127,6 +127,34 @@ async def test_deletions_do_not_hold_up_the_end(bench: Any, monkeypatch: pytest.
     async with asyncio.timeout(10):
         await provider.aclose()
     assert any("stay at the service" in line for line in logged)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_upload_that_is_gone_is_made_again(bench: Any, streamed: bool) -> None:
+    """A file that somebody else deleted at the service is uploaded anew by the next call that brings it along."""
+    provider = bench.provider()
+    image = ImagePart("data:image/png;base64," + base64.b64encode(PNG).decode())
+    call = bench.call(messages=(Message("user", (image,)),))
+    await provider.complete(call, MODEL)
+    (sent,) = bench.sandbox.journal.entries("/chat/completions")
+    (file_id,) = msgspec.json.decode(sent.body)["messages"][-1]["attachments"]
+    store = GigaChatFiles(next(iter(vars(provider)["_members"].values()))[0].api, 10.0)
+    await store.delete(file_id, client_id("tenant"))
+    if streamed:
+        assert await bench.events(provider, call)
+    else:
+        assert (await provider.complete(call, MODEL)).choices[0].text
+    assert bench.sandbox.stats.uploads == 2
+
+
+async def test_a_file_that_is_missing_is_not_uploaded_in_vain(bench: Any) -> None:
+    """Where the service misses a file of the client's own, what the call brought along is uploaded once."""
+    provider = bench.provider()
+    image = ImagePart("data:image/png;base64," + base64.b64encode(PNG).decode())
+    message = Message("user", (image, FilePart("4f1c5a2e-0000-4000-8000-000000000000")))
+    with pytest.raises(NotFound):
+        await provider.complete(bench.call(messages=(message,)), MODEL)
+    assert bench.sandbox.stats.uploads == bench.sandbox.stats.requests["/chat/completions"] == 1
 
 
 async def test_uploads_can_end_with_the_call(bench: Any) -> None:
