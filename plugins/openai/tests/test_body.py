@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewaykit.errors import BadRequest
+from gatewaykit.types import ChatRequest, EmbeddingsRequest, Message
 from gatewaykit_openai.body import find_members, prepare
+from gatewaykit_openai.embeddings import encode_embeddings
+from gatewaykit_openai.encode import encode_chat
 
 ODD = (
     b' {\n"messages" :[ {"role":"user","content":"\\u041f\\ud83d\\ude00 1e3 \\"model\\":"} ],'
@@ -123,6 +126,9 @@ def test_odd_spelling_stays():
         b'{"mod\\u0065l":"cheap","model":"dear","x":1}',
         b'{"model":"m","n":1,"n":12,"tools":["model"]}',
         b'{"model":"m","n":12,"n":1,"tools":["model"]}',
+        b'{"model":"m","messages":["checked"],"messages":["other"]}',
+        b'{"model":"m","messages":["checked"],"Messages":["other"]}',
+        b'{"model":"m","messages":["checked"],"messa\\u0067es":["other"]}',
     ],
 )
 @pytest.mark.parametrize("model", [None, "other"])
@@ -131,6 +137,24 @@ def test_ambiguous_names_are_refused(body, model):
     with pytest.raises(BadRequest) as caught:
         prepare(body, model=model)
     assert caught.value.param
+
+
+def test_ambiguous_texts_are_refused():
+    """So is what vectors are wanted of; a member of that name further down is another thing."""
+    with pytest.raises(BadRequest):
+        prepare(b'{"model":"m","input":"checked","INPUT":"other"}', content=b'"input"')
+    nested = b'{"model":"m","messages":[],"tools":[{"messages":{"Messages":1}}]}'
+    assert prepare(nested) == nested
+
+
+def test_further_fields_are_no_other_spelling():
+    """What a client adds to a translated request is no known field in another spelling either."""
+    message = Message("user", "checked")
+    with pytest.raises(BadRequest):
+        encode_chat(ChatRequest("m", (message,), extra={"Messages": ["other"]}), "m", stream=False)
+    with pytest.raises(BadRequest):
+        encode_embeddings(EmbeddingsRequest("m", ("checked",), extra={"Input": ["other"]}), "m")
+    assert b'"Top_K":1' in encode_chat(ChatRequest("m", (message,), extra={"Top_K": 1}), "m", stream=False)
 
 
 def test_ambiguous_options_are_refused():

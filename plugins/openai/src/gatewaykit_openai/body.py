@@ -23,15 +23,18 @@ _MODEL = re.compile(rb'"model"' + _SPACE + rb":" + _SPACE + rb"(" + _STRING + rb
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def prepare(body: bytes, *, model: str | None = None, ask_for_usage: bool = False) -> bytes:
+def prepare(
+    body: bytes, *, model: str | None = None, ask_for_usage: bool = False, content: bytes = b'"messages"'
+) -> bytes:
     """``body``, a JSON object with a member ``model``, as the upstream is to get it.
 
     ``model`` replaces the model's name; ``None`` leaves it. ``ask_for_usage`` sets ``stream_options.include_usage``.
+    ``content`` is the member, in quotes, that holds what is asked.
     Raises :class:`~gatewaykit.errors.BadRequest` where the members that matter are ambiguous: a name that stands there
     twice, or in two spellings, is one thing to the gateway and may be another to the upstream.
     """
     lowered = body.lower()
-    simple = b"\\u00" not in lowered and lowered.count(b'"model"') == 1
+    simple = b"\\u00" not in lowered and lowered.count(b'"model"') == 1 and lowered.count(content) <= 1
     if simple and model is None and not ask_for_usage:
         return body
     if ask_for_usage and b'"stream_options"' in lowered:
@@ -68,6 +71,17 @@ def find_members(body: bytes) -> dict[str, tuple[int, int]]:
     if body[position:].strip() != b"}":
         raise _ambiguous(next(reversed(spans), ""))
     return spans
+
+
+def merged(document: Mapping[str, Any], extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``document`` with the client's further fields, which replace none of it.
+
+    Raises :class:`~gatewaykit.errors.BadRequest` for a field that is in the document in another spelling.
+    """
+    for name in extra:
+        if name not in document and name.lower() in document:
+            raise _ambiguous(name)
+    return {**extra, **document}
 
 
 def _model_alone(body: bytes) -> dict[str, tuple[int, int]] | None:

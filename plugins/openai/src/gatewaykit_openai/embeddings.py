@@ -13,6 +13,8 @@ import msgspec
 
 from gatewaykit.types import EmbeddingsRequest
 
+from .body import merged
+
 _FLOAT_BYTES = 4
 
 
@@ -23,7 +25,7 @@ def encode_embeddings(request: EmbeddingsRequest, model: str) -> bytes:
         document["dimensions"] = request.dimensions
     if request.user is not None:
         document["user"] = request.user
-    return msgspec.json.encode({**request.extra, **document})
+    return msgspec.json.encode(merged(document, request.extra))
 
 
 def numbers_of(embedding: list[float] | str) -> Sequence[float]:

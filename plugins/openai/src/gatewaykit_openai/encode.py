@@ -20,6 +20,8 @@ from gatewaykit.types import (
     Tool,
 )
 
+from .body import merged
+
 _SAME_NAMES = (
     "parallel_tool_calls",
     "temperature",
@@ -57,7 +59,7 @@ def encode_chat(
         document["n"] = request.n
     given = ((name, getattr(request, name)) for name in _SAME_NAMES)
     document.update((name, value) for name, value in given if value is not None)
-    return msgspec.json.encode({**request.extra, **document})
+    return msgspec.json.encode(merged(document, request.extra))
 
 
 def _message(message: Message) -> Mapping[str, Any]:

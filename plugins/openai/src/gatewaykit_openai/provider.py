@@ -116,7 +116,7 @@ class OpenAICompatible(Provider):
         """Vectors; ``raw`` where the client's bytes pass unread."""
         model = self._endpoint.embedding_name(target.model)
         if call.raw_dialect == EMBEDDINGS_DIALECT:
-            body = prepare(call.body, model=_other_model(call, model))
+            body = prepare(call.body, model=_other_model(call, model), content=b'"input"')
             return self._vectors_passed(await self._post(EMBEDDINGS, call, body))
         body = encode_embeddings(call.embeddings, model)
         return self._vectors(await self._post(EMBEDDINGS, call, body), len(call.embeddings.input))
