@@ -124,7 +124,15 @@ def test_param_is_told(refusals):
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 413, 418, 422, 429, 500, 503])
 @pytest.mark.parametrize(
     "secret",
-    [KEY, KEY.upper(), f"key {KEY[:12]}… is bad", f"…{KEY[-8:]}", f"http://{ADDRESS}/v1/chat", "LLM.internal:8000"],
+    [
+        KEY,
+        KEY.upper(),
+        f"key {KEY[:12]}… is bad",
+        f"…{KEY[-8:]}",
+        f"http://{ADDRESS}/v1/chat",
+        "LLM.internal:8000",
+        "llm.internal",
+    ],
 )
 def test_no_secret_gets_through(refusals, status, secret):
     """A message, parameter or code with any part of the key, or with the address, is kept back whole."""
@@ -132,6 +140,21 @@ def test_no_secret_gets_through(refusals, status, secret):
     shown = repr(vars(refusals.from_answer(status, {}, body))).lower()
     for part in (KEY[:10], KEY[-8:], "internal"):
         assert part.lower() not in shown
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "kept"),
+    [
+        ("10.1.2.3:8000", "10.1.2.3 is busy", True),
+        ("[fd00::7]:8000", "fd00::7 is busy", True),
+        ("ollama:11434", "ollama:11434 is busy", True),
+        ("ollama:11434", "ollama has no such option", False),
+    ],
+)
+def test_a_host_is_kept_back_without_its_port(address, said, kept):
+    """The upstream's host is told to nobody, without its port either; a host of one word is a word then."""
+    message = Refusals([KEY], address).from_answer(400, {}, document(said)).message
+    assert (said not in message) is kept
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 429, 500, 503])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -71,7 +72,7 @@ class Refusals:
 
     def __init__(self, secrets: Iterable[str], address: str) -> None:
         parts = {fragment for secret in secrets for fragment in _fragments(secret)}
-        self._confidential = frozenset(parts | {address.lower()})
+        self._confidential = frozenset(parts | {_host(address.lower())})
 
     def from_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         """The error for an answer whose status is not 200."""
@@ -103,6 +104,12 @@ def _fragments(text: str) -> Iterable[str]:
     lowered = text.lower()
     last = max(0, len(lowered) - _FRAGMENT)
     return (lowered[start : start + _FRAGMENT] for start in range(last + 1)) if len(lowered) > 3 else ()
+
+
+def _host(address: str) -> str:
+    """The host of ``address``; all of it where the host alone is a word that messages use for other things."""
+    host = urlsplit(f"//{address}").hostname or ""
+    return host if "." in host or ":" in host else address
 
 
 def _kind(status: int, complaint: Complaint) -> type[GatewayError]:
