@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from gatewaykit import (
+    BadRequest,
     ConfigError,
     ContentBlocked,
     ContextTooLong,
     Gateway,
+    GatewayError,
     ProviderUnavailable,
     ProviderUnpaid,
     Target,
@@ -23,6 +25,8 @@ from gatewaykit.testing import KEY, FakeProvider, gateway_client, make_gateway, 
 URL = "/v1/chat/completions"
 OPERATOR = "gk_operator_0123456789abcdef"
 KEYS = {"keys": {"test": KEY, "operator": OPERATOR}, "scopes": {"operator": ["admin", "inference"]}}
+AT_ONCE = {"attempts": 2, "backoff": 0.0}
+BREAKER = {"calls": 2, "cooldown": 60}
 AS_OPERATOR = {"authorization": f"Bearer {OPERATOR}"}
 
 
@@ -117,6 +121,69 @@ async def test_fallback_by_kind(scripted: Any, ask: Any) -> None:
         assert await target_of(client, ask) == "three/long"
         assert (await client.post(URL, json=ask)).status_code == 400
         assert await target_of(client, ask) == "two/m"
+
+
+@pytest.mark.parametrize("first", [ProviderUnavailable(), ProviderUnpaid()], ids=["tried again", "left"])
+async def test_a_kind_has_its_targets_whatever_failed_before(
+    scripted: Any, records: Any, ask: Any, first: GatewayError
+) -> None:
+    """They wait for it also while others, or the same target once more, are tried after another kind of failure."""
+    targets = ["one/m"] if first.retryable else ["one/m", "two/m"]
+    model = to(*targets, fallback={"context_too_long": ["three/long"]})
+    one, two, three = scripted("one", first, ContextTooLong()), scripted("two", ContextTooLong()), scripted("three")
+    async with gateway_client(gateway_of([one, two, three], {"models": {"smart": model}}, retries=AT_ONCE)) as client:
+        answer = await client.post(URL, json=ask)
+    assert (answer.headers["x-gatewaykit-target"], answer.headers["x-gatewaykit-attempts"]) == ("three/long", "3")
+
+
+async def test_what_another_target_cannot_help_ends_the_further_tries(scripted: Any, ask: Any) -> None:
+    """A request that turns out to be wrong, or is not to go elsewhere, is not tried at those that failed before."""
+    model = to("one/m", "two/m", fallback={"content_blocked": []})
+    one = scripted("one", ProviderUnavailable(), BadRequest("no"), ProviderUnavailable(), ContentBlocked())
+    two = scripted("two", ProviderUnavailable(), ProviderUnavailable())
+    async with gateway_client(gateway_of([one, two], {"models": {"smart": model}}, retries=AT_ONCE)) as client:
+        codes = [(await client.post(URL, json=ask)).json()["error"]["code"] for _ in range(2)]
+    assert codes == ["invalid_request", "content_filter"]
+    assert (len(one.calls), len(two.calls)) == (4, 2)
+
+
+@pytest.mark.parametrize("named", [["three/m"], []])
+async def test_an_open_circuit_is_a_failure_of_its_kind(scripted: Any, ask: Any, named: list[str]) -> None:
+    """Whoever waits for that is asked while it is open as before, or nobody; and explanations say so."""
+    model = to("one/m", "two/m", fallback={"unavailable": named})
+    providers = [scripted("one", *[ProviderUnavailable()] * 9), scripted("two"), scripted("three")]
+    gateway = gateway_of(providers, {"models": {"smart": model}}, breaker=BREAKER, retries={"attempts": 0})
+    async with gateway_client(gateway) as client:
+        answers = [await client.post(URL, json=ask) for _ in range(4)]
+        told = (await client.post("/api/admin/routes/explain", json={"model": "smart"}, headers=AS_OPERATOR)).json()
+    assert [answer.status_code for answer in answers] == [200 if named else 503] * 4
+    assert (len(providers[0].calls), len(providers[1].calls)) == (2, 0)
+    assert told["order"] == named
+    dropped = {line["target"]: line["dropped"] for line in told["candidates"]}
+    assert dropped["two/m"] == "the circuit of one before it is open, and others wait for its kind of failure"
+    assert dropped.get("three/m") is None
+
+
+async def test_where_no_window_is_long_enough(scripted: Any, ask: Any) -> None:
+    """Those are asked that wait for prompts that are too long, else all; and explanations say so."""
+    targets = [{"to": "one/m", "context": 100}]
+    kinds = {"timeout": ["two/m"], "context_too_long": ["three/m"]}
+    models = {
+        "smart": {"targets": targets, "fallback": kinds},
+        "other": {"targets": targets, "fallback": {"timeout": ["two/m"]}},
+    }
+    providers = [scripted("one"), scripted("two"), scripted("three")]
+    long = {"messages": [{"role": "user", "content": "x" * 1000}]}
+    async with gateway_client(gateway_of(providers, {"models": models})) as client:
+        assert await target_of(client, {**ask, **long}) == "three/m"
+        assert await target_of(client, {"model": "other", **long}) == "one/m"
+        question = {"model": "smart", "prompt_tokens": 250}
+        told = (await client.post("/api/admin/routes/explain", json=question, headers=AS_OPERATOR)).json()
+    assert told["order"] == ["three/m"]
+    dropped = {line["target"]: line["dropped"] for line in told["candidates"]}
+    assert dropped == {
+        "one/m": "its window of 100 tokens is too short", "two/m": "asked only after timeout", "three/m": None
+    }  # fmt: skip
 
 
 async def test_a_prompt_that_cannot_fit_is_not_sent(scripted: Any, ask: Any) -> None:

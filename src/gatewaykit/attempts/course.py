@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatewaykit.attempts.retries import RetryRules
 from gatewaykit.attempts.targets import Targets, TargetState
-from gatewaykit.errors import ContextTooLong, GatewayError, ProviderUnavailable
+from gatewaykit.errors import ContextTooLong, GatewayError, ProviderTimeout, ProviderUnavailable
 from gatewaykit.types import Call, Target
 
 
@@ -21,13 +21,14 @@ class Course:
         self._failed: dict[Target, GatewayError] = {}
         self._last: GatewayError | None = None
         self._kind = ""
+        self._over = False
         self._opens_in: float | None = None
         self.chosen: tuple[Target, TargetState]
 
     @property
     def may_pass(self) -> bool:
         """Whether any of the failures may have passed when the target is asked again."""
-        return any(error.retryable for error in self._failed.values())
+        return not self._over and any(error.retryable for error in self._failed.values())
 
     def next(self, now: float) -> tuple[Target, TargetState] | None:
         """The next target to try, which is left no more; ``None`` when there is none."""
@@ -37,8 +38,8 @@ class Course:
             if target.after and self._kind not in target.after:
                 continue
             if not state.admits(now):
-                self._note_open(state, now)
-                self.left.remove(target)
+                if self._left_alone(target, state, now):
+                    return self.next(now)
             elif state.resting(now):
                 resting = resting or (target, state)
             else:
@@ -55,25 +56,22 @@ class Course:
 
     def failed(self, target: Target, error: GatewayError) -> None:
         """``target`` failed: leave out whom that rules out. Raises ``error`` when no other target can help."""
-        if target in self.left:
-            self.left.remove(target)
         self._failed[target] = self._last = error
-        if not error.fallback:
+        self._over = not error.fallback
+        if self._over:
             raise error
-        if target.after:
-            return
-        code = self._kind = error.code
-        self.left = [
-            other
-            for other in self.left
-            if (code in other.after if other.after else code not in target.stops) and _fits(other, target, error)
-        ]
+        if not target.after:
+            self.left = [other for other in self.left if _fits(other, target, error)]
+            self._rule_out(target, error.code)
+            self._over = error.code in target.stops and not self.left and not error.retryable
 
     def choose(self, rules: RetryRules, number: int, now: float, ends: float) -> float | None:
         """Seconds to wait before asking ``chosen`` again, the best target whose failure may pass; ``None``: nobody.
 
         ``number`` is that of the further try, from 0; the call ``ends`` at this time.
         """
+        if self._over:
+            return None
         for target in self.call.targets:
             error = self._failed.get(target)
             if error is None or not error.retryable:
@@ -98,9 +96,20 @@ class Course:
             self._targets.fallbacks += 1
         return target, state
 
-    def _note_open(self, state: TargetState, now: float) -> None:
+    def _left_alone(self, target: Target, state: TargetState, now: float) -> bool:
+        """Its circuit is open: it counts as failed in the way in which it failed last. Whether others are left now."""
         wait = state.opens_in(now)
         self._opens_in = wait if self._opens_in is None else min(self._opens_in, wait)
+        self.left.remove(target)
+        return not target.after and self._rule_out(target, state.last_error or ProviderTimeout.code)
+
+    def _rule_out(self, target: Target, kind: str) -> bool:
+        """After a failure of this ``kind`` at ``target`` leave those whom that rules out; whether it rules out any."""
+        self._kind = kind
+        if kind not in target.stops:
+            return False
+        self.left = [other for other in self.left if kind in other.after]
+        return True
 
 
 def _fits(other: Target, target: Target, error: GatewayError) -> bool:

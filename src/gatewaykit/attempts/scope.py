@@ -114,6 +114,7 @@ class Attempts:
                     return await self.once(call, target, state)
                 except GatewayError as error:
                     course = Course(call, self._targets)
+                    del course.left[0]
                     course.failed(target, error)
             return await self._follow(course or Course(call, self._targets))
         finally:
@@ -183,6 +184,11 @@ class Attempts:
 
     async def _follow(self, course: Course) -> Opened:
         """Try the targets that are left, then again those whose failure may pass."""
+        opened = await self._through(course)
+        return await self._again(course) if opened is None else opened
+
+    async def _through(self, course: Course) -> Opened | None:
+        """Try the targets that are left; ``None`` when none of them answers."""
         call = course.call
         while (found := course.next(_now())) is not None:
             target, state = found
@@ -195,7 +201,7 @@ class Attempts:
                 return await self.once(call, target, state)
             except GatewayError as error:
                 course.failed(target, error)
-        return await self._again(course)
+        return None
 
     async def _again(self, course: Course) -> Opened:
         """Try again, with pauses, what may have passed. Raises the last error."""
@@ -227,7 +233,9 @@ class Attempts:
                     return await self.once(call, target, state)
                 except GatewayError as again:
                     course.failed(target, again)
-                    raise
+                if (opened := await self._through(course)) is not None:
+                    return opened
+                raise course.verdict(_now())
         raise AssertionError("stamina returns or raises")
 
     def _allows(self, call: Call, error: GatewayError) -> bool:

@@ -7,6 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import structs
+
+from gatewaykit.attempts.course import Course
 from gatewaykit.attempts.targets import Targets, TargetState
 from gatewaykit.builtin.router.conditions import prompt_tokens
 from gatewaykit.builtin.router.router import ModelRouter
@@ -28,14 +31,14 @@ def explain(router: ModelRouter, targets: Targets, book: PriceBook, call: Call) 
     way, entry = router.way(asked), router.choose(call)
     rules = [{"rule": rule.number, "to": rule.to, "unmet": rule.unmet(call)} for rule in way.rules]
     used = next((rule for rule in rules if not rule["unmet"]), None)
-    order = list(entry.order(call))
-    now = time.monotonic()
+    order, now = entry.order(call), time.monotonic()
+    turn = _in_turn(order, call, targets, now)
     candidates = [
         {
             **_place(entry, target),
             **told(targets[target], now),
             "price": _price(book, target, call),
-            "dropped": _dropped(target, targets[target], order, call, now),
+            "dropped": None if target in turn else _dropped(target, targets[target], order, now),
         }
         for target in (*(target for target, _ in entry.rows), *entry.last)
     ]
@@ -47,7 +50,7 @@ def explain(router: ModelRouter, targets: Targets, book: PriceBook, call: Call) 
         "strategy": entry.how,
         "prompt_tokens": prompt_tokens(call),
         "candidates": candidates,
-        "order": [str(target) for target in _in_turn(order, targets, now)],
+        "order": [str(target) for target in turn],
         "retry_budget": round(targets.budget.balance, 1),
     }
 
@@ -145,17 +148,17 @@ def _price(book: PriceBook, target: Target, call: Call) -> str | None:
     return None if spend is None else f"{money_text(spend)} {book.currency}"
 
 
-def _dropped(target: Target, state: TargetState, order: Sequence[Target], call: Call, now: float) -> str | None:
+def _dropped(target: Target, state: TargetState, order: Sequence[Target], now: float) -> str:
     if target.after:
         return f"asked only after {' or '.join(sorted({_KINDS[code] for code in target.after}))}"
     if target not in order:
         return f"its window of {target.context} tokens is too short"
     if not state.admits(now):
         return f"its circuit is open for {state.opens_in(now):.1f} s"
-    return None
+    return "the circuit of one before it is open, and others wait for its kind of failure"
 
 
-def _in_turn(order: Sequence[Target], targets: Targets, now: float) -> list[Target]:
-    """Those that would be asked, as attempts would ask them: who wants to be left alone comes last."""
-    ready = [target for target in order if not target.after and targets[target].admits(now)]
-    return sorted(ready, key=lambda target: targets[target].resting(now) > 0)
+def _in_turn(order: Sequence[Target], call: Call, targets: Targets, now: float) -> list[Target]:
+    """Those that would be asked, as attempts ask them, if each fails in a way for which nobody waits."""
+    course = Course(structs.replace(call, targets=tuple(order)), targets)
+    return [target for target, _ in iter(lambda: course.next(now), None)]

@@ -104,7 +104,8 @@ def _entry(name: str, model: ModelTable, targets: Targets, book: PriceBook) -> E
     rows = [(_target(row, stops, hedge), row) for row in sorted(model.targets, key=lambda row: row.priority)]
     last = tuple(replace(place(to), after=CODES[kind]) for kind, places in model.fallback.items() for to in places)
     groups = [_group(model, list(group), targets, book) for _, group in groupby(rows, lambda row: row[1].priority)]
-    order = _whole(groups, last, any(row.context for _, row in rows))
+    longer = [place(to) for to in model.fallback.get("context_too_long", ())]
+    order = _whole(groups, last, longer if any(row.context for _, row in rows) else None)
     mirror = None if model.mirror is None else Mirror(place(model.mirror.to), model.mirror.share)
     how = "sticky" if model.sticky else model.strategy
     return Entry(name, order, tuple(rows), last, how, mirror)
@@ -142,15 +143,18 @@ def _group(model: ModelTable, rows: Sequence[tuple[Target, TargetTable]], target
     return constant(places)
 
 
-def _whole(groups: Sequence[Order], last: tuple[Target, ...], windows: bool) -> Order:
-    """All groups, then those that wait for a kind of failure; windows that are too short are left out."""
+def _whole(groups: Sequence[Order], last: tuple[Target, ...], longer: Sequence[Target] | None) -> Order:
+    """All groups, then those that wait for a kind of failure. Windows that are too short are left out, where any is
+    known: where none is long enough ``longer`` are asked, those that wait for prompts that are too long.
+    """
     order = in_turn([*groups, constant(last)] if last else groups)
-    if not windows:
+    if longer is None:
         return order
 
     def fitting(call: Call) -> Sequence[Target]:
         found, length = order(call), prompt_tokens(call)
-        return [target for target in found if target.context is None or target.context >= length] or found
+        fits = [target for target in found if target.context is None or target.context >= length]
+        return fits if any(not target.after for target in fits) else longer or found
 
     return fitting
 
