@@ -47,6 +47,14 @@ def test_it_comes_back_with_traffic_and_with_time() -> None:
     assert (budget.taken, budget.refused) == (12, 2)
 
 
+def test_a_quiet_night_saves_nothing_up() -> None:
+    """However long nobody came, ten seconds have what the reserve gives in ten seconds."""
+    clock = Clock()
+    budget = RetryBudget(0.2, 3, clock)
+    clock.now = 36_000.0
+    assert [budget.take() for _ in range(5)] == [True] * 3 + [False] * 2
+
+
 def test_clients_that_try_again_use_it_up() -> None:
     """A call that its SDK tries for the second time takes what five first ones give."""
     budget = RetryBudget(0.0, 1, Clock())

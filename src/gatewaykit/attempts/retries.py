@@ -82,8 +82,8 @@ class RetryBudget:
     def take(self) -> bool:
         """Whether there is one more try in it, which is taken then."""
         now = self._clock()
-        if self.balance < self._most:
-            self.balance = min(self._most, self.balance + (now - self._at) * self._reserve / SPAN)
+        if self.balance < self._reserve:
+            self.balance = min(self._reserve, self.balance + (now - self._at) * self._reserve / SPAN)
         self._at = now
         if self.balance < 1.0:
             self.refused += 1
