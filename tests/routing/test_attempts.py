@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from gatewaykit import (
     Call,
     ContentBlocked,
     ContextTooLong,
+    Event,
+    Finished,
     GatewayError,
+    Provider,
     ProviderAuthFailed,
     ProviderBadAnswer,
     ProviderBusy,
@@ -21,6 +25,7 @@ from gatewaykit import (
     ProviderUnpaid,
     Router,
     Target,
+    TextDelta,
 )
 from gatewaykit.testing import gateway_client, make_gateway, plugin_of, until
 
@@ -77,7 +82,6 @@ async def test_what_cannot_pass_is_not(scripted: Any, make: Any, ask: Any, failu
 
 async def test_not_after_the_first_event(make: Any, ask: Any) -> None:
     """What a client has begun to read is not begun again."""
-    from gatewaykit import TextDelta
     from gatewaykit.testing import FakeProvider
 
     fake = FakeProvider(TextDelta("half"), ProviderUnavailable(), name="one")
@@ -132,9 +136,6 @@ async def test_the_sdk_s_own_retries_count(scripted: Any, make: Any, ask: Any) -
 
 async def test_a_provider_s_own_retries_count(make: Any, records: Any, ask: Any) -> None:
     """It asks before it tries again; what it was granted is in the record, and taken from the call and the budget."""
-    from collections.abc import AsyncIterator
-
-    from gatewaykit import Event, Finished, Provider, TextDelta
 
     class Stubborn(Provider):
         name = "one"
@@ -158,11 +159,67 @@ async def test_a_provider_s_own_retries_count(make: Any, records: Any, ask: Any)
     assert gateway.targets.budget.taken == 2
 
 
+@pytest.mark.parametrize("parameters", [{}, {"temperature": 0.5}], ids=["bytes as they came", "parameters"])
+async def test_a_provider_s_own_retries_leave_none_to_the_gateway(
+    make: Any, records: Any, ask: Any, parameters: dict[str, Any]
+) -> None:
+    """Both together are no more than ``retries.attempts``, also where the target's parameters make another request."""
+
+    class Stubborn(Provider):
+        name = "one"
+
+        async def stream(self, call: Call, target: Target) -> AsyncIterator[Event]:
+            while call.may_retry(ProviderUnavailable()):
+                pass
+            raise ProviderUnavailable
+            yield TextDelta("")
+
+    router = {"models": {"smart": {"targets": [{"to": "one/m", "parameters": parameters}]}}}
+    async with gateway_client(make([Stubborn()], records, router=router)) as client:
+        assert (await client.post(URL, json=ask)).status_code == 503
+    assert len(records.only.attempts) == 3
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{}, {"parameters": {"temperature": 0.5}}, {"hedge": {"after": 30}}],
+    ids=["plain", "parameters", "hedged"],
+)
+async def test_what_a_provider_adds_to_the_answer_s_headers_is_there(
+    make: Any, ask: Any, model: dict[str, Any]
+) -> None:
+    """In whichever way its target is asked."""
+
+    class Telling(Provider):
+        name = "one"
+
+        async def stream(self, call: Call, target: Target) -> AsyncIterator[Event]:
+            call.answer_headers = (*call.answer_headers, ("x-told", "yes"))
+            yield TextDelta("hello")
+            yield Finished()
+
+    parameters = model.pop("parameters", {})
+    targets = [{"to": "one/m", "parameters": parameters}, {"to": "one/n"}]
+    async with gateway_client(make([Telling()], router={"models": {"smart": {"targets": targets, **model}}})) as client:
+        answers = [await client.post(URL, json={**ask, "stream": stream}) for stream in (False, True)]
+    assert [answer.headers.get("x-told") for answer in answers] == ["yes", "yes"]
+
+
+async def test_a_cancellation_that_comes_from_within_is_the_provider_s_failure(
+    scripted: Any, make: Any, records: Any, ask: Any
+) -> None:
+    """A task that a provider waits for may be cancelled by others; the client, who has not left, gets an answer."""
+    one, two = scripted("one", asyncio.CancelledError()), scripted("two")
+    gateway = make([one, two], records)
+    async with gateway_client(gateway) as client:
+        answer = await client.post(URL, json=ask)
+    assert (answer.status_code, answer.headers["x-gatewaykit-target"]) == (200, "two/m")
+    assert records.tries() == [("one/m", "provider_error"), ("two/m", None)]
+    assert [state.in_flight for state in gateway.targets.all()] == [0, 0]
+
+
 async def test_a_provider_may_not_try_again_while_another_target_is_left(make: Any, scripted: Any, ask: Any) -> None:
     """Falling back is quicker than waiting."""
-    from collections.abc import AsyncIterator
-
-    from gatewaykit import Event, Provider, TextDelta
 
     class Stubborn(Provider):
         name = "one"
@@ -343,7 +400,6 @@ async def test_what_says_nothing_of_the_target_s_health_does_not_open_it(
 
 async def test_answers_that_break_off_open_it(make: Any, ask: Any) -> None:
     """A target whose streams never come to their end is left alone, too."""
-    from gatewaykit import TextDelta
     from gatewaykit.testing import FakeProvider
 
     fake = FakeProvider(TextDelta("half"), ProviderUnavailable(), name="one")

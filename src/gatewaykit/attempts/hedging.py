@@ -67,6 +67,7 @@ class Hedging:
             self._leave(other, call, OVERTAKEN)
         others.clear()
         winner.report(call)
+        winner.answers(call)
         self._targets.overtaken += winner.target is not first[0]
         return winner.task.result()
 
@@ -103,6 +104,10 @@ class _Runner:
         """Add what came of it to the attempts of ``call``."""
         call.attempts += self._call.attempts
         call.retried += self._call.retried - self._base
+
+    def answers(self, call: Call) -> None:
+        """What it says to the client is said in the answer to ``call``."""
+        call.answer_headers = self._call.answer_headers
 
     def leave(self, call: Call, why: str) -> None:
         """It did not come to its end. How long it was silent is worth knowing, too: its answer would take longer."""

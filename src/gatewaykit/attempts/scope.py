@@ -122,9 +122,9 @@ class Attempts:
 
     async def once(self, call: Call, target: Target, state: TargetState) -> Opened:
         """One attempt at one target. Raises :class:`~gatewaykit.errors.GatewayError`."""
+        asked, events = call, None
         if target.parameters:
             call = _with_parameters(call, target.parameters)
-        events = None
         began = call.tried_at = _now()
         call.target = target
         probe = state.breaker is not None and state.breaker.begin(began)
@@ -146,6 +146,7 @@ class Attempts:
         except BaseException as cause:
             error = _judged(cause, target, deadline)
             deadline.end()
+            asked.retried = call.retried
             _note_failure(call, state, error, probe)
             if events is not None:
                 await _close(events)
@@ -153,6 +154,7 @@ class Attempts:
                 raise
             raise error from cause
         deadline.end()
+        asked.answer_headers = call.answer_headers
         now = _now()
         call.attempts.append(Attempt(target, now - call.tried_at))
         state.latency(events is not None).add(now - began, now)
@@ -283,8 +285,11 @@ def _patience(target: Target, first: float, stream: bool) -> float:
 
 def _judged(cause: BaseException, target: Target, deadline: Deadline) -> BaseException:
     """What ended an attempt: ``cause`` itself where it is not for us to judge."""
-    if isinstance(cause, asyncio.CancelledError) and deadline.passed():
-        return ProviderTimeout(detail=f"{target.provider}: no answer in time")
+    if isinstance(cause, asyncio.CancelledError):
+        if deadline.passed():
+            return ProviderTimeout(detail=f"{target.provider}: no answer in time")
+        if not deadline.left():
+            return ProviderError(detail=f"{target.provider}: something that it waited for was cancelled")
     return blamed(cause, target) if isinstance(cause, Exception) else cause
 
 
