@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,33 @@ async def test_fallback_by_kind(scripted: Any, ask: Any) -> None:
         assert await target_of(client, ask) == "three/long"
         assert (await client.post(URL, json=ask)).status_code == 400
         assert await target_of(client, ask) == "two/m"
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["nothing is known", "long ago"])
+async def test_a_target_is_not_tried_out_by_all_at_once(scripted: Any, ask: Any, known: bool) -> None:
+    """One call at a time goes to a target of which nothing is known, or nothing of late, until it has answered."""
+    gate = asyncio.Event()
+    one, two = scripted("one", *[gate] * 20), scripted("two")
+    gateway = gateway_of([one, two], {"models": {"smart": to("one/m", "two/m", strategy="least_latency")}})
+    async with gateway_client(gateway) as client:
+        gateway.targets[Target("two", "m")].whole.add(0.3, time.monotonic())
+        if known:
+            gateway.targets[Target("one", "m")].whole.add(5.0, time.monotonic() - 120)
+        tasks = [asyncio.create_task(client.post(URL, json=ask)) for _ in range(20)]
+        await until(lambda: len(one.calls) + len(two.calls) == 20)
+        assert len(one.calls) == 1
+        gate.set()
+        await asyncio.gather(*tasks)
+        assert gateway.targets[Target("one", "m")].whole.waiting == 0
+
+
+async def test_a_target_that_let_a_call_wait_in_vain_is_slow(scripted: Any, ask: Any) -> None:
+    """The next call goes to another one, though nothing else is known of either."""
+    one, two = scripted("one", asyncio.Event()), scripted("two")
+    router = {"models": {"smart": to("one/m", "two/m", strategy="least_latency")}}
+    async with gateway_client(gateway_of([one, two], router, timeouts={"first_event": 0.3})) as client:
+        assert [await target_of(client, ask) for _ in range(3)] == ["two/m"] * 3
+        assert len(one.calls) == 1
 
 
 @pytest.mark.parametrize("first", [ProviderUnavailable(), ProviderUnpaid()], ids=["tried again", "left"])

@@ -130,6 +130,8 @@ class Attempts:
         probe = state.breaker is not None and state.breaker.begin(began)
         state.in_flight += 1
         state.calls += 1
+        latency = state.latency(call.request.stream)
+        latency.waiting += 1
         first = target.first_event or self._first_event
         deadline = Deadline(first if target.whole_call is None else _patience(target, first, call.request.stream))
         try:
@@ -148,6 +150,7 @@ class Attempts:
             deadline.end()
             asked.retried = call.retried
             _note_failure(call, state, error, probe)
+            latency.waiting -= 1
             if events is not None:
                 await _close(events)
             if error is cause:
@@ -157,7 +160,8 @@ class Attempts:
         asked.answer_headers = call.answer_headers
         now = _now()
         call.attempts.append(Attempt(target, now - call.tried_at))
-        state.latency(events is not None).add(now - began, now)
+        latency.waiting -= 1
+        latency.add(now - began, now)
         if state.breaker is not None:
             state.breaker.end(now, failed=False, seconds=now - began, probe=probe)
         if events is None:
@@ -306,7 +310,9 @@ def _note_failure(call: Call, state: TargetState, error: BaseException, probe: b
     if failed:
         state.failures += 1
         state.last_error = error.code
-    if isinstance(error, ProviderBusy) and error.retry_after and error.retryable:
+    if isinstance(error, ProviderTimeout):  # its answer would have taken longer still
+        state.latency(call.request.stream).add(now - call.tried_at, now)
+    elif isinstance(error, ProviderBusy) and error.retry_after and error.retryable:
         state.rest(error.retry_after, now)
     if state.breaker is not None:
         state.breaker.end(now, failed=failed, probe=probe)

@@ -42,14 +42,15 @@ _CIRCUITS = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 class Latency:
     """How long a target takes, in seconds: a peak EWMA. A bad moment is believed at once, a good one by and by.
 
-    ``peak`` was its value ``at`` the time of the last answer.
+    ``peak`` was its value ``at`` the time of the last answer. So many calls are ``waiting`` for one now.
     """
 
-    __slots__ = ("_new", "_quantiles", "_samples", "at", "peak")
+    __slots__ = ("_new", "_quantiles", "_samples", "at", "peak", "waiting")
 
     def __init__(self) -> None:
         self.peak = 0.0
         self.at = 0.0
+        self.waiting = 0
         self._samples: deque[float] | None = None
         self._quantiles: dict[float, float] = {}
         self._new = 0

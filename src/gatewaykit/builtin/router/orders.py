@@ -20,7 +20,10 @@ from gatewaykit.types import Call, Target
 
 Order: TypeAlias = Callable[[Call], Sequence[Target]]
 _UNKNOWN = 1e-6
-"""Expected seconds of a target of which nothing is known: it is tried soon, and not by all at once."""
+"""Expected seconds of a target of which nothing is known: it is tried soon."""
+
+_TRIED = 1e6
+"""The same while one call tries it: others go elsewhere, as far as there is anybody else."""
 
 
 def constant(targets: Sequence[Target]) -> Order:
@@ -54,7 +57,11 @@ def sticky(targets: Sequence[Target], weights: Sequence[float]) -> Order:
 
 
 def least_latency(targets: Sequence[Target], states: Sequence[TargetState]) -> Order:
-    """By what an answer is expected to take: the peak EWMA of its latency, times the calls that wait for it already."""
+    """By what an answer is expected to take: the peak EWMA of its latency, times the calls that wait for it already.
+
+    What is long ago says that a target is worth a try, not that it is worth all calls: while one waits for its answer
+    nothing fades.
+    """
     streamed = [(state, state.first_event) for state in states]
     in_one_piece = [(state, state.whole) for state in states]
 
@@ -62,7 +69,12 @@ def least_latency(targets: Sequence[Target], states: Sequence[TargetState]) -> O
         now = time.monotonic()
         # As Latency.expected, spelled out: with many targets most of the time would go into calling it.
         costs = [
-            (latency.peak * exp((latency.at - now) / FADING) + _UNKNOWN) * (state.in_flight + 1)
+            (
+                (latency.peak or _TRIED)
+                if latency.waiting
+                else (latency.peak * exp((latency.at - now) / FADING) + _UNKNOWN)
+            )
+            * (state.in_flight + 1)
             for state, latency in (streamed if call.request.stream else in_one_piece)
         ]
         return _best(targets, costs)
