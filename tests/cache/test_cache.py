@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,17 @@ from gatewaykit.builtin.cache.settings import CacheSettings
 from gatewaykit.builtin.cache.stored import Recording, read
 from gatewaykit.builtin.cache.stores import MemoryStore
 from gatewaykit.errors import ConfigError, ProviderUnavailable
-from gatewaykit.testing import FakeProvider, make_gateway, plugin_of, serve, until
+from gatewaykit.testing import (
+    FakeProvider,
+    Upstream,
+    UpstreamAnswer,
+    UpstreamRequest,
+    gateway_client,
+    make_gateway,
+    plugin_of,
+    serve,
+    until,
+)
 from gatewaykit.testing.servers import RedisServer
 from gatewaykit.types import EmbeddingList, ReasoningDelta, RefusalDelta
 
@@ -128,6 +138,84 @@ async def test_any_difference_is_a_miss(other: Config) -> None:
         await world.ask()
         assert (await world.ask(**other)).headers["x-gatewaykit-cache"] == "miss"
         assert (await world.ask()).headers["x-gatewaykit-cache"] == "hit"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_passes_unread_counts_as_well(stream: bool) -> None:
+    """A member of a message that the gateway has no word for reaches the upstream, so the answer may be another."""
+    async with passing_world("stop") as ask:
+        message: Config = {"role": "user", "content": "hi"}
+        assert [await ask([message], stream) for _ in range(2)] == ["miss", "hit"]
+        assert await ask([{**message, "prefix": True}], stream) == "miss"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_filter_cut_and_passes_unread_is_not_kept(stream: bool) -> None:
+    """The upstream's own bytes say so; a text that speaks of it is kept."""
+    async with passing_world("content_filter") as ask:
+        assert [await ask([{"role": "user", "content": "hi"}], stream) for _ in range(2)] == ["miss", "miss"]
+    async with passing_world("stop") as ask:
+        message = {"role": "user", "content": 'say "content_filter"'}
+        assert [await ask([message], stream) for _ in range(2)] == ["miss", "hit"]
+
+
+@asynccontextmanager
+async def passing_world(reason: str) -> AsyncIterator[Callable[[list[Config], bool], Any]]:
+    """Before an upstream of OpenAI's format that says what it was told, and ends for ``reason``: what asks there, and
+    tells whether it was a hit.
+    """
+
+    def answer(request: UpstreamRequest) -> Any:
+        body = request.json()
+        said = {"role": "assistant", "content": body["messages"][-1]["content"]}
+        choice = {"index": 0, "delta" if body.get("stream") else "message": said, "finish_reason": reason}
+        document = {"id": "1", "object": "chat.completion", "choices": [choice]}
+        of = UpstreamAnswer.of_events([document]) if body.get("stream") else UpstreamAnswer.of_json(document)
+        return of.script()
+
+    with closing(Upstream(answer)) as upstream:
+        gateway = make_gateway(
+            cache={"enabled": True}, openai={"upstreams": {"up": {"base_url": upstream.url, "models": ["m"]}}}
+        )
+        async with upstream.serving(), gateway_client(gateway) as client:
+
+            async def ask(messages: list[Config], stream: bool) -> str:
+                body = {"model": "up/m", "messages": messages, "stream": stream}
+                answer = await client.post("/v1/chat/completions", json=body)
+                assert answer.status_code == 200
+                return str(answer.headers["x-gatewaykit-cache"])
+
+            yield ask
+
+
+async def test_parameters_of_targets_count() -> None:
+    """A rule may lead the same request to the same target with other parameters."""
+
+    def asked_with(temperature: float) -> Config:
+        return {"targets": [{"to": "fake/m", "parameters": {"temperature": temperature}}]}
+
+    router = {
+        "models": {"calm": asked_with(0.1), "wild": asked_with(1.9)},
+        "rules": [{"to": "wild", "headers": {"x-wild": "*"}}],
+    }
+    gateway = make_gateway(plugin_of(providers=[FakeProvider()]), cache={"enabled": True}, router=router)
+    body = {"model": "calm", "messages": [{"role": "user", "content": "hi"}]}
+    async with gateway_client(gateway) as client:
+        found = [
+            (await client.post("/v1/chat/completions", json=body, headers=headers)).headers["x-gatewaykit-cache"]
+            for headers in ({}, {"x-wild": "1"}, {}, {"x-wild": "1"})
+        ]
+    assert found == ["miss", "miss", "hit", "hit"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_cannot_be_written_down_is_answered_all_the_same(stream: bool) -> None:
+    """Numbers of an upstream may be larger than those of the store: such an answer passes, and is not kept."""
+    async with world_of(Started("m", "id", 10**30), TextDelta("hello"), Finished("stop")) as world:
+        answers = [await world.ask(stream=stream) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert all("hello" in answer.text and "error" not in answer.text for answer in answers)
+    assert [answer.headers["x-gatewaykit-cache"] for answer in answers] == ["miss", "miss"]
 
 
 async def test_cache_control(store: Config) -> None:

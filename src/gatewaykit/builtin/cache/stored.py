@@ -83,16 +83,12 @@ class Recording:
         self._finished = False
 
     def take(self, event: Event) -> None:
-        """One more event. An answer that is too large, or was cut short by a filter, is not kept."""
+        """One more event. What is too large, cannot be written down, or was cut short by a filter, is not kept."""
         if self._events is None:
             return
-        name = type(event).__name__
-        if name not in _KINDS or (isinstance(event, Finished) and event.reason == "content_filter"):
-            self._events = None
-            return
-        packed = _pack.encode([name, [_value(getattr(event, field)) for field in _FIELDS[name]]])
-        self._room -= len(packed)
-        if self._room < 0:
+        packed = None if _is_cut(event) else _packed(event)
+        self._room -= len(packed or b"")
+        if packed is None or self._room < 0:
             self._events = None
             return
         self._events.append(packed)
@@ -115,20 +111,42 @@ def read(data: bytes) -> Answer | None:
 
 
 def key_of(call: Call) -> str:
-    """What two calls must have in common to share an answer: tenant, dialect, request and the targets that may answer.
+    """What two calls must have in common to share an answer: tenant, dialect, request and the targets that may answer,
+    with the parameters that they are asked with.
 
+    Where the client's bytes may pass unread they are the request: they may hold more than the gateway has words for.
     The name of a conversation is not part of it: it steers the provider's own cache alone.
     """
-    request = structs.replace(call.request, session=None) if isinstance(call.request, ChatRequest) else call.request
+    request, body = call.request, call.body
+    if call.raw_dialect is None:
+        request, body = structs.replace(request, session=None) if isinstance(request, ChatRequest) else request, b""
     told = [
         call.principal.tenant,
         call.dialect,
         call.raw_dialect,
         type(request).__name__,
-        request,
-        sorted({str(target) for target in call.targets}),
+        None if body else request,
+        sorted({(target.name, _plain.encode(target.parameters)) for target in call.targets}),
     ]
-    return hashlib.blake2b(_plain.encode(told), digest_size=32).hexdigest()
+    key = hashlib.blake2b(_plain.encode(told), digest_size=32)
+    key.update(body)
+    return key.hexdigest()
+
+
+def _is_cut(event: Event) -> bool:
+    """Whether a content filter ended the answer here. In text that somebody wrote the quotes would be escaped."""
+    if isinstance(event, Raw):
+        return b'"content_filter"' in event.data
+    return isinstance(event, Finished) and event.reason == "content_filter"
+
+
+def _packed(event: Event) -> bytes | None:
+    """The event as bytes; ``None`` for a kind that is not known, and for values that have no place in them."""
+    name = type(event).__name__
+    try:
+        return _pack.encode([name, [_value(getattr(event, field)) for field in _FIELDS[name]]])
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return None
 
 
 def _value(value: Any) -> Any:
