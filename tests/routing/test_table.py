@@ -537,6 +537,8 @@ async def test_the_admin_api_changes_the_table(scripted: Any, ask: Any, tmp_path
         (to("nobody/m"), "no provider is called 'nobody'"),
         (to("one/m", strategy="magic"), "strategy"),
         (to("one/m", unknown=1), "unknown"),
+        (to("one/m", fallback={"timeout": ["one"]}), "fallback.timeout: 'one' is not 'provider/model'"),
+        ({"targets": [{"to": "one/m", "weight": 0}], "strategy": "weighted"}, "no target has a weight"),
     ],
 )
 async def test_a_bad_model_changes_nothing(
@@ -553,8 +555,23 @@ async def test_a_bad_model_changes_nothing(
         assert alias.status_code == 400
         assert await target_of(client, ask) == "one/m"
         assert (await client.put(MANAGED + "smart", json=to("one/m"))).status_code == 403
-        assert (await client.put(MANAGED + "%00", json=to("one/m"), headers=AS_OPERATOR)).status_code == 400
+        for name in ("%00", "", "%20"):
+            assert (await client.put(MANAGED + name, json=to("one/m"), headers=AS_OPERATOR)).status_code == 400
     assert not path.exists()
+
+
+async def test_a_file_that_breaks_later_hides_nothing(scripted: Any, ask: Any, tmp_path: Path) -> None:
+    """What is in force is shown and serves, and each change says what is wrong with the file."""
+    path = tmp_path / "routes.json"
+    router = {"models": {"smart": to("one/m")}, "file": str(path)}
+    async with gateway_client(gateway_of([scripted("one")], router)) as client:
+        await client.put(MANAGED + "other", json=to("one/n"), headers=AS_OPERATOR)
+        path.write_text("{", "utf-8")
+        shown = await client.get("/api/admin/routes", headers=AS_OPERATOR)
+        assert (shown.status_code, shown.json()["managed"]) == (200, ["other"])
+        refused = await client.put(MANAGED + "third", json=to("one/m"), headers=AS_OPERATOR)
+        assert (refused.status_code, str(path) in refused.text) == (400, True)
+        assert await target_of(client, {**ask, "model": "other"}) == "one/n"
 
 
 async def test_without_a_file_the_table_is_the_configuration_s(scripted: Any) -> None:

@@ -35,13 +35,12 @@ class Admin:
     async def routes(self, request: Request, principal: Principal) -> Response:
         """``GET /api/admin/routes``: the table in force."""
         settings = self._router.settings
-        managed = sorted(managed_models(settings.file)) if settings.file else []
-        return answer({"object": "routes", **settings.model_dump(mode="json"), "managed": managed})
+        return answer({"object": "routes", **settings.model_dump(mode="json"), "managed": self._router.managed})
 
     async def put(self, request: Request, principal: Principal) -> Response:
         """``PUT /api/admin/routes/models/NAME``: make or change a model; with faults nothing changes."""
         name, model = request.path_params["name"], await read_body(request, dict[str, Any])
-        if not name.isprintable() or len(name) > _LONGEST_NAME:
+        if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
             raise BadRequest("This cannot be the name of a model.", param="name")
         await asyncio.to_thread(self._change, name, model)
         self._reload("The file is written, and not in force")

@@ -40,7 +40,8 @@ class Copies(Struct):
 class ModelRouter(Router):
     """Finds targets in the table, by ``provider/model``, and in the lists of the providers, in this order.
 
-    ``table`` is in force, made of ``settings``; ``copies`` tells of every mirror that it ever had.
+    ``table`` is in force, made of ``settings``; the admin API keeps the ``managed`` models of it. ``copies`` tells of
+    every mirror that it ever had.
     """
 
     name = "models"
@@ -55,8 +56,8 @@ class ModelRouter(Router):
         self._named: set[str] = set()
         self.table = Table({})
         self.copies: dict[Target, Copies] = {}
-        settings = with_managed(settings)
-        self._use(settings, self.made(settings))
+        given = with_managed(settings)
+        self._use(settings, given, self.made(given))
 
     def route(self, call: Call) -> Sequence[Target]:
         """The targets of the first rule that fits, or else of the model that was asked for."""
@@ -100,16 +101,20 @@ class ModelRouter(Router):
 
     def reload(self, settings: Settings) -> Callable[[], None]:
         """Make another table; what is returned puts it into force."""
-        given = with_managed(settings.get(RouterSettings))
+        configured = settings.get(RouterSettings)
+        given = with_managed(configured)
         table = self.made(given)
-        return lambda: self._use(given, table)
+        return lambda: self._use(configured, given, table)
 
     def made(self, settings: RouterSettings) -> Table:
         """The table of ``settings``, not in force. Raises :class:`~gatewaykit.errors.ConfigError`."""
         return make_table(settings, self._providers, self._gateway.targets, PriceBook.of(self._gateway))
 
-    def _use(self, settings: RouterSettings, table: Table) -> None:
+    def _use(self, configured: RouterSettings, settings: RouterSettings, table: Table) -> None:
         self.settings = settings
+        self.managed = sorted(
+            name for name, model in settings.models.items() if configured.models.get(name) is not model
+        )
         self._default = settings.default_provider
         self.listing.refresh = settings.refresh
         self.table = table

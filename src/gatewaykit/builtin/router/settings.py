@@ -113,6 +113,14 @@ class ModelTable(Table):
     )
     mirror: MirrorTable | None = Field(None, description="A target that gets copies of the requests.")
 
+    @model_validator(mode="after")
+    def _can_be_chosen(self) -> Self:
+        for kind, places in self.fallback.items():
+            _check_places(f"fallback.{kind}", places)
+        if self.strategy == "weighted" and not any(target.weight for target in self.targets):
+            raise ValueError("no target has a weight")
+        return self
+
 
 class RuleTable(Table):
     """Sends requests to another model: the first rule of which everything fits counts."""
@@ -154,11 +162,6 @@ class RouterSettings(Section):
                 raise ValueError(f"aliases.{alias} has no target")
             if alias in self.models:
                 raise ValueError(f"{alias!r} is both an alias and a model")
-        for name, model in self.models.items():
-            for kind, targets in model.fallback.items():
-                _check_places(f"models.{name}.fallback.{kind}", targets)
-            if model.strategy == "weighted" and not any(target.weight for target in model.targets):
-                raise ValueError(f"models.{name}: no target has a weight")
         return self
 
 
