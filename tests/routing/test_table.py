@@ -479,6 +479,27 @@ async def test_a_reload_puts_another_table_into_force(scripted: Any, ask: Any, t
     assert not gateway.settings.log.access
 
 
+async def test_a_target_that_left_the_table_is_forgotten(scripted: Any, ask: Any, tmp_path: Path) -> None:
+    """Its open circuit alarms nobody any more; one that stays is as it was, and calls on their way end well."""
+    path, gate = tmp_path / "routes.json", asyncio.Event()
+    one = scripted("one", *[ProviderUnavailable()] * 4)
+    router = {"models": {"stays": to("one/a"), "smart": to("two/m")}, "file": str(path)}
+    gateway = gateway_of([one, scripted("two", gate)], router, breaker=BREAKER, retries={"attempts": 0})
+    async with gateway_client(gateway) as client:
+        await client.put(MANAGED + "goes", json=to("one/b"), headers=AS_OPERATOR)
+        for name in ("stays", "stays", "goes", "goes"):
+            await client.post(URL, json={**ask, "model": name})
+        running = asyncio.create_task(target_of(client, ask))
+        await until(lambda: gateway.targets[Target("two", "m")].in_flight)
+        await client.put(MANAGED + "smart", json=to("two/n"), headers=AS_OPERATOR)
+        await client.delete(MANAGED + "goes", headers=AS_OPERATOR)
+        circuits = {str(state.target): state.circuit for state in gateway.targets.all()}
+        assert circuits == {"one/a": "open", "two/m": "closed", "two/n": "closed"}
+        gate.set()
+        assert await running == "two/m"
+        assert gateway.targets[Target("two", "m")].in_flight == 0
+
+
 @pytest.mark.parametrize("text", ["not toml", "[router]\nunknown = 1", None])
 async def test_a_bad_file_changes_nothing(scripted: Any, ask: Any, tmp_path: Path, text: str | None) -> None:
     """400 with every fault at its line; the table in force stays."""

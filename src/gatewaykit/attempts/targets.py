@@ -175,6 +175,13 @@ class Targets:
         state.kept = True
         return state
 
+    def let_go(self, target: Target) -> None:
+        """The configuration does not name it any more: it is forgotten, or may be when its calls are over."""
+        state = self[target]
+        state.kept = False
+        if not state.in_flight:
+            del self._states[target.name]
+
     def all(self) -> Collection[TargetState]:
         """Those that have been asked, or are named by the configuration."""
         return tuple(self._states.values())

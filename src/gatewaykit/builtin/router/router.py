@@ -117,6 +117,10 @@ class ModelRouter(Router):
         )
         self._default = settings.default_provider
         self.listing.refresh = settings.refresh
+        for target in self.table.targets - table.targets:
+            self._gateway.targets.let_go(target)
+        for target in table.targets:
+            self._gateway.targets.keep(target)
         self.table = table
         for target in table.mirrored:
             self.copies.setdefault(target, Copies())

@@ -69,6 +69,13 @@ class Table(Struct, frozen=True):
     rules: tuple[Rule, ...] = ()
 
     @property
+    def targets(self) -> frozenset[Target]:
+        """Those that answer."""
+        return frozenset(
+            target for entry in self.entries.values() for target in (*(target for target, _ in entry.rows), *entry.last)
+        )
+
+    @property
     def mirrored(self) -> frozenset[Target]:
         """Those that get copies."""
         return frozenset(entry.mirror.target for entry in self.entries.values() if entry.mirror is not None)
@@ -81,9 +88,6 @@ def make_table(settings: RouterSettings, providers: Iterable[str], targets: Targ
     entries = {alias: fixed(alias, [place(to) for to in tos]) for alias, tos in settings.aliases.items()}
     for name, model in settings.models.items():
         entries[name] = _entry(name, model, targets, book)
-    for entry in entries.values():
-        for target in (*(target for target, _ in entry.rows), *entry.last):
-            targets.keep(target)
     return Table(entries, compiled(settings.rules))
 
 
@@ -135,7 +139,7 @@ def _group(model: ModelTable, rows: Sequence[tuple[Target, TargetTable]], target
         return weighted(places, weights)
     if model.strategy == "cheapest":
         return constant(sorted(places, key=lambda target: _price(target, book)))
-    states = [targets.keep(target) for target in places]
+    states = [targets[target] for target in places]
     if model.strategy == "least_latency":
         return least_latency(places, states)
     if model.strategy == "least_in_flight":
