@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from itertools import count
@@ -16,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewaykit import Finished, Gateway, Observer, Raw, Started, TextDelta, ToolCallDelta, Usage
-from gatewaykit.builtin.cache.cache import HEADER
+from gatewaykit.builtin.cache.cache import HEADER, Cache
 from gatewaykit.builtin.cache.control import read_control
 from gatewaykit.builtin.cache.settings import CacheSettings
 from gatewaykit.builtin.cache.stored import Recording, read
-from gatewaykit.builtin.cache.stores import MemoryStore
+from gatewaykit.builtin.cache.stores import MemoryStore, Store
 from gatewaykit.errors import ConfigError, ProviderUnavailable
 from gatewaykit.testing import (
     FakeProvider,
@@ -283,6 +285,43 @@ async def test_redis_that_is_away_is_an_empty_cache() -> None:
         answers = [await world.ask() for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200] * 3
     assert {answer.headers["x-gatewaykit-cache"] for answer in answers} == {"miss"}
+
+
+async def test_an_event_loop_waits_for_its_own_answers_alone() -> None:
+    """A gateway that runs in two of them stops in one while the other is still writing."""
+    written, cache = threading.Event(), Cache(CacheSettings(), _Slow(threading.Event()))
+    store: Any = cache._store
+
+    async def elsewhere() -> None:
+        async with cache.lifespan():
+            await cache._keep("key", b"value")
+        written.set()
+
+    async with cache.lifespan():
+        thread = threading.Thread(target=lambda: asyncio.run(elsewhere()))
+        thread.start()
+        await until(lambda: store.asked)
+    assert not written.is_set()
+    store.gate.set()
+    await asyncio.to_thread(thread.join)
+    assert written.is_set()
+
+
+class _Slow(Store):
+    """Writes when the gate opens."""
+
+    instant = False
+
+    def __init__(self, gate: threading.Event) -> None:
+        self.gate = gate
+        self.asked = 0
+
+    async def get(self, key: str) -> bytes | None:
+        return None
+
+    async def put(self, key: str, value: bytes) -> None:
+        self.asked += 1
+        await asyncio.to_thread(self.gate.wait)
 
 
 async def test_hits_cost_nothing(tmp_path: Any) -> None:

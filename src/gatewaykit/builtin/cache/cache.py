@@ -78,9 +78,10 @@ class Cache(AroundCall):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """What is being written is written before the gateway stops."""
+        loop = asyncio.get_running_loop()
         yield
-        while self._putting:
-            await asyncio.gather(*self._putting)
+        while mine := [task for task in tuple(self._putting) if task.get_loop() is loop]:
+            await asyncio.gather(*mine)
 
     async def _found(self, call: Call, key: str, control: Control) -> list[Event] | None:
         """The events of a kept answer that the client accepts; headers and record tell where they come from."""
