@@ -317,6 +317,14 @@ async def test_the_first_mirror_may_come_with_a_reload(scripted: Any, ask: Any, 
         ({"models": {"smart": {"targets": [{"to": "one/m", "parameters": {"messages": []}}]}}}, "the client's alone"),
         ({"models": {"smart": {"targets": [{"to": "one/m", "parameters": {"seed": True}}]}}}, "must be of type int"),
         ({"models": {"smart": {"targets": [{"to": "one/m", "parameters": {"top_p": "x"}}]}}}, "must be of type float"),
+        (
+            {
+                "models": {
+                    "smart": {"targets": [{"to": "one/m", "parameters": {"max_tokens": 1, "max_completion_tokens": 1}}]}
+                }
+            },
+            "is the same as max_tokens",
+        ),
         ({"rules": [{"to": "nothing"}]}, "is no model, no alias"),
         ({"models": {"smart": to("one/m", mirror={"to": "nobody/m"})}}, "'nobody'"),
     ],
@@ -335,6 +343,16 @@ def test_parameters_of_the_right_kind_are_taken(scripted: Any) -> None:
         [scripted("one")], {"models": {"smart": {"targets": [{"to": "one/m", "parameters": parameters}]}}}
     )
     assert gateway.targets.all()
+
+
+async def test_both_names_of_the_longest_answer_are_one_parameter(scripted: Any, ask: Any) -> None:
+    """Whichever the configuration uses, it is sent where the client used neither."""
+    one = scripted("one")
+    router = {"models": {"smart": {"targets": [{"to": "one/m", "parameters": {"max_completion_tokens": 50}}]}}}
+    async with gateway_client(gateway_of([one], router)) as client:
+        for fields in ({}, {"max_tokens": 7}, {"max_completion_tokens": 8}):
+            await client.post(URL, json={**ask, **fields})
+    assert [(call.request.max_tokens, dict(call.request.extra)) for call in one.calls] == [(50, {}), (7, {}), (8, {})]
 
 
 # Operators

@@ -32,6 +32,7 @@ _PARAMETERS: Mapping[str, tuple[type, ...]] = {
     "frequency_penalty": _NUMBER,
     "presence_penalty": _NUMBER,
     "max_tokens": (int,),
+    "max_completion_tokens": (int,),
     "seed": (int,),
     "top_logprobs": (int,),
     "logprobs": (bool,),
@@ -74,6 +75,8 @@ class TargetTable(Table):
             wanted = _PARAMETERS.get(name, (object,))
             if not isinstance(value, wanted) or (isinstance(value, bool) and not {bool, object} & {*wanted}):
                 raise ValueError(f"parameters.{name} must be of type {wanted[-1].__name__}")
+        if {"max_tokens", "max_completion_tokens"} <= self.parameters.keys():
+            raise ValueError("parameters.max_completion_tokens is the same as max_tokens")
         return self
 
 

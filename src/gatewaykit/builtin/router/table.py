@@ -38,6 +38,9 @@ CODES: Mapping[str, frozenset[str]] = {
 }
 """The kinds of failure of the settings, and the codes of the errors that they mean."""
 
+_SYNONYMS = {"max_completion_tokens": "max_tokens"}
+"""Parameters that requests have under another name, whichever of both their clients use."""
+
 _USUAL_CALL = (3000, 1000)
 """Tokens asked and answered, by which targets are compared for their price."""
 
@@ -121,7 +124,7 @@ def _target(row: TargetTable, stops: frozenset[str], hedge: Hedge | None) -> Tar
         first_event=row.first_event,
         between_events=row.between_events,
         whole_call=row.whole_call,
-        parameters=row.parameters,
+        parameters={_SYNONYMS.get(name, name): value for name, value in row.parameters.items()},
         context=row.context,
         stops=stops,
         hedge=hedge,
