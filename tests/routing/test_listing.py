@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from gatewaykit import Model
+from gatewaykit import Model, ProviderUnavailable
 from gatewaykit.testing import FakeProvider, gateway_client, make_gateway, plugin_of, until
 
 URL = "/v1/chat/completions"
@@ -56,6 +56,45 @@ async def test_the_first_provider_has_a_model_that_several_list() -> None:
             await until(lambda name=provider.name: is_listed(gateway, name))
         answer = await client.post(URL, json=asking("shared"))
         assert answer.headers["x-gatewaykit-target"] == "first/shared"
+
+
+class Failing(FakeProvider):
+    """Fails every call, and lists its models while it ``lists``; ``looks`` counts how often it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__(ProviderUnavailable(), name="one", models=["m"])
+        self.lists = True
+        self.looks = 0
+
+    async def models(self) -> Sequence[Model]:
+        self.looks += 1
+        if not self.lists:
+            raise ProviderUnavailable
+        return await super().models()
+
+    async def looked_at(self) -> None:
+        """Returns when it was asked twice from now on: what came of the first time is known then."""
+        before = self.looks
+        await until(lambda: self.looks >= before + 2)
+
+
+async def test_a_list_that_comes_again_ends_the_cooldown() -> None:
+    """One that came all the while does not: calls may fail where lists come, and are left alone for all of it."""
+    one = Failing()
+    gateway = make_gateway(plugin_of(providers=[one]), breaker={"calls": 2, "cooldown": 600})
+    async with gateway_client(gateway) as client:
+        await until(lambda: is_listed(gateway, "one"))
+        for _ in range(2):
+            await client.post(URL, json=asking("m"))
+        await one.looked_at()
+        await client.post(URL, json=asking("m"))
+        assert one.opened == 2
+        one.lists = False
+        await one.looked_at()
+        one.lists = True
+        await one.looked_at()
+        await client.post(URL, json=asking("m"))
+        assert one.opened == 3
 
 
 def is_listed(gateway: Any, provider: str) -> bool:

@@ -18,7 +18,7 @@ _PATIENCE = 0.5
 _FETCH_SECONDS = 15.0
 _CHECK_SECONDS = 1.0
 _DOWN = frozenset({"provider_unavailable", "provider_timeout"})
-"""Failures after which a list that comes says that the provider is back."""
+"""Failures after which a list that comes again says that the provider is back."""
 
 
 class Listing:
@@ -33,6 +33,7 @@ class Listing:
         self._changed = changed
         self._lists: dict[str, tuple[Model, ...]] = {}
         self._owners: dict[str, tuple[str, ...]] = {}
+        self._gone: set[str] = set()
         self._first_looks: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 
     def owners(self, model: str) -> Sequence[str]:
@@ -71,7 +72,8 @@ class Listing:
 
     async def _keep_checking(self) -> None:
         """While circuits are open, ask their providers for their lists, which costs nothing: one that comes lets the
-        next call be a probe, before the cooldown is over. A list that does not come says nothing: it may be the list.
+        next call be a probe, before the cooldown is over. But one that came all the while says nothing: it is not what
+        fails. Nor does one that does not come: it may be the list.
         """
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
@@ -80,6 +82,7 @@ class Listing:
                 for state in self._targets.all()
                 if state.circuit == "open" and state.last_error in _DOWN
             }
+            self._gone &= down
             if down:
                 await asyncio.gather(*(self._check(name) for name in down & self._lists.keys()))
 
@@ -90,7 +93,11 @@ class Listing:
             async with asyncio.timeout(_CHECK_SECONDS):
                 await self._providers[name].models()
         except Exception:  # noqa: BLE001 - it is down, as was known
+            self._gone.add(name)
             return
+        if name not in self._gone:
+            return
+        self._gone.discard(name)
         now = time.monotonic()
         for state in self._targets.all():
             if state.target.provider == name and state.breaker is not None and state.last_error in _DOWN:
