@@ -57,7 +57,8 @@ acme = "gatewaykit_acme.plugin"
 
 It has functions marked with `@hookimpl`. Hooks are ordinary functions, called once while the gateway is put
 together; they return the objects that do the work. `async def` hooks and pluggy's wrappers are refused with a
-message that shows the right form. At run time the gateway calls the objects directly.
+message that shows the right form. At run time the gateway calls the objects directly, and awaits what the signatures
+below have as `async def`: an object with another method that is one is refused, for nobody would await it.
 
 `gatewaykit plugins` lists what is installed and what it brings. `plugins.required` and `plugins.blocked` in the
 configuration decide what must and what may not take part. A plugin that does not load is fatal when it is required

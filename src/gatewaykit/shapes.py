@@ -25,6 +25,12 @@ KINDS: Mapping[str, type] = {
 }
 """The hooks whose objects have names, and the protocol of each."""
 
+_ITERATED = {"stream", "around"}
+"""What returns an asynchronous iterator, and so is often an ``async def`` with ``yield``."""
+
+_OF_ANY = ("lifespan", "readings", "reload")
+"""Methods that objects of every kind may have, and that nobody awaits."""
+
 _OPTIONAL = {"challenge", "flush", "foretell", "judged", "knows", "look_up", "routed", "seal", "standings"}
 
 
@@ -44,7 +50,7 @@ def misshapen(hook: str, item: Any) -> str | None:
     what = f"a {type(item).__name__} object"
     if not isinstance(getattr(item, "name", None), str) or not item.name:
         return f"{what} without a name"
-    problem = _missing_methods(kind, item) or _bad_attribute(item)
+    problem = _missing_methods(kind, item) or _async_by_mistake(kind, item) or _bad_attribute(item)
     return problem and f"{what} {problem}"
 
 
@@ -52,13 +58,29 @@ def _is_section(item: Any) -> bool:
     return inspect.isclass(item) and issubclass(item, Section)
 
 
+def _methods(kind: type) -> dict[str, Any]:
+    return {name: value for name, value in vars(kind).items() if inspect.isfunction(value) and name[0] != "_"}
+
+
 def _missing_methods(kind: type, item: Any) -> str | None:
-    known = [name for name, value in vars(kind).items() if inspect.isfunction(value) and not name.startswith("_")]
+    known = list(_methods(kind))
     missing = [method for method in known if not callable(getattr(item, method, None))]
     if kind is protocols.Transform:
         return f"with none of {', '.join(known)}" if missing == known else None
     needed = [method for method in missing if method not in _OPTIONAL]
     return f"without {', '.join(needed)}; subclass {kind.__name__}" if needed else None
+
+
+def _async_by_mistake(kind: type, item: Any) -> str | None:
+    """The first method whose coroutine nobody would await: a guard that is one would guard nothing."""
+    awaited = {name for name, method in _methods(kind).items() if inspect.iscoroutinefunction(method)}
+    for name in (*_methods(kind), *_OF_ANY):
+        method = getattr(item, name, None)
+        if inspect.isasyncgenfunction(method) and name not in _ITERATED:
+            return f"whose {name!r} is an 'async def' with 'yield'"
+        if inspect.iscoroutinefunction(method) and name not in awaited:
+            return f"whose {name!r} is an 'async def'{' without yield' if name in _ITERATED else ''}; nobody awaits it"
+    return None
 
 
 def _bad_attribute(item: Any) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gatewaykit import Authenticator, Dialect, Gateway, Observer, Provider, Transform, hookimpl
-from gatewaykit.errors import ConfigError
+from gatewaykit.errors import ConfigError, PermissionDenied
 from gatewaykit.registry import PluginInfo
 from gatewaykit.testing import FakeProvider, plugin_of
 
@@ -311,6 +311,39 @@ class Pathless(Dialect):
     routes = ("/v1/acme",)  # type: ignore[assignment]
 
 
+class Guard(Transform):
+    name = "guard"
+
+    async def on_request(self, call: Any) -> None:  # type: ignore[override]
+        raise PermissionDenied
+
+
+class Slow(Observer):
+    name = "slow"
+
+    async def record(self, record: Any) -> None:  # type: ignore[override]
+        pass
+
+
+class Fetching(Provider):
+    name = "fetching"
+
+    async def stream(self, call: Any, target: Any) -> Any:  # type: ignore[override]
+        return []
+
+
+class Yielding(Authenticator):
+    name = "yielding"
+
+    async def authenticate(self, incoming: Any) -> Any:
+        yield
+
+
+class Living(FakeProvider):
+    async def lifespan(self) -> Any:
+        yield
+
+
 MISSHAPEN = {
     "class": ("gateway_providers", [FakeProvider], "gateway_providers returned the class FakeProvider; return an inst"),
     "unnamed": ("gateway_providers", [Nameless()], "gateway_providers returned a Nameless object without a name"),
@@ -324,6 +357,11 @@ MISSHAPEN = {
     "tier": ("gateway_transforms", [Heavy()], "whose 'tier' is not a number"),
     "deadline": ("gateway_transforms", [Hurried()], "whose 'deadline' is not a number of seconds"),
     "routes": ("gateway_dialects", [Pathless()], "whose 'routes' are not pairs of method and path"),
+    "async guard": ("gateway_transforms", [Guard()], "whose 'on_request' is an 'async def'; nobody awaits it"),
+    "async observer": ("gateway_observers", [Slow()], "whose 'record' is an 'async def'; nobody awaits it"),
+    "async stream": ("gateway_providers", [Fetching()], "whose 'stream' is an 'async def' without yield"),
+    "async generator": ("gateway_authenticators", [Yielding()], "whose 'authenticate' is an 'async def' with 'yield'"),
+    "undecorated": ("gateway_providers", [Living()], "whose 'lifespan' is an 'async def' with 'yield'"),
     "settings": ("gateway_settings", [42], "gateway_settings returned 42; return subclasses of Section"),
     "settings object": ("gateway_settings", [dict], "return subclasses of Section"),
     "routes objects": ("gateway_routes", ["/hello"], "gateway_routes returned '/hello'; return Starlette routes"),
