@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
@@ -15,7 +17,7 @@ from gatewaykit.attempts.retries import RetryBudget, RetryRules
 from gatewaykit.attempts.scope import Attempts
 from gatewaykit.attempts.targets import Targets
 from gatewaykit.errors import ConfigError, ConfigFault, PluginError
-from gatewaykit.isolation import Costs, harmless, isolate, isolate_async, isolate_limiter
+from gatewaykit.isolation import Costs, harmless, isolate, isolate_async, isolate_limiter, must_be
 from gatewaykit.metrics import Reading
 from gatewaykit.observing import ObserverQueue
 from gatewaykit.ordering import solve
@@ -50,12 +52,13 @@ from gatewaykit.settings import (
     TimeoutSettings,
 )
 from gatewaykit.sources import Sources
-from gatewaykit.types import Call
+from gatewaykit.types import Call, Event, Principal, Reply
 
 if TYPE_CHECKING:
     pass
 
 SectionT = TypeVar("SectionT", bound=Section)
+_EVENT = (Event, NoneType)
 
 
 class Assembly(Struct, frozen=True):
@@ -201,9 +204,12 @@ def _parts(
 
     return Parts(
         door=Door(
-            tuple(awaited(item, item.authenticate) for item in authenticators),
+            tuple(
+                isolate_async(item, item.authenticate, timeouts.hook, costs, partial(must_be, Principal))
+                for item in authenticators
+            ),
             _own(authenticators, Authenticator, "judged", unharmed),
-            _hooks(authenticators, Authenticator, "challenge", lambda incoming: None, costs),
+            _hooks(authenticators, Authenticator, "challenge", lambda incoming: None, costs, (str, NoneType)),
             _own(authenticators, Authenticator, "look_up", awaited),
         ),
         limiters=tuple(isolate_limiter(item, timeouts.hook, costs) for item in limiters),
@@ -211,8 +217,8 @@ def _parts(
         forecasts=_own(limiters, Limiter, "foretell", awaited),
         routes=tuple(isolate(item, item.route, lambda call: (), costs) for item in routers),
         catalogues=tuple(awaited(item, item.models) for item in routers),
-        on_event=fused(_hooks(transforms, Transform, "on_event", lambda call, event: event, costs)),
-        on_reply=_hooks(transforms, Transform, "on_reply", lambda call, reply: reply, costs),
+        on_event=fused(_hooks(transforms, Transform, "on_event", lambda call, event: event, costs, _EVENT)),
+        on_reply=_hooks(transforms, Transform, "on_reply", lambda call, reply: reply, costs, Reply),
         around=_chain(objects["around_calls"]),
         attempts=_attempts(
             providers, targets, settings, _hooks(transforms, Transform, "on_attempt", lambda call, target: None, costs)
@@ -281,9 +287,11 @@ def _shared_routes(dialects: Sequence[Dialect]) -> Iterator[ConfigFault]:
                 yield ConfigFault(message, f"dialect {dialect.name}")
 
 
-def _hooks(items: Sequence[Named], protocol: type, method: str, otherwise: Any, costs: Costs) -> tuple[Any, ...]:
+def _hooks(
+    items: Sequence[Named], protocol: type, method: str, otherwise: Any, costs: Costs, kinds: Any = object
+) -> tuple[Any, ...]:
     """``method`` of those items that have one of their own: an inherited one would be called for nothing."""
-    return tuple(hook for _, hook in _owned(items, protocol, method, otherwise, costs))
+    return tuple(hook for _, hook in _owned(items, protocol, method, otherwise, costs, kinds))
 
 
 def _own(items: Sequence[Named], protocol: type, method: str, wrap: Callable[[Named, Any], Any]) -> tuple[Any, ...]:
@@ -292,10 +300,10 @@ def _own(items: Sequence[Named], protocol: type, method: str, wrap: Callable[[Na
 
 
 def _owned(
-    items: Sequence[Named], protocol: type, method: str, otherwise: Any, costs: Costs
+    items: Sequence[Named], protocol: type, method: str, otherwise: Any, costs: Costs, kinds: Any = object
 ) -> tuple[tuple[Named, Any], ...]:
     return tuple(
-        (item, isolate(item, getattr(item, method), otherwise, costs))
+        (item, isolate(item, getattr(item, method), otherwise, costs, kinds))
         for item in items
         if _overrides(item, protocol, method)
     )

@@ -143,10 +143,20 @@ class Exchange:
         headers = [_JSON, (b"content-length", b"%d" % len(body)), *self._headers()]
         await self.responder.whole(200, headers, body)
 
+    def forget_headers(self) -> None:
+        """Answer without the headers that plugins gave: it may be them that cannot be written."""
+        self.permit_headers.clear()
+        self.meter.ignored = ()
+        if self.call is not None:
+            self.call.answer_headers = ()
+
     async def refuse(self, error: GatewayError) -> None:
-        """Answer with ``error``; when the response has begun or nobody listens, only remember it."""
+        """Answer with ``error``; when the response has begun, only remember it.
+
+        Who has left is answered, too: servers drop it, and middlewares of a host may insist on an answer.
+        """
         self.error = error
-        if self.responder.started or isinstance(error, ClientGone):
+        if self.responder.started:
             return
         body = self.dialect.encode_error(error, self.incoming.request_id)
         headers = [_JSON, (b"content-length", b"%d" % len(body)), *self._headers()]

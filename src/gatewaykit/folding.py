@@ -129,6 +129,8 @@ async def fold(events: AsyncIterator[Event]) -> Reply:
     folder = Folder()
     async for arrived in events:
         for event in spread(arrived):
+            if not isinstance(event, Event):
+                raise ProviderBadAnswer(detail=f"{type(event).__name__} is no event")
             folder.add(event)
     return folder.reply()
 

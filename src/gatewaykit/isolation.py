@@ -8,6 +8,7 @@ fails, is kept in :class:`Costs`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from time import perf_counter
@@ -17,7 +18,7 @@ from gatewaykit.errors import GatewayError, InternalError, Unavailable
 from gatewaykit.metrics import Reading
 from gatewaykit.metrics.names import HOOK, HOOK_CALLS, HOOK_FAILURES, HOOK_TIME, OBJECT, REASON
 from gatewaykit.protocols import Limiter, Named, Permit
-from gatewaykit.stepping import bounded, within
+from gatewaykit.stepping import astray, bounded, within
 from gatewaykit.types import Call, Usage
 
 P = ParamSpec("P")
@@ -96,7 +97,9 @@ def isolate_async(
             if is_open:
                 return None
             raise Unavailable(retry_after=_RETRY_AFTER, detail=f"{owner.name} missed its deadline") from error
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and not astray():
+                raise
             cost.errors += 1
             _report(owner, error)
             if is_open:
@@ -155,15 +158,20 @@ class _IsolatedPermit:
             self._cost.seconds += perf_counter() - began
 
 
-def isolate(owner: Named, method: Callable[P, T], otherwise: Callable[P, T], costs: Costs) -> Callable[P, T]:
-    """A synchronous ``method``; ``otherwise`` gives its result when it fails and the owner is ``open``."""
+def isolate(
+    owner: Named, method: Callable[P, T], otherwise: Callable[P, T], costs: Costs, kinds: Any = object
+) -> Callable[P, T]:
+    """A synchronous ``method``, whose result is one of ``kinds``; ``otherwise`` gives it when the method fails and the
+    owner is ``open``.
+    """
     cost = costs.of(owner, method)
     is_open = getattr(owner, "on_error", "closed") == "open"
 
     def isolated(*args: P.args, **kwargs: P.kwargs) -> T:
         began = perf_counter()
         try:
-            return method(*args, **kwargs)
+            result = method(*args, **kwargs)
+            return result if isinstance(result, kinds) else must_be(kinds, result)
         except GatewayError:
             raise
         except Exception as error:
@@ -197,5 +205,12 @@ def harmless(owner: Named, method: Callable[P, None], costs: Costs) -> Callable[
     return isolated
 
 
-def _report(owner: Named, error: Exception) -> None:
+def must_be(kinds: Any, result: T) -> T:
+    """``result``, which a plugin gave. Raises :class:`TypeError` if it is none of ``kinds``."""
+    if isinstance(result, kinds):
+        return result
+    raise TypeError(f"a plugin gave {type(result).__name__} where that cannot be")
+
+
+def _report(owner: Named, error: BaseException) -> None:
     logger.error("%s failed: %s", owner.name, type(error).__name__, exc_info=error)

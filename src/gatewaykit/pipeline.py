@@ -27,7 +27,7 @@ from gatewaykit.parts import Parts
 from gatewaykit.protocols import Dialect, Permit
 from gatewaykit.relay import StreamRelay, fold_metered
 from gatewaykit.stepping import closing, within
-from gatewaykit.types import INFERENCE, Call, Event, Model, ModelList, ModelsRequest
+from gatewaykit.types import INFERENCE, Call, Event, Model, ModelList, ModelsRequest, Request
 from gatewaykit.watch import Receive, Watch
 
 Acquire = Callable[[Call], Awaitable[Permit | None]]
@@ -52,22 +52,27 @@ class Pipeline:
         self, methods: Mapping[str, Dialect], scope: Mapping[str, Any], receive: Receive, exchange: Exchange
     ) -> None:
         """Answer one request. Nothing is raised but cancellation; every request leaves one record."""
+        exchange.dialect = methods.get(scope["method"]) or next(iter(methods.values()))
         try:
-            exchange.dialect = methods.get(scope["method"]) or next(iter(methods.values()))
-            if scope["method"] not in methods:
-                raise MethodNotAllowed(headers=[("allow", ", ".join(sorted(methods)))])
-            await self._answer(exchange, receive)
-        except GatewayError as error:
-            await exchange.refuse(error)
+            await self._answered(methods, exchange, receive)
         except asyncio.CancelledError:
             exchange.error = ClientGone()
             raise
         except Exception as error:
             logger.error("request %s failed", exchange.incoming.request_id, exc_info=error)
+            exchange.forget_headers()
             await exchange.refuse(InternalError())
         finally:
             self._parts.observe(exchange.seal())
             exchange.error = None  # its traceback leads back to the exchange: a circle, costly to collect
+
+    async def _answered(self, methods: Mapping[str, Dialect], exchange: Exchange, receive: Receive) -> None:
+        try:
+            if exchange.incoming.method not in methods:
+                raise MethodNotAllowed(headers=[("allow", ", ".join(sorted(methods)))])
+            await self._answer(exchange, receive)
+        except GatewayError as error:
+            await exchange.refuse(error)
 
     async def _answer(self, exchange: Exchange, receive: Receive) -> None:
         principal = exchange.principal = await self._parts.door.admit(exchange.incoming)
@@ -118,6 +123,10 @@ class Pipeline:
         decoded = call.request
         for hook in self.on_request:
             hook(call)
+        request: object = call.request
+        if request is not decoded and not isinstance(request, Request):
+            call.request = decoded
+            raise TypeError(f"a transform left {type(request).__name__} for a request")
         wants_events = self._parts.on_event is not None or (self._parts.on_reply and not call.request.stream)
         call.raw_dialect = None if wants_events or call.request is not decoded else call.dialect
 
@@ -127,7 +136,7 @@ class Pipeline:
             return
         require_model(call.principal, call.request.model)
         for route in self._parts.routes:
-            call.targets = tuple(route(call))
+            call.targets = tuple(route(call) or ())
             if call.targets:
                 return
         raise ModelNotFound(f"The model {call.request.model!r} does not exist.", param="model")
@@ -203,8 +212,10 @@ class Pipeline:
                 async for arrived in begun.events:
                     for event in spread(arrived):
                         yield event
-            except Exception as cause:
-                raise begun.blame(cause) from cause
+            except (Exception, asyncio.CancelledError) as cause:
+                if (error := begun.blame(cause)) is cause:
+                    raise
+                raise error from cause
 
     async def _catalogue(self, call: Call, model: str) -> ModelList:
         found: dict[str, Model] = {}

@@ -7,6 +7,7 @@ provider's iterator begins to wait, or when enough has gathered.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -36,7 +37,7 @@ from gatewaykit.watch import Watch
 
 OnEvent = Callable[[Call, Event], Event | None]
 OnReply = Callable[[Call, Reply], Reply]
-Blame = Callable[[Exception], Exception]
+Blame = Callable[[BaseException], BaseException]
 
 KEEPALIVE = b": keep-alive\n\n"
 CHARACTERS_PER_TOKEN = 4
@@ -77,6 +78,8 @@ class Meter:
             self.characters += len(event.arguments)
         elif isinstance(event, Started):
             self.ignored = event.ignored
+        elif not isinstance(event, Event):
+            raise ProviderBadAnswer(detail=f"{kind.__name__} is no event")
         return event
 
     def _use(self, usage: Usage) -> Usage | None:
@@ -175,7 +178,7 @@ async def fold_metered(call: Call, events: AsyncIterator[Event], meter: Meter, o
     return folder.reply()
 
 
-def _unchanged(cause: Exception) -> Exception:
+def _unchanged(cause: BaseException) -> BaseException:
     return cause
 
 
@@ -224,7 +227,7 @@ class StreamRelay:
                 event = at_hand.value
             except StopAsyncIteration:
                 break
-            except Exception as cause:
+            except (Exception, asyncio.CancelledError) as cause:
                 if (error := blame(cause)) is cause:
                     raise
                 raise error from cause

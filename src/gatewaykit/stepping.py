@@ -107,6 +107,14 @@ def _resumed(inner: Generator[Any, Any, T] | Coroutine[Any, Any, T], pending: An
     return result
 
 
+def astray() -> bool:
+    """Whether nobody has cancelled the running task: then a ``CancelledError`` in it is of something that it awaited,
+    and is the defect of whoever let it out.
+    """
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
+
+
 class closing(Generic[T]):  # noqa: N801 - named like contextlib.aclosing, which wants an AsyncGenerator
     """Closes an asynchronous iterator on leaving, if it can be closed."""
 

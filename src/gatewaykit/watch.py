@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from gatewaykit.errors import ClientGone, GatewayError, ProviderTimeout
+from gatewaykit.stepping import astray
 
 Receive = Callable[[], Awaitable[Any]]
 LISTEN_AFTER = 0.08
@@ -65,6 +66,8 @@ class Watch:
         if not self._ended:
             self.end()
         if self._reason is None:
+            if isinstance(error, asyncio.CancelledError) and astray():
+                raise RuntimeError("something in the call was cancelled, and the call was not") from error
             return
         # A cancellation by somebody else, at the same time, goes before.
         if self._task.uncancel() <= self._cancelling and error is not None:

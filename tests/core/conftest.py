@@ -187,7 +187,9 @@ def records() -> Records:
 
 
 class Bookkeeper(Limiter):
-    """Notes in ``book`` what becomes of its permits; ``refuses`` is what it raises instead of giving one."""
+    """Notes in ``book`` what becomes of its permits; ``refuses`` is what it raises instead of giving one. For a
+    cancellation the task is cancelled, as a host does it.
+    """
 
     def __init__(self, name: str, book: list[Any], refuses: BaseException | None = None) -> None:
         self.name = name
@@ -195,6 +197,9 @@ class Bookkeeper(Limiter):
         self._refuses = refuses
 
     async def acquire(self, call: Call) -> Permit:
+        if isinstance(self._refuses, asyncio.CancelledError) and (task := asyncio.current_task()):
+            task.cancel()
+            await asyncio.sleep(0)
         if self._refuses is not None:
             raise self._refuses
         self._book.append((self.name, "acquired"))

@@ -10,14 +10,18 @@ import pytest
 
 from gatewaykit import (
     AroundCall,
+    Authenticator,
     AuthFailed,
     Call,
     Event,
+    Finished,
     Incoming,
+    Limiter,
     Model,
     PermissionDenied,
     Permit,
     Principal,
+    Provider,
     Reply,
     Target,
     TextDelta,
@@ -247,3 +251,233 @@ async def test_an_around_that_fails_is_a_500(wire: Any, records: Any, stream: bo
     assert (done.status, done.error["code"]) == (500, "internal_error")
     assert "private" not in done.text
     assert records.only.outcome == "failed"
+
+
+# Results that are not what the types say
+
+
+class Odd:
+    """Gives ``gives`` wherever it is asked."""
+
+    name = "failing"
+    tier = -10
+
+    def __init__(self, gives: Any) -> None:
+        self.gives = gives
+
+
+class OddDoor(Odd, Authenticator):
+    async def authenticate(self, incoming: Incoming) -> Any:
+        return self.gives
+
+
+class OddEvent(Odd, Transform):
+    def on_event(self, call: Call, event: Event) -> Any:
+        return self.gives
+
+
+class OddReply(Odd, Transform):
+    def on_reply(self, call: Call, reply: Reply) -> Any:
+        return self.gives
+
+
+ODD_HOOKS = {
+    "principal": ("authenticators", OddDoor("bob"), 503),
+    "truth": ("authenticators", OddDoor(True), 503),
+    "event": ("transforms", OddEvent("text"), 500),
+    "events": ("transforms", OddEvent([TextDelta("text")]), 500),
+    "reply": ("transforms", OddReply(None), 500),
+}
+
+
+@pytest.mark.parametrize(("kind", "item", "status"), ODD_HOOKS.values(), ids=ODD_HOOKS.keys())
+async def test_a_result_of_another_type_is_a_failure_of_who_gave_it(
+    wire: Any, records: Any, caplog: pytest.LogCaptureFixture, kind: str, item: Any, status: int
+) -> None:
+    """It counts as if the hook had raised: one answer, one record, and the log names the object."""
+    gateway = make_gateway(plugin(kind, item, observers=[records]))
+    async with gateway:
+        done = await wire(gateway).ask().run()
+    assert (done.status, done.ended) == (status, True)
+    assert records.only.status == status
+    assert any("failing" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("gives", ["text", [TextDelta("text")], object()])
+async def test_a_stream_whose_events_are_none_has_no_good_end(wire: Any, records: Any, gives: Any) -> None:
+    """A transform that gives anything but an event ends the stream with an error, not with ``[DONE]``."""
+    gateway = make_gateway(plugin("transforms", OddEvent(gives), observers=[records]))
+    async with gateway:
+        done = await wire(gateway).ask(stream=True).run()
+    assert done.error["code"] == "internal_error"
+    assert "[DONE]" not in done.text
+    assert records.only.outcome == "failed"
+
+
+async def test_a_router_may_give_none(wire: Any) -> None:
+    """It does not know the model: the next one is asked."""
+
+    class Unknowing(Shelf):
+        def route(self, call: Call) -> Any:
+            return None
+
+        async def models(self, call: Call) -> list[Model]:
+            return []
+
+    gateway = make_gateway(plugin("routers", Unknowing("", "closed")))
+    async with gateway:
+        assert (await wire(gateway).ask().run()).status == 200
+
+
+class OddProvider(Provider):
+    name = "odd"
+
+    def __init__(self, events: list[Any], reply: Any = None) -> None:
+        self._events = events
+        self._reply = reply
+
+    async def stream(self, call: Call, target: Target) -> Any:
+        for event in self._events:
+            yield event
+
+    async def complete(self, call: Call, target: Target) -> Any:
+        return self._reply
+
+
+@pytest.mark.parametrize("provider", [OddProvider(["text", Finished()]), OddProvider([], "text")])
+async def test_a_provider_whose_answer_is_none(wire: Any, records: Any, provider: Provider) -> None:
+    """Events that are no events, and a reply that is none, are a bad answer, not an empty one."""
+    gateway = make_gateway(plugin_of(providers=[provider], observers=[records]))
+    async with gateway:
+        for stream in (False, True):
+            done = await wire(gateway).ask(stream=stream).run()
+            assert done.error["code"] == "provider_bad_answer"
+            assert "[DONE]" not in done.text
+    assert [record.outcome for record in records.seen] == ["provider_error"] * 2
+
+
+class Labelled(Limiter):
+    """Gives permits with these headers."""
+
+    name = "labelled"
+
+    def __init__(self, headers: Any) -> None:
+        self.headers = headers
+
+    async def acquire(self, call: Call) -> Any:
+        return self
+
+    async def settle(self, usage: Any) -> None:
+        pass
+
+    async def release(self) -> None:
+        pass
+
+
+class Leaving(Transform):
+    """Leaves these in the call."""
+
+    name = "leaving"
+
+    def __init__(self, **left: Any) -> None:
+        self._left = left
+
+    def on_request(self, call: Call) -> None:
+        for name, value in self._left.items():
+            setattr(call, name, value)
+
+
+ODD_LEFTOVERS = {
+    "headers in a table": ("limiters", Labelled({"x-left": "1"})),
+    "a number in a header": ("limiters", Labelled([("x-left", 1)])),
+    "a header's name": ("limiters", Labelled([("x-остаток", "1")])),
+    "answer headers": ("transforms", Leaving(answer_headers={"x-left": "1"})),
+    "a request": ("transforms", Leaving(request="text")),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("kind", "item"), ODD_LEFTOVERS.values(), ids=ODD_LEFTOVERS.keys())
+async def test_what_cannot_be_written_is_a_500_with_a_record(
+    wire: Any, records: Any, kind: str, item: Any, stream: bool
+) -> None:
+    """Headers that are none, or a request that is none, break neither the error's answer nor the record."""
+    gateway = make_gateway(plugin(kind, item, observers=[records]))
+    async with gateway:
+        done = await wire(gateway).ask(stream=stream).run()
+    assert (done.status, done.error["code"], done.ended) == (500, "internal_error", True)
+    assert (records.only.status, records.only.outcome) == (500, "failed")
+
+
+# Cancellations that nobody asked for: of a task or a future that a plugin waited for
+
+
+async def let_out() -> None:
+    cancelled = asyncio.get_running_loop().create_future()
+    cancelled.cancel()
+    await cancelled
+
+
+class LetsOut(Authenticator, Limiter, AroundCall, Provider):
+    """Waits for something that somebody else has cancelled, after the ``first`` events."""
+
+    name = "lets-out"
+    tier = -10
+
+    def __init__(self, *first: Event) -> None:
+        self._first = first
+
+    async def authenticate(self, incoming: Incoming) -> Any:
+        await let_out()
+
+    async def acquire(self, call: Call) -> Any:
+        await let_out()
+
+    async def around(self, call: Call, proceed: Any) -> AsyncIterator[Event]:
+        for event in self._first:
+            yield event
+        await let_out()
+
+    async def stream(self, call: Call, target: Target) -> AsyncIterator[Event]:
+        for event in self._first:
+            yield event
+        await let_out()
+
+
+LETTING_OUT = {
+    "authenticators": (503, "unavailable", "refused"),
+    "limiters": (503, "unavailable", "refused"),
+    "around_calls": (500, "internal_error", "failed"),
+    "providers": (502, "provider_error", "provider_error"),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", LETTING_OUT)
+async def test_a_cancellation_that_a_plugin_lets_out_is_its_failure(
+    wire: Any, records: Any, kind: str, stream: bool
+) -> None:
+    """The client is there, and gets an error; the record does not say that it had left."""
+    others = {} if kind == "providers" else {"providers": [FakeProvider()]}
+    gateway = make_gateway(plugin_of(**{kind: [LetsOut()]}, **others, observers=[records]))
+    async with gateway:
+        done = await wire(gateway).ask(stream=stream).run()
+    status, code, outcome = LETTING_OUT[kind]
+    assert (done.status, done.error["code"], done.ended) == (status, code, True)
+    assert (records.only.status, records.only.outcome) == (status, outcome)
+
+
+@pytest.mark.parametrize("kind", ["around_calls", "providers"])
+async def test_a_cancellation_that_is_let_out_in_mid_stream_ends_it_with_an_error(
+    wire: Any, records: Any, kind: str
+) -> None:
+    """The stream has an error at its end, and no ``[DONE]``."""
+    others = {} if kind == "providers" else {"providers": [FakeProvider()]}
+    gateway = make_gateway(plugin_of(**{kind: [LetsOut(TextDelta("one"))]}, **others, observers=[records]))
+    async with gateway:
+        done = await wire(gateway).ask(stream=True).run()
+    _, code, outcome = LETTING_OUT[kind]
+    assert (done.status, done.error["code"], done.ended) == (200, code, True)
+    assert "one" in done.text
+    assert "[DONE]" not in done.text
+    assert records.only.outcome == outcome

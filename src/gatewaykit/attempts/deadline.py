@@ -43,10 +43,6 @@ class Deadline:
         self._fired = False
         return self._task.uncancel() <= self._cancelling
 
-    def left(self) -> bool:
-        """Whether anybody else has cancelled the task: without, a cancellation comes of what the task waited for."""
-        return self._task.cancelling() > self._cancelling
-
     def end(self) -> None:
         """The task is through with what was limited."""
         if self._fired:

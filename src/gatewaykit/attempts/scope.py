@@ -32,7 +32,7 @@ from gatewaykit.errors import (
 )
 from gatewaykit.folding import fold
 from gatewaykit.protocols import Provider
-from gatewaykit.stepping import closing
+from gatewaykit.stepping import astray, closing
 from gatewaykit.types import EMPTY, Attempt, Call, EmbeddingsRequest, Event, ModelsRequest, Reply, Target
 
 Opened: TypeAlias = "Begun | Reply"
@@ -65,8 +65,8 @@ class Begun:
         self._state.in_flight -= 1
         await _close(self.events)
 
-    def blame(self, cause: Exception) -> GatewayError:
-        """What an error of the stream means."""
+    def blame(self, cause: BaseException) -> BaseException:
+        """What an error of the stream means; ``cause`` itself where it is not for us to judge."""
         return blamed(cause, self.target)
 
 
@@ -145,6 +145,8 @@ class Attempts:
                 opened = await provider.embed(call, target)
             else:
                 opened = await provider.complete(call, target) or await _folded(provider, call, target)
+            if events is None and not isinstance(opened, Reply):
+                raise ProviderBadAnswer(detail=f"{type(opened).__name__} is no reply")
         except BaseException as cause:
             error = _judged(cause, target, deadline)
             deadline.end()
@@ -264,9 +266,11 @@ class Attempts:
         )
 
 
-def blamed(cause: Exception, target: Target) -> GatewayError:
-    """``cause`` if it is an error of ours; else it is the provider's defect, and the log has it."""
-    if isinstance(cause, GatewayError):
+def blamed(cause: BaseException, target: Target) -> BaseException:
+    """``cause`` if it is an error of ours, or somebody has ended the call; else it is the provider's defect, and the
+    log has it.
+    """
+    if isinstance(cause, GatewayError) or not (isinstance(cause, Exception) or _let_out(cause)):
         return cause
     if isinstance(cause, StopAsyncIteration):
         return ProviderBadAnswer(detail="the stream is empty")
@@ -289,12 +293,13 @@ def _patience(target: Target, first: float, stream: bool) -> float:
 
 def _judged(cause: BaseException, target: Target, deadline: Deadline) -> BaseException:
     """What ended an attempt: ``cause`` itself where it is not for us to judge."""
-    if isinstance(cause, asyncio.CancelledError):
-        if deadline.passed():
-            return ProviderTimeout(detail=f"{target.provider}: no answer in time")
-        if not deadline.left():
-            return ProviderError(detail=f"{target.provider}: something that it waited for was cancelled")
-    return blamed(cause, target) if isinstance(cause, Exception) else cause
+    if isinstance(cause, asyncio.CancelledError) and deadline.passed():
+        return ProviderTimeout(detail=f"{target.provider}: no answer in time")
+    return blamed(cause, target)
+
+
+def _let_out(cause: BaseException) -> bool:
+    return isinstance(cause, asyncio.CancelledError) and astray()
 
 
 def _note_failure(call: Call, state: TargetState, error: BaseException, probe: bool) -> None:
