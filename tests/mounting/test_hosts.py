@@ -259,6 +259,27 @@ async def test_a_middleware_that_reads_the_body_first_leaves_it_to_the_gateway(s
         await notices_that_the_client_leaves(client, stage, "/llm")
 
 
+async def test_a_client_that_leaves_is_no_failure_of_the_host(
+    stage: Any, starlette_host: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Starlette's slow kind of middleware insists on a response: it gets one, and has nothing to complain of."""
+
+    async def dispatch(request: Any, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        return response
+
+    app = starlette_host(stage.seen)
+    app.add_middleware(GatewayMiddleware, gateway=stage.gateway, prefix="/llm")
+    app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
+    scene = stage.scenes["endless"]
+    async with served(app) as client:
+        call = asyncio.create_task(client.post("/llm/v1/chat/completions", json=chat("endless")))
+        await until(lambda: scene.opened == 1)
+        call.cancel()
+        await until(lambda: scene.closed == 1)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def answers_to_a_body(client: httpx.AsyncClient) -> None:
     answer = await client.post("/llm/v1/chat/completions", json=chat("good"))
     assert answer.json()["choices"][0]["message"]["content"] == "Hello!"
