@@ -145,6 +145,12 @@ class Gateway:
             yield "redis", self.redis.readings
         yield from self._assembly.readings
 
+    def stopping(self) -> None:
+        """The server stops: calls that are cut off from now on have not been left by their clients, and these hear of
+        it.
+        """
+        self._pipeline.stopping = True
+
     def owns(self, path: str) -> bool:
         """Whether this path, relative to the mount point, belongs to a dialect or a route of the gateway."""
         return self._assembly.dialects.methods(path) is not None or self._assembly.routes.owns(path)

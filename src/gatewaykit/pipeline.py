@@ -20,6 +20,7 @@ from gatewaykit.errors import (
     MethodNotAllowed,
     ModelNotFound,
     RequestTimeout,
+    Unavailable,
 )
 from gatewaykit.exchange import Exchange
 from gatewaykit.folding import spread, unfold
@@ -39,11 +40,13 @@ _CLOSE = ("connection", "close")  # the rest of the body is not read
 class Pipeline:
     """Serves the requests of all dialects; built once, with everything it needs.
 
-    ``on_request`` are the hooks of those transforms that have something to do; a reload may replace them.
+    ``on_request`` are the hooks of those transforms that have something to do; a reload may replace them. ``stopping``
+    says that it is the server that cuts calls off from now on.
     """
 
     def __init__(self, parts: Parts, on_request: Sequence[Callable[[Call], None]] = ()) -> None:
         self.on_request = on_request
+        self.stopping = False
         self._parts = parts
         self._proceed = parts.around(self._innermost)
         self._direct = self._proceed == self._innermost and parts.on_event is None
@@ -56,8 +59,10 @@ class Pipeline:
         try:
             await self._answered(methods, exchange, receive)
         except asyncio.CancelledError:
-            exchange.error = ClientGone()
-            raise
+            if not self.stopping:
+                exchange.error = ClientGone()
+                raise
+            await exchange.refuse(_stopping())
         except Exception as error:
             logger.error("request %s failed", exchange.incoming.request_id, exc_info=error)
             exchange.forget_headers()
@@ -151,6 +156,11 @@ class Pipeline:
                 await self._relayed(call, relay, watch)
         except ClientGone:
             raise
+        except asyncio.CancelledError:
+            if self.stopping:
+                exchange.error = _stopping()
+                await relay.fail(exchange.error)
+            raise
         except GatewayError as error:
             exchange.error = error
             self._parts.attempts.broke(call, error)
@@ -228,6 +238,10 @@ class Pipeline:
         if model not in found:
             raise ModelNotFound(f"The model {model!r} does not exist.", param="model")
         return ModelList((found[model],))
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("The gateway stops, and did not wait any longer for this answer.", retry_after=1)
 
 
 class _Permits:

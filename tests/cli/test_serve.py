@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -282,22 +283,33 @@ def refuses(address: str) -> bool:
     return False
 
 
-def test_patience_has_an_end(place: Place, gigachat: dict[str, str]) -> None:
-    """After `server.graceful_shutdown` what still runs is cut, and the exit code is 0."""
-    place.configure(WITH_KEY + "[server]\ngraceful_shutdown = 0.2\n")
-    with place.start("serve", "--port", "0", environ=gigachat) as gateway:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_patience_has_an_end(place: Place, gigachat: dict[str, str], workers: str) -> None:
+    """After `server.graceful_shutdown` what still runs is cut: its clients are told, the log does not say that they had
+    left, and the exit code is 0.
+    """
+    mute = socket.create_server(("127.0.0.1", 0))
+    upstream = f'[openai.upstreams.mute]\nbase_url = "http://127.0.0.1:{mute.getsockname()[1]}"\nmodels = ["m"]\n'
+    place.configure(WITH_KEY + "[server]\ngraceful_shutdown = 0.2\n" + upstream)
+    with mute, place.start("serve", "--port", "0", "--workers", workers, environ=gigachat) as gateway:
         with (
             client(gateway.address, headers=BEARER) as http,
+            ThreadPoolExecutor(1) as beside,
             http.stream("POST", "/v1/chat/completions", json=chat(9000, stream=True)) as answer,
         ):
             lines = answer.iter_lines()
             assert next(lines).startswith("data: {")
+            whole = beside.submit(http.post, "/v1/chat/completions", json={**chat(1, stream=False), "model": "mute/m"})
+            asked, _ = mute.accept()
             gateway.send(signal.SIGTERM)
-            with contextlib.suppress(httpx.HTTPError):
-                assert "data: [DONE]" not in list(lines)
+            last = [line for line in lines if line][-1]
+            assert json.loads(last.removeprefix("data: "))["error"]["code"] == "unavailable"
+            assert (whole.result().status_code, whole.result().headers["retry-after"]) == (503, "1")
+            asked.close()
         assert gateway.end(None) == 0
     assert documents(gateway)[-1]["message"] == "has stopped"
     assert all("exception" not in line for line in documents(gateway))
+    assert {line["error"] for line in documents(gateway) if line["event"] == "request"} == {"unavailable"}
 
 
 # Workers

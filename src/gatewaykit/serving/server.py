@@ -95,7 +95,8 @@ class GatewayServer:
             if self._workers > 1:
                 Supervisor(self._workers, self._work, self._reload).run(on_ready, on_stop=self._socket.close)
             else:
-                _Server(self._config, STOP_SIGNALS, on_ready, self._reload).run(sockets=[self._socket])
+                server = _Server(self._config, STOP_SIGNALS, on_ready, self._reload, self._gateway.stopping)
+                server.run(sockets=[self._socket])
         finally:
             self._socket.close()
 
@@ -104,7 +105,9 @@ class GatewayServer:
         self._shares.leave(number)  # whoever had this number before may have died without a word
         self._gateway.tally.join(tally)
         self._gateway.tell_others = lambda: os.kill(os.getppid(), RELOAD_SIGNAL)
-        server = _Worker(self._config, lambda: link.sendall(READY), self._reload, link, self._shares, number)
+        tell = lambda: link.sendall(READY)  # noqa: E731
+        stop = self._gateway.stopping
+        server = _Worker(self._config, tell, self._reload, stop, link, self._shares, number)
         server.run(sockets=[self._socket])
 
     def _reload(self) -> bool:
@@ -127,11 +130,13 @@ class _Server(uvicorn.Server):
         signals: tuple[signal.Signals, ...],
         on_ready: Callable[[], None],
         on_reload: Callable[[], bool],
+        on_stop: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._signals = signals
         self._on_ready = on_ready
         self._on_reload = on_reload
+        self._on_stop = on_stop
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -152,6 +157,10 @@ class _Server(uvicorn.Server):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (RELOAD_SIGNAL,))
         self._on_ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
+
     async def _listen(self, sockets: list[socket.socket]) -> None:
         await super().startup(sockets)
 
@@ -164,11 +173,12 @@ class _Worker(_Server):
         config: uvicorn.Config,
         on_ready: Callable[[], None],
         on_reload: Callable[[], bool],
+        on_stop: Callable[[], None],
         parent: socket.socket,
         shares: Shares,
         number: int,
     ) -> None:
-        super().__init__(config, (signal.SIGTERM,), on_ready, on_reload)
+        super().__init__(config, (signal.SIGTERM,), on_ready, on_reload, on_stop)
         self._parent = parent
         self._shares = shares
         self._number = number
