@@ -206,6 +206,16 @@ def test_a_folder_is_no_file(place: Place) -> None:
     assert (done.returncode, done.stderr) == (1, f"✗ {place.folder}: cannot be read: Is a directory\n")
 
 
+@pytest.mark.parametrize("kind", ["file", "secret"])
+def test_a_pipe_is_no_file(place: Place, kind: str) -> None:
+    """What can be read once only would be empty when it is read again, and is refused."""
+    os.mkfifo(pipe := place.folder / "pipe")
+    arguments, environ = (("-c", str(pipe)), {}) if kind == "file" else ((), {"GATEWAYKIT_REDIS__URL_FILE": str(pipe)})
+    done = place.run("check", *arguments, environ=environ)
+    assert done.returncode == 1
+    assert "is a pipe, which can be read once only" in done.stderr
+
+
 def test_a_broken_file_does_not_hide_the_environment(place: Place) -> None:
     """With a file that is not TOML, what is wrong with the core's variables is still told."""
     place.configure("[server\n")
@@ -221,6 +231,20 @@ def test_a_good_configuration_passes(place: Place) -> None:
     place.configure(GOOD)
     done = place.run("check", environ={"SECRET_OF_GIGACHAT": "c2VjcmV0"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "✓ gatewaykit.toml: gigachat\n", "")
+
+
+def test_variables_of_commands_are_no_settings(place: Place) -> None:
+    """The key that `routes explain` takes from the environment disturbs no other command."""
+    assert place.run("check", environ={"GATEWAYKIT_ADMIN_KEY": "gk_0123456789abcdefghij"}).returncode == 0
+
+
+def test_no_key_can_be_made_where_none_is_looked_at(place: Place) -> None:
+    """`serve` would refuse to make a key for the run if static-keys is blocked: `check` says the same."""
+    place.configure('[plugins]\nblocked = ["static-keys"]\n')
+    checked, served = place.run("check"), place.run("serve", "--port", "0")
+    assert (checked.returncode, served.returncode) == (1, 1)
+    fault = "✗ plugins: static-keys is blocked, and no other plugin says who may call\n"
+    assert (checked.stderr, served.stderr) == (fault, fault)
 
 
 def test_what_is_no_fault_is_noted(place: Place) -> None:

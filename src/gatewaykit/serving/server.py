@@ -37,9 +37,15 @@ def is_loopback(host: str) -> bool:
 
 
 def require_keys(gateway: Gateway) -> None:
-    """Refuse to be reachable from elsewhere with no authenticator. Raises :class:`~gatewaykit.errors.ConfigError`."""
+    """Refuse to be reachable from elsewhere with no authenticator, or from here where not even a key for the run can be
+    made. Raises :class:`~gatewaykit.errors.ConfigError`.
+    """
+    if gateway.guarded:
+        return
     server = gateway.settings.get(ServerSettings)
-    if not gateway.guarded and not is_loopback(server.host):
+    if all(plugin.name != "static-keys" or plugin.status != "active" for plugin in gateway.plugins):
+        raise ConfigError([ConfigFault("static-keys is blocked, and no other plugin says who may call", "plugins")])
+    if not is_loopback(server.host):
         message = (
             f"{server.host} can be reached from other machines, and there are no keys. Add some under "
             "[static_keys.keys], or say server.allow_anonymous = true to let everybody in."

@@ -18,6 +18,8 @@ from gatewaykit.settings.tree import Leaf, Tree, dotted, find, grow, put
 
 PREFIX = "GATEWAYKIT_"
 _FILE = "_FILE"
+_OF_COMMANDS = (CONFIG_VARIABLE, "GATEWAYKIT_ADMIN_KEY")
+"""What the command line takes from the environment, and is no setting."""
 _SERVICE_LINK = re.compile(r"GATEWAYKIT(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?)")
 _SERVICE_ADDRESS = re.compile(r"GATEWAYKIT(_[A-Z0-9]+)*_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
 
@@ -181,7 +183,7 @@ class Environment(Struct, frozen=True):
 def _is_ours(name: str, value: str) -> bool:
     """Ours to explain: Kubernetes adds names of its own for a service that is called like the gateway."""
     upper = name.upper()
-    if not upper.startswith(PREFIX) or name == CONFIG_VARIABLE or _SERVICE_LINK.fullmatch(name):
+    if not upper.startswith(PREFIX) or name in _OF_COMMANDS or _SERVICE_LINK.fullmatch(name):
         return False
     if _SERVICE_ADDRESS.fullmatch(name):
         return name.endswith("_PORT") and not re.match(r"(tcp|udp|sctp)://", value)

@@ -86,6 +86,8 @@ def read_secret(path: Path, where: str, subject: str, faults: list[ConfigFault])
 def _read(path: Path, limit: int) -> bytes | str:
     """The bytes of a file; a text says why there are none."""
     try:
+        if path.is_fifo():
+            return "is a pipe, which can be read once only: write it to a file"
         with path.open("rb") as file:
             raw = file.read(limit + 1)
     except OSError as error:
