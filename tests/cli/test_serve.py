@@ -341,6 +341,48 @@ def test_a_worker_that_dies_is_replaced(place: Place) -> None:
     assert "signal 9" in "".join(line.get("message", "") for line in documents(gateway))
 
 
+FRAGILE = """
+    from contextlib import asynccontextmanager
+    from pathlib import Path
+    from gatewaykit import hookimpl
+
+    @asynccontextmanager
+    async def live():
+        if Path("away").exists():
+            raise RuntimeError("what it needs is away")
+        yield
+
+    @hookimpl
+    def gateway_lifespan(gateway):
+        return [live()]
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc to see child processes")
+def test_a_worker_that_cannot_start_ends_no_other(place: Place) -> None:
+    """When what a worker needs is away, the one that takes a dead one's place is tried until it is there again; those
+    that serve go on.
+    """
+    place.configure(WITH_KEY)
+    place.install("fragile", "fragile", FRAGILE)
+    with place.start("serve", "--port", "0", "--workers", "2") as gateway:
+        address = gateway.address
+        before = children_of(gateway.process.pid)
+        (away := place.folder / "away").touch()
+        os.kill(before[0], signal.SIGKILL)
+        gateway.wait_for("could not start .*; another will try", stream="out")
+        assert before[1] in children_of(gateway.process.pid)
+        with client(address, headers=BEARER) as http:
+            assert http.get("/v1/models").status_code == 200
+        away.unlink()
+        until(lambda: len({*children_of(gateway.process.pid)} - {*before}) == 1)
+        os.kill(before[1], signal.SIGKILL)
+        gateway.wait_for(f"worker {before[1]} ended", stream="out")
+        with client(address, headers=BEARER) as http:
+            assert http.get("/v1/models").status_code == 200
+        assert gateway.end() == 0
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc to see child processes")
 def test_no_worker_outlives_its_parent(place: Place) -> None:
     """When the parent is killed, its workers end too: nobody would stop them."""

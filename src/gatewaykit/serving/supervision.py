@@ -13,6 +13,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TypeAlias
@@ -21,6 +22,9 @@ from gatewaykit.metrics import names
 from gatewaykit.tallying import TallyHub
 
 READY = b"r"
+RESTART_SECONDS = 2.0
+"""From one start in a worker's place to the next, at least: what ends at once does so again and again."""
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 RELOAD_SIGNAL = signal.SIGHUP
 _SIGNALS = (*STOP_SIGNALS, RELOAD_SIGNAL)
@@ -31,6 +35,9 @@ logger = logging.getLogger(__name__)
 class Supervisor:
     """Keeps ``count`` workers running ``work`` until SIGTERM or SIGINT; a second signal kills them. At SIGHUP
     ``on_reload`` is called, and if it says that all is well, the workers get the signal, too.
+
+    If any of the first workers cannot start, none shall serve. Later ones are tried until they can: what keeps one
+    from starting, a database that is away, say, may not end those that serve.
 
     ``work`` gets the worker's number, from 0, which one that takes a dead one's place has from it, and its ends of both
     pairs: it writes :data:`READY` into the first when it serves, returns at SIGTERM, and should also return when that
@@ -44,6 +51,9 @@ class Supervisor:
         self._pids: dict[socket.socket, int] = {}
         self._numbers: dict[socket.socket, int] = {}
         self._ready: set[socket.socket] = set()
+        self._began: dict[int, float] = {}
+        self._due: dict[int, float] = {}
+        self._greeted = False
         self._selector = selectors.DefaultSelector()
         self._hub = TallyHub(self._selector)
         self._stopping = False
@@ -57,9 +67,8 @@ class Supervisor:
             self._selector.register(signals, selectors.EVENT_READ)
             for number in range(self._count):
                 self._start(number)
-            greeted = False
-            while self._pids:
-                for key, _ in self._selector.select(self._hub.timeout):
+            while self._pids or self._due:
+                for key, _ in self._selector.select(self._pause()):
                     if key.data is not None:
                         key.data(key)
                     elif key.fileobj is signals:
@@ -67,13 +76,22 @@ class Supervisor:
                     else:
                         self._hear(key.fileobj, on_stop)
                 self._hub.tick()
-                if not greeted and len(self._ready) == self._count:
-                    greeted = True
+                for number in [number for number, due in self._due.items() if due <= time.monotonic()]:
+                    self._start(number)
+                if not self._greeted and len(self._ready) == self._count:
+                    self._greeted = True
                     on_ready()
         if self._failed:
             raise SystemExit(1)
 
+    def _pause(self) -> float | None:
+        """Seconds until there is something to do, whatever happens; ``None`` if there is nothing."""
+        waits = [max(0.0, due - time.monotonic()) for due in self._due.values()]
+        return min([*waits, *([] if self._hub.timeout is None else [self._hub.timeout])], default=None)
+
     def _start(self, number: int) -> None:
+        self._due.pop(number, None)
+        self._began[number] = time.monotonic()
         ours, theirs = socket.socketpair()
         tally = self._hub.open()
         sys.stdout.flush()
@@ -125,7 +143,7 @@ class Supervisor:
             self._stop(on_stop)
 
     def _hear(self, link: object, on_stop: Callable[[], None]) -> None:
-        """A worker serves, or is gone: then another takes its place, unless it never served."""
+        """A worker serves, or is gone: then another takes its place, unless it is one of the first and never served."""
         if not isinstance(link, socket.socket):
             return
         if _receive(link):
@@ -141,14 +159,18 @@ class Supervisor:
             self._ready.discard(link)
             logger.error("worker %d ended (%s); another takes its place", pid, _in_words(status))
             self._hub.count(names.WORKER_DEATHS)
-            self._start(number)
+        elif self._greeted:
+            logger.error("worker %d could not start (%s); another will try", pid, _in_words(status))
         else:
             logger.error("worker %d could not start (%s)", pid, _in_words(status))
             self._failed = True
             self._stop(on_stop)
+            return
+        self._due[number] = self._began[number] + RESTART_SECONDS
 
     def _stop(self, on_stop: Callable[[], None]) -> None:
         self._stopping = True
+        self._due.clear()
         on_stop()
         self._tell_all(signal.SIGTERM)
 
