@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,7 @@ redact = Redactor()
         ("key gk_live_0123456789abcdefABCDEF was wrong", "gk_live_0123456789abcdefABCDEF"),
         ("sk-proj-abcdefghijklmnop1234", "sk-proj-abcdefghijklmnop1234"),
         ("token eyJhbGciOiJ9abc.eyJzdWIiOiJ9.c2lnbmF0dXJl", "eyJzdWIiOiJ9"),
+        ("Bearer-eyJhbGciOiJ9abc.eyJzdWIiOiJ9.c2lnbmF0dXJl", "eyJzdWIiOiJ9"),
         ('{"client_secret": "abc-def"}', "abc-def"),
         ("password=it's", "it"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\n", "MIIE"),
@@ -54,6 +57,16 @@ def test_what_looks_like_a_secret_is_masked(text: str, secret: str) -> None:
 def test_words_are_left_alone(text: str) -> None:
     """What people need to read stays."""
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "piece", ["-eyJaaaaaaaa", "eyJ-", "://a:b", "://a:", "sk-", "password ", "bearer ", "-----BEGIN A", 'password=\\"']
+)
+def test_no_text_takes_long(piece: str) -> None:
+    """What a client makes up as a path costs time in proportion to its length, whatever it looks like."""
+    began = time.thread_time()
+    redact(piece * (64 * 1024 // len(piece)))
+    assert time.thread_time() - began < 5
 
 
 @given(before=st.text(), secret=st.text(min_size=8).filter(lambda text: "*" not in text), after=st.text())

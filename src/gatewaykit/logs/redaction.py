@@ -25,7 +25,9 @@ _LOOKS = (
     r"(?P<scheme>\b(?i:bearer|basic)\s+)[\w.~+/=-]{6,}",
     r"(?P<user>://[^/\s:@]*:)[^/\s@]+(?=@)",
     r"\b(?:gk[a-z]{0,2}|sk|rk|pk|gh[a-z]|xox[a-z]|glpat|hf)[-_][\w-]{16,}",  # keys of gateways and services
-    r"\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}",  # JSON web tokens (RFC 7519), signed or encrypted
+    # JSON web tokens (RFC 7519), signed or encrypted. No letter is looked at twice: texts are as long as clients like.
+    r"(?<![\w-])eyJ[\w-]{8,}+(?:\.[\w-]*+){1,4}",
+    r"(?<=-)eyJ[\w-]{8,256}+(?:\.[\w-]*+){1,4}",
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
 )
 _replace = re.compile("|".join(_LOOKS), re.DOTALL).sub
