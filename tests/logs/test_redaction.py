@@ -30,6 +30,16 @@ redact = Redactor()
         ("token eyJhbGciOiJ9abc.eyJzdWIiOiJ9.c2lnbmF0dXJl", "eyJzdWIiOiJ9"),
         ("Bearer-eyJhbGciOiJ9abc.eyJzdWIiOiJ9.c2lnbmF0dXJl", "eyJzdWIiOiJ9"),
         ('{"client_secret": "abc-def"}', "abc-def"),
+        ('{"client_secret": "abc (def) & \\"ghi\\""}', "ghi"),
+        ("{'passphrase': 'correct horse, battery staple'}", "staple"),
+        ('{\\"password\\": \\"hunter2 again\\"}', "hunter2"),
+        ("POSTGRES_PASSWORD=hunter2", "hunter2"),
+        ('{"smtp_password": "hunter2"}', "hunter2"),
+        ("aws_secret_access_key: hunter2", "hunter2"),
+        ("telegram bot_token=12345:abcdefgh", "12345:abcdefgh"),
+        ("GET https://host/x?key=AIzaSyA0123456789abcdefghijklmnopqrstuv", "AIzaSyA0123456789abcdefghijklmnopqrstuv"),
+        ("Cookie: language=ru; session=abcdef", "abcdef"),
+        ("postgresql://me:p@ssword@host/db", "ssword"),
         ("password=it's", "it"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\n", "MIIE"),
         ("x-session-id: 11-22-33", "11-22-33"),
@@ -52,6 +62,7 @@ def test_what_looks_like_a_secret_is_masked(text: str, secret: str) -> None:
         "worker 4711 ended (signal 9, Killed); another takes its place",
         "serves at http://127.0.0.1:8080",
         "GET /v1/chat/completions key_id=key_0123456789ab",
+        '{"token_type": "Bearer", "max_tokens": 10, "password": ""}',
     ],
 )
 def test_words_are_left_alone(text: str) -> None:
@@ -93,3 +104,8 @@ def test_fields_are_masked_by_name() -> None:
     """A field that is called like a secret is masked, and all other texts are redacted, at any depth."""
     fields = redact.fields({"api_key": "x", "n": 3, "headers": {"cookie": "a=b", "list": ["Bearer abcdefgh", None]}})
     assert fields == {"api_key": "***", "n": 3, "headers": {"cookie": "***", "list": ["Bearer ***", None]}}
+    assert redact.fields({"db_password": "x", "bot-token": "y", "tokens": 3}) == {
+        "db_password": "***",
+        "bot-token": "***",
+        "tokens": 3,
+    }

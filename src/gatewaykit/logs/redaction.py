@@ -14,24 +14,27 @@ _SHORTEST = 8
 """Characters of a secret that is masked wherever it stands: shorter ones are words that logs need."""
 
 _NAMES = (
-    r"(?:(?:x-)?api[-_]?keys?|(?:access|refresh|id|auth|session|csrf|bearer)[-_]?token|client[-_]?secret|"
-    r"private[-_]?key|authorization(?:[-_]key)?|proxy-authorization|pass(?:word|wd|phrase)|secret|pepper|credentials?|"
-    r"(?:set-)?cookie|x-session-id)"
+    r"(?:(?:x-)?api[-_]?keys?|(?:(?:access|refresh|id|auth|session|csrf|bearer|bot|api)[-_]?)?token|client[-_]?secret|"
+    r"private[-_]?key|authorization(?:[-_]?key)?|pass(?:word|wd|phrase)|secret(?:[-_](?:access[-_])?key)?|pepper|"
+    r"credentials?|(?:set-)?cookie|x-session-id)"
 )
 _LOOKS = (
-    # key=value, "key": "value", ('key', 'value'), ('key': b'value')
-    rf"(?P<named>(?i:\b{_NAMES}\b)(?:[\"']?\s*[=:]\s*|[\"']\s*,\s*)b?[\"']?)"
-    r"(?:(?i:bearer|basic)\s+)?[^\s\"'&,;(){}\[\]<>*][^\s\"'&,;){}\]]*",
+    r"(?P<cookies>(?i:\bcookie)\s*:\s*)[^\s\"'][^\"'\r\n]*",  # all of them, as in the header (RFC 6265, 4.2)
+    # key=value, "key": "value with \" or &", ('key', 'value'), ('key': b'value'), and that inside of a string
+    rf"(?P<named>(?<![^\W_])(?i:{_NAMES}\b)(?:\\*[\"']?\s*[=:]\s*|\\*[\"']\s*,\s*)b?(?P<quote>\\*[\"'])?+)"
+    r"(?(quote)(?:(?!(?P=quote))(?:\\[^\n]|[^\\\n]))++"
+    r"|(?:(?i:bearer|basic|token)\s+)?[^\s\"'&,;(){}\[\]<>\\][^\s\"'&,;){}\]]*)",
     r"(?P<scheme>\b(?i:bearer|basic)\s+)[\w.~+/=-]{6,}",
-    r"(?P<user>://[^/\s:@]*:)[^/\s@]+(?=@)",
-    r"\b(?:gk[a-z]{0,2}|sk|rk|pk|gh[a-z]|xox[a-z]|glpat|hf)[-_][\w-]{16,}",  # keys of gateways and services
+    r"(?P<user>://[^/\s:@]*:)[^/\s]+(?=@)",
+    # keys of gateways and services
+    r"(?<![^\W_])(?:(?:gk[a-z]{0,2}|sk|rk|pk|gh[a-z]|xox[a-z]|glpat|hf)[-_][\w-]{16,}|AIza[\w-]{30,})",
     # JSON web tokens (RFC 7519), signed or encrypted. No letter is looked at twice: texts are as long as clients like.
     r"(?<![\w-])eyJ[\w-]{8,}+(?:\.[\w-]*+){1,4}",
     r"(?<=-)eyJ[\w-]{8,256}+(?:\.[\w-]*+){1,4}",
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
 )
 _replace = re.compile("|".join(_LOOKS), re.DOTALL).sub
-_is_secret_name = re.compile(_NAMES, re.IGNORECASE).fullmatch
+_is_secret_name = re.compile(rf"(?:.*[\W_])?{_NAMES}", re.IGNORECASE | re.DOTALL).fullmatch
 
 
 class Redactor:
@@ -67,7 +70,7 @@ class Redactor:
 
 
 def _masked(found: re.Match[str]) -> str:
-    return (found["named"] or found["scheme"] or found["user"] or "") + MASK
+    return (found["cookies"] or found["named"] or found["scheme"] or found["user"] or "") + MASK
 
 
 def secrets_in(value: object) -> Iterator[str]:
