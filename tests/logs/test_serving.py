@@ -21,6 +21,10 @@ import logging, warnings
 from contextlib import asynccontextmanager
 from gatewaykit import AroundCall, hookimpl
 
+class Mute:
+    def __str__(self):
+        raise RuntimeError("nothing to say")
+
 class Noisy(AroundCall):
     name = "noisy"
 
@@ -31,6 +35,9 @@ class Noisy(AroundCall):
             log = logging.getLogger("noisy")
             log.warning("argument %s", secret, extra={"api_key": "typed-canary-0a1b2c3d", "deep": {"note": secret}})
             log.info("two\\nlines\\x1b[31m \\udcff")
+            itself = [secret]
+            itself.append(itself)
+            log.info("%d of them", "many", extra={"endless": itself, "mute": Mute()})
             with warnings.catch_warnings():
                 warnings.simplefilter("always")
                 warnings.warn("a warning with " + secret)
@@ -81,6 +88,7 @@ def gateway_around_calls(gateway):
 async def test_every_line_is_json_and_no_secret_is_in_it(place: Place, serve: Serve) -> None:
     """From start to end, two workers, tracebacks and print() included: standard output is JSON objects without any
     secret, and warnings, uvicorn, sqlalchemy, alembic and loguru are in them with the id of the request they belong to.
+    What cannot be put into words harms neither the line nor the request.
     """
     place.install("tank-plugin", "tank", NOISY)
     gateway = serve('[log]\nlevel = "debug"\n', "--workers", "2")
@@ -92,6 +100,7 @@ async def test_every_line_is_json_and_no_secret_is_in_it(place: Place, serve: Se
                 json=chat(f"{text} {PROMPT}"),
                 headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"},
             )
+            assert answer.status_code == (500 if text == "boom" else 200)
             ids.add(answer.headers["x-request-id"])
         await client.post("/v1/chat/completions", json=chat("hi", model=KEY))
         await client.get(f"/nothing/{KEY}")
@@ -105,6 +114,8 @@ async def test_every_line_is_json_and_no_secret_is_in_it(place: Place, serve: Se
         assert by_message[said]["trace_id"] == TRACE
     argument = by_message["argument Bearer ***"]
     assert (argument["logger"], argument["api_key"], argument["deep"]) == ("noisy", "***", {"note": "Bearer ***"})
+    mistaken = by_message["%d of them [without its arguments: TypeError]"]
+    assert (mistaken["mute"], mistaken["endless"][0]) == ("<Mute>", "Bearer ***")
     assert any("a warning with Bearer ***" in line.get("message", "") for line in told)
     (boom,) = [line for line in told if "x" * 9000 in line.get("exception", "")]
     assert boom["error_type"] == "RuntimeError"

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, runtime_checkable
 
+from gatewaykit.logs.redaction import as_text
 from gatewaykit.logs.writing import LineWriter
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -32,7 +33,7 @@ class Intercept(logging.Handler):
         self._flush = flush
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass one record on, with its level, place, further fields and exception."""
+        """Pass one record on, with its level, place, further fields and exception. Whoever logs is not harmed by it."""
         from loguru import logger
 
         try:
@@ -41,11 +42,19 @@ class Intercept(logging.Handler):
             level = record.levelno
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         extra["module"] = record.name
-        logger.opt(exception=record.exc_info).bind(**extra).log(level, "{}", record.getMessage())
+        logger.opt(exception=record.exc_info).bind(**extra).log(level, "{}", _said(record))
 
     def flush(self) -> None:
         """Let everything be written that was handed on."""
         self._flush()
+
+
+def _said(record: logging.LogRecord) -> str:
+    """The message; where its arguments do not fit, it stands there without them."""
+    try:
+        return record.getMessage()
+    except Exception as error:  # noqa: BLE001 - whatever its arguments raise
+        return f"{as_text(record.msg)} [without its arguments: {type(error).__name__}]"
 
 
 class StructuredLines(logging.Handler):
@@ -59,7 +68,12 @@ class StructuredLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take one line; never waits."""
         message: Any = record.msg
-        self._writer.put(self._form(message))
+        try:
+            line = self._form(message)
+        except Exception:  # noqa: BLE001 - it is told where logging tells of its own failures
+            self.handleError(record)
+        else:
+            self._writer.put(line)
 
     def write(self, messages: Iterable[Structured]) -> None:
         """Write lines on the caller's time. They need no records around them, which take longer to make than lines."""

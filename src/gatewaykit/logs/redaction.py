@@ -13,6 +13,9 @@ MASK = "***"
 _SHORTEST = 8
 """Characters of a secret that is masked wherever it stands: shorter ones are words that logs need."""
 
+_DEEPEST = 50
+"""Containers within each other that are looked into; one that holds itself has no end."""
+
 _NAMES = (
     r"(?:(?:x-)?api[-_]?keys?|(?:(?:access|refresh|id|auth|session|csrf|bearer|bot|api)[-_]?)?token|client[-_]?secret|"
     r"private[-_]?key|authorization(?:[-_]?key)?|pass(?:word|wd|phrase)|secret(?:[-_](?:access[-_])?key)?|pepper|"
@@ -50,23 +53,33 @@ class Redactor:
                 text = text.replace(secret, MASK)
         return _replace(_masked, text)
 
-    def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def fields(self, fields: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
         """Named values for a log line: those whose name says that they are secret are masked, all others redacted."""
-        return {name: MASK if _is_secret_name(name) else self.value(value) for name, value in fields.items()}
+        return {name: MASK if _is_secret_name(name) else self.value(value, depth) for name, value in fields.items()}
 
-    def value(self, value: Any) -> Any:
-        """Anything that can be written as JSON, with all texts in it redacted; what cannot becomes text."""
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """Anything that can be written as JSON, with all texts in it redacted; what cannot becomes text, and what
+        lies too deep does, too.
+        """
         match value:
             case None | bool() | int() | float():
                 return value
             case str():
                 return self(value)
-            case Mapping():
-                return self.fields({str(name): item for name, item in value.items()})
-            case list() | tuple():
-                return [self.value(item) for item in value]
+            case Mapping() if depth < _DEEPEST:
+                return self.fields({as_text(name): item for name, item in value.items()}, depth + 1)
+            case list() | tuple() if depth < _DEEPEST:
+                return [self.value(item, depth + 1) for item in value]
             case _:
-                return self(str(value))
+                return self(as_text(value))
+
+
+def as_text(value: object) -> str:
+    """``str()`` of anything, or its type's name where that fails."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - whatever an object raises when it should describe itself
+        return f"<{type(value).__name__}>"
 
 
 def _masked(found: re.Match[str]) -> str:
