@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import resource
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from gatewaykit.logs.files import Stream
 from gatewaykit.settings import Rotation
 
 LINES = 1000
+NOBODY = 65534
+"""A user without rights; root may do what others may not."""
 
 
 def rotation(**fields: int) -> Rotation:
@@ -116,6 +120,60 @@ def test_a_new_day_begins_a_new_file(tmp_path: Path) -> None:
     file.close()
     assert (tmp_path / "a.log").read_bytes() == b"today\ntoday\n"
     assert len(list(tmp_path.glob("a.*.log.gz"))) == 1
+
+
+@pytest.fixture
+def common() -> Iterator[Path]:
+    """A folder that other users reach, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_file_that_cannot_be_put_aside_grows(common: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who may write the file and nothing else in its folder loses no line, and is told of it once."""
+    path, told = common / "a.log", common / "told"
+    path.touch(mode=0o666)
+    path.chmod(0o666)
+    told.touch()
+    file = RotatingFile(path, rotation(max_bytes=100))
+    file.check()
+
+    def work(_: int) -> None:
+        caplog.clear()
+        with told.open("w") as telling:
+            os.setuid(NOBODY) if os.geteuid() == 0 else None
+            for number in range(10):
+                file.write([f"{number:090}\n".encode()])
+            telling.write("\n".join(record.message for record in caplog.records))
+
+    common.chmod(0o555)
+    try:
+        in_processes(1, work)
+    finally:
+        common.chmod(0o777)
+    assert path.read_bytes().split() == [f"{number:090}".encode() for number in range(10)]
+    assert told.read_text() == f"{path} cannot be put aside, and grows: Permission denied"
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_no_line_needs_a_thread_that_cannot_be_had(common: Path) -> None:
+    """Where the system gives no further thread, files are put aside all the same, and tidied up another time."""
+    file = RotatingFile(common / "a.log", rotation(max_bytes=100))
+
+    def work(_: int) -> None:
+        os.setuid(NOBODY) if os.geteuid() == 0 else None
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        for number in range(5):
+            file.write([f"{number:090}\n".encode()])
+        file.close()
+
+    in_processes(1, work)
+    assert contents(common) == [f"{number:090}".encode() for number in range(5)]
+    file.write([b"x" * 90 + b"\n"])
+    file.close()
+    assert len(list(common.glob("*.gz"))) == 5
 
 
 def test_logrotate_may_move_the_file(tmp_path: Path) -> None:

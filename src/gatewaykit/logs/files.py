@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import logging
 import os
 import select
 import shutil
@@ -23,6 +24,7 @@ from gatewaykit.logs.forking import renew_after_fork
 from gatewaykit.settings import Rotation
 
 _UNFINISHED = ".part"
+logger = logging.getLogger(__name__)
 
 
 class Stream:
@@ -54,7 +56,8 @@ class RotatingFile:
     """A file that any number of processes append to, and that each of them may put aside.
 
     A file put aside has the time in its name (UTC); it is compressed, and removed by age and number as ``rotation``
-    says. A file that somebody else moves or removes is made anew. ``mode`` are its permissions.
+    says. A file that somebody else moves or removes is made anew; one that cannot be put aside grows. ``mode`` are its
+    permissions.
     """
 
     def __init__(self, path: Path, rotation: Rotation, *, mode: int = 0o640) -> None:
@@ -64,6 +67,7 @@ class RotatingFile:
         self._turn = threading.Lock()
         self._file: int | None = None
         self._tidying: threading.Thread | None = None
+        self._may_move = True
         renew_after_fork(self)
 
     def renew(self) -> None:
@@ -93,12 +97,9 @@ class RotatingFile:
     def write(self, lines: Sequence[bytes]) -> None:
         """Write all lines in one piece. Blocks; raises :class:`OSError`."""
         data = b"".join(lines)
-        aside = False
         with self._turn, self._current() as file:
-            if self._is_over(file, len(data)):
-                self._put_aside()
-                aside = True
-            else:
+            aside = self._is_over(file, len(data)) and self._put_aside()
+            if not aside:
                 self._append(file, data)
         if aside:
             self._tidy_up()
@@ -144,20 +145,33 @@ class RotatingFile:
         period = self._rotation.hours * 3600
         return bool(period) and state.st_mtime // period != time.time() // period
 
-    def _put_aside(self) -> None:
+    def _put_aside(self) -> bool:
+        """Whether that could be done. Who may write the file need not be allowed to change its folder."""
         while True:
             when = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ")
             aside = self.path.with_name(f"{self.path.stem}.{when}{self.path.suffix}")
             if not aside.exists() and not _compressed(aside).exists():
-                self.path.rename(aside)
-                return
+                return self._moved(aside)
+
+    def _moved(self, aside: Path) -> bool:
+        try:
+            self.path.rename(aside)
+        except OSError as error:
+            if self._may_move:
+                logger.warning("%s cannot be put aside, and grows: %s", self.path, error.strerror)
+            self._may_move = False
+            return False
+        self._may_move = True
+        return True
 
     # What was put aside
 
     def _tidy_up(self) -> None:
-        """Compress and remove, in a thread of its own: both take long."""
-        self._tidying = threading.Thread(target=self._tidy, args=(self._tidying,), name="gatewaykit-log-files")
-        self._tidying.start()
+        """Compress and remove, in a thread of its own: both take long. Without one, the next time will do."""
+        tidying = threading.Thread(target=self._tidy, args=(self._tidying,), name="gatewaykit-log-files")
+        with suppress(RuntimeError):
+            tidying.start()
+            self._tidying = tidying
 
     def _tidy(self, before: threading.Thread | None) -> None:
         """Whoever is killed on the way leaves the rest to the next one."""
