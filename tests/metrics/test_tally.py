@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import selectors
 import socket
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from gatewaykit.metrics import Metric
 from gatewaykit.metrics.totals import Report, Row, Totals
 from gatewaykit.tallying import SharedTally, TallyHub
-from gatewaykit.tallying.line import REPORT
+from gatewaykit.tallying.line import DONE, READ, REPORT
 
 HITS = Metric("test.hits", "counter", "{hit}", "Hits.", ("who",))
 TIMES = Metric("test.times", "histogram", "s", "Times.", bounds=(1.0, 2.0))
@@ -236,6 +238,58 @@ def test_a_message_that_broke_off_is_not_counted_and_harms_nobody(cut: int) -> N
         until(lambda: sum(value[0] for value in counts(parent.totals).values()) == 2)
         other.sendall(message(HIT))
         until(lambda: sum(value[0] for value in counts(parent.totals).values()) == 3)
+
+
+def test_a_worker_that_dies_while_another_reads_takes_nothing_with_it() -> None:
+    """What it said last and its end may come in the same turn as the question that it cannot answer any more: that is
+    counted, and harms neither the parent nor who asked.
+    """
+    with selectors.DefaultSelector() as selector:
+        hub = TallyHub(selector)
+        asking, dying = hub.open(), hub.open()
+        asking.sendall(message(HIT) + b"\x00\x00\x00\x00" + bytes([READ]))
+        dying.sendall(message(HIT))
+        for key, _ in selector.select():
+            key.data(key)
+        dying.sendall(message(HIT))
+        dying.close()
+        asking.sendall(b"\x00\x00\x00\x00" + bytes([DONE]) + b"\x00\x00\x00\x00" + bytes([READ]))
+        hub.tick()
+        for key, _ in sorted(selector.select(), key=lambda ready: ready[0].fd):
+            key.data(key)
+            hub.tick()
+        assert sum(value[0] for value in counts(hub.totals).values()) == 3
+        assert asking.recv(4096)
+        hub.close_inherited()
+        asking.close()
+
+
+def test_a_reading_waits_for_what_another_one_has_in_hand() -> None:
+    """In one process, who reads while the thread of the tally counts sees what that thread has taken already."""
+    waiting, tally = deque[float](), SharedTally()
+
+    def report() -> Report:
+        return Report([HITS], [(HITS.name, (), [waiting.popleft() if waiting else 0.0])])
+
+    tally.contribute(report)
+    ended = threading.Event()
+
+    def count() -> None:
+        while not ended.is_set():
+            tally._collect()
+
+    counting = threading.Thread(target=count)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    counting.start()
+    try:
+        for number in range(1, 5001):
+            waiting.append(1.0)
+            assert hits(tally._read()) == number
+    finally:
+        ended.set()
+        counting.join()
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.parametrize("nonsense", [b"\xff" * 64, b"\x00\x00\x00\x03\x00abc", (2**31).to_bytes(4, "big") + b"\x00"])

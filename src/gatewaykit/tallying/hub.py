@@ -6,6 +6,7 @@ import logging
 import selectors
 import socket
 import time
+from contextlib import suppress
 from typing import cast
 
 import msgspec
@@ -62,10 +63,13 @@ class TallyHub:
             self._answer()
 
     def _heed(self, key: selectors.SelectorKey) -> None:
-        """Whatever a worker sends harms its own connection at most."""
-        line = self._lines[cast("socket.socket", key.fileobj)]
+        """Whatever a worker sends harms its own connection at most. What it said before it went is read to the end."""
+        line = self._lines.get(cast("socket.socket", key.fileobj))
+        if line is None:
+            return
         try:
-            line.flush()
+            with suppress(Broken):
+                line.flush()
             for kind, payload in line.messages():
                 self._take(line, kind, payload)
         except Broken:
@@ -104,13 +108,10 @@ class TallyHub:
             self._ask(readers)
 
     def _send(self, line: Line, kind: int, payload: bytes = b"") -> None:
-        if line.end not in self._lines:
-            return
-        try:
+        """Who is gone is found out when there is nothing more to read of it."""
+        with suppress(Broken):
             line.send(kind, payload)
-            self._watch(line)
-        except Broken:
-            self._close(line)
+        self._watch(line)
 
     def _watch(self, line: Line) -> None:
         if line.end in self._lines:

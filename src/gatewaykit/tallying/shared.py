@@ -99,13 +99,11 @@ class SharedTally:
                 stopping.wait(PERIOD)
 
     def _reports(self) -> list[Report]:
-        with self._turn:
-            return [source() for source in self._sources]
+        return [source() for source in self._sources]
 
     def _collect(self) -> Report:
-        reports = self._reports()
         with self._turn:
-            for number, report in enumerate(reports):
+            for number, report in enumerate(self._reports()):
                 self._totals.add(report, number)
             return self._totals.report()
 
