@@ -278,7 +278,7 @@ def kill_a_worker(world: World) -> None:
 
 def with_data(expression: str) -> str:
     """An alert's expression, with comparisons that give 0 or 1 instead of nothing."""
-    return re.sub(r"(?<=\s)(==|!=|>|<)(?=\s)", r"\1 bool", expression)
+    return re.sub(r"(?<=\s)(==|!=|>=|<=|>|<)(?=\s)", r"\1 bool", expression)
 
 
 async def test_every_expression_has_data(world: World) -> None:

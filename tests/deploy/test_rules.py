@@ -65,7 +65,11 @@ DAY = 86_400
 LONG = "4d"
 # For each alert: when, series with which it fires then, and series with which it does not.
 CASES: dict[str, tuple[str, list[dict[str, str]], list[dict[str, str]]]] = {
-    "GatewayDown": ("5m", [one("up", "0x20")], [one("up", "1x20"), one("up", "1x4 0 1x20")]),
+    "GatewayDown": (
+        "5m",
+        [one("up", "0x20"), {'up{job="other"}': "1x20"}],
+        [one("up", "1x20"), one("up", "1x4 0 1x20")],
+    ),
     "GatewayFailing": (
         "2h",
         [calls(done=95, failed=5), calls(done=95, unavailable=5)],
@@ -89,7 +93,7 @@ CASES: dict[str, tuple[str, list[dict[str, str]], list[dict[str, str]]]] = {
     ),
     "WorkersDie": (
         "20m",
-        [one("gatewaykit_worker_deaths_total", "0+1x99")],
+        [one("gatewaykit_worker_deaths_total", "0+1x99"), one("gatewaykit_worker_deaths_total", "0x9 4x99")],
         [one("gatewaykit_worker_deaths_total", "0x9 1x99")],
     ),
     "CredentialFailing": (
@@ -112,8 +116,11 @@ CASES: dict[str, tuple[str, list[dict[str, str]], list[dict[str, str]]]] = {
     ),
     "CredentialRunsOut": (
         "8h",
-        [one("gatewaykit_credential_balance", "100000-100x600")],
-        [one("gatewaykit_credential_balance", "10000000-20x600")],
+        [
+            one("gatewaykit_credential_balance", "100000-100x600"),
+            one("gatewaykit_credential_balance", "100000-10000x10 0x600"),
+        ],
+        [one("gatewaykit_credential_balance", "10000000-20x600"), one("gatewaykit_credential_balance", "0x600")],
     ),
     "CertificateEnds": (
         "1h",

@@ -86,6 +86,7 @@ async def test_every_scrape_is_the_whole_and_no_total_falls(configured: Path) ->
             client = Client(await served.url())
             await client.call(CALLS)
             scrapes = [await client.scrape() for _ in range(20)]
+            assert list(scrapes[0][names.WORKER_DEATHS.prometheus].values()) == [0]
             for seen in scrapes:
                 assert seen.total(names.CALLS) == seen.total(names.HTTP_DURATION) == CALLS
                 assert seen.total(names.CLIENT_DURATION) == CALLS

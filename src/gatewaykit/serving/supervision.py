@@ -56,6 +56,7 @@ class Supervisor:
         self._greeted = False
         self._selector = selectors.DefaultSelector()
         self._hub = TallyHub(self._selector)
+        self._hub.count(names.WORKER_DEATHS, 0)
         self._stopping = False
         self._failed = False
 

@@ -48,9 +48,9 @@ class TallyHub:
         for end in self._lines:
             end.close()
 
-    def count(self, metric: Metric) -> None:
-        """Something happened to the parent itself."""
-        self.totals.add(Report([metric], [(metric.name, (), [1.0])]), source=-1)
+    def count(self, metric: Metric, times: int = 1) -> None:
+        """Something happened to the parent itself; 0 times says that it may, for an increase needs a beginning."""
+        self.totals.add(Report([metric], [(metric.name, (), [float(times)])]), source=-1)
 
     @property
     def timeout(self) -> float | None:
