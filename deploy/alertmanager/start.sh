@@ -4,6 +4,10 @@
 set -eu
 umask 077
 token=$(cat "${TELEGRAM_TOKEN_FILE:-/run/secrets/telegram_token}")
+if [ -z "$token" ]; then
+  echo "start.sh: there is no token of a Telegram bot: nothing will be told there" >&2
+  token=none # Alertmanager does not start without one, and then nobody is told anything
+fi
 written="${TMPDIR:-/tmp}/alertmanager.yml"
 while IFS= read -r line; do
   case $line in

@@ -68,6 +68,21 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
     assert run("amtool", "check-config", made).returncode == 0
 
 
+def test_others_are_told_where_telegram_is_not_used(tmp_path: Path) -> None:
+    """With an empty file for the bot's token Alertmanager starts all the same."""
+    (tmp_path / "token").touch()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "CONFIG_DIR": str(CONFIG.parent),
+        "TELEGRAM_TOKEN_FILE": str(tmp_path / "token"),
+        "TMPDIR": str(tmp_path),
+        "ALERTMANAGER": "true",
+    }
+    subprocess.run([str(CONFIG.parent / "start.sh")], env=environment, check=True, timeout=60)
+    checked = run("amtool", "check-config", tmp_path / "alertmanager.yml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_prometheus_is_configured() -> None:
     """promtool reads the configuration that is shipped."""
     program("promtool")
