@@ -172,6 +172,32 @@ async def test_a_collector_that_is_away_harms_nobody(collector: Collector) -> No
         assert (await ask(client)).status_code == 200
 
 
+_STOPPED_BEFORE_ITS_SPANS = """
+import asyncio, os, socket, threading
+from gatewaykit import Gateway
+from gatewaykit.testing import gateway_client
+
+async def main():
+    async with gateway_client(Gateway({"log": {"access": False}})) as client:
+        await client.post("/v1/chat/completions", json={})
+
+with socket.create_server(("127.0.0.1", 0)) as stuck:
+    os.environ |= {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{stuck.getsockname()[1]}",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "600",
+    }
+    asyncio.run(main())
+    assert "gatewaykit-spans" in [thread.name for thread in threading.enumerate()]
+    os._exit(0)
+"""
+
+
+def test_a_stop_does_not_wait_for_a_collector_that_is_stuck() -> None:
+    """Where one takes connections and never answers, the gateway has stopped while the SDK still tries."""
+    done = subprocess.run([sys.executable, "-c", _STOPPED_BEFORE_ITS_SPANS], check=False, timeout=120, cwd="/")
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize("environ", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
 async def test_it_can_be_switched_off(collector: Collector, environ: dict[str, str]) -> None:
     """An endpoint alone switches it on, these variables off again."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -27,6 +29,10 @@ from gatewaykit.types import Attempt, CallRecord
 
 _SECOND = 1_000_000_000
 _LONGEST = 256
+_PATIENCE = 5.0
+"""Seconds; the SDK itself waits for thirty, longer than many systems let a process take to stop."""
+
+logger = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,8 +54,12 @@ class Exporting:
         self._tracer = self._provider.get_tracer("gatewaykit", version("gatewaykit"))
 
     def close(self) -> None:
-        """Send what waits. Blocks."""
-        self._provider.shutdown()
+        """Send what waits, as far as that can be done soon: a stop does not wait for a collector. Blocks."""
+        closing = threading.Thread(target=self._provider.shutdown, name="gatewaykit-spans", daemon=True)
+        closing.start()
+        closing.join(_PATIENCE)
+        if closing.is_alive():
+            logger.warning("spans are given up that nobody took within %.0f s", _PATIENCE)
 
     def samples(self, traceparent: str | None, request_id: str, method: str) -> bool:
         """Whether this request's spans will be kept: the same question that is asked when they are made."""
