@@ -234,6 +234,19 @@ def test_pages_of_users(browse: Browse, place: Place) -> None:
     assert admin.post("/admin/users/anna/disable", [("csrf", token)]).status == 403
 
 
+@pytest.mark.parametrize("change", ["link", "remove-factor", "end-sessions", "disable", "edit"])
+def test_nobody_gets_round_their_own_password(browse: Browse, change: str) -> None:
+    """With no more than an admin's session nobody gets a link to another password of that admin, nor rid of the second
+    factor: what the pages offer for others they refuse for oneself.
+    """
+    admin = browse("anna")
+    token = dict(admin.get("/admin/users/boris").forms[0].fields)["csrf"]
+    refused = admin.post(f"/admin/users/anna/{change}", [("csrf", token), ("role", "member")])
+    assert refused.status == 403
+    assert "/admin/setup/" not in refused.text
+    assert "your own account" in refused.words
+
+
 def test_figures_are_those_of_the_ledger(browse: Browse) -> None:
     """The page's total is what the API tells, and every part is in it; the drawing has a table beside it."""
     page = browse("anna").get("/admin/usage?days=30")

@@ -25,6 +25,7 @@ from ..keys.model import Account, Actor, ApiKey, LimitChanges, Page
 from ..signin import links, sessions
 from ..signin.credentials import Credentials, credentials_of, remove_factor
 from ..signin.sessions import Session
+from ..words import N_
 from .forms import Form, form_of
 from .key_lists import currency_of
 from .rendering import render
@@ -33,6 +34,7 @@ from .site import acting, redirect, refused, site_of
 from .values import access_of, limits_of, shown_limits, words
 
 ON_A_PAGE = 50
+OWN = N_("What concerns your own account is on its page, where your password is asked for.")
 
 
 class UsersQuery(Struct, frozen=True):
@@ -112,7 +114,7 @@ async def show_user(request: Request, session: Session) -> Response:
 
 async def edit_user(request: Request, session: Session) -> Response:
     """Name, role, models and limits."""
-    site, account_id, actor = site_of(request), named(request, "id"), acting(request, session)
+    site, account_id, actor = site_of(request), _another(request, session), acting(request, session)
     account = await site.desk.read(lambda database: get_account(database, account_id))
     if request.method != "POST":
         return _form(request, _typed_account(account), None, account)
@@ -130,7 +132,8 @@ async def edit_user(request: Request, session: Session) -> Response:
 
 async def link_user(request: Request, session: Session) -> Response:
     """A new link to choose a password, shown once."""
-    site, account_id, actor, now = site_of(request), named(request, "id"), acting(request, session), datetime.now(UTC)
+    site, actor, now = site_of(request), acting(request, session), datetime.now(UTC)
+    account_id = _another(request, session)
 
     def make(database: Database) -> tuple[Account, str]:
         account = get_account(database, account_id)
@@ -145,11 +148,21 @@ def changed_by(name: str) -> WebPage:
     change, done = CHANGES[name]
 
     async def changed(request: Request, session: Session) -> Response:
-        actor, account_id, now = acting(request, session), named(request, "id"), datetime.now(UTC)
+        actor, account_id, now = acting(request, session), _another(request, session), datetime.now(UTC)
         await site_of(request).desk.write(lambda database: change(database, actor, account_id, now))
         return redirect(request, f"/admin/users/{account_id}", done=done)
 
     return changed
+
+
+def _another(request: Request, session: Session) -> str:
+    """The id in the path. Raises :class:`~gatewaykit.errors.PermissionDenied` for one's own account: whoever has no
+    more than its session must not come by its password or rid it of its second factor.
+    """
+    account_id = named(request, "id")
+    if account_id == session.account.id:
+        raise PermissionDenied(OWN)
+    return account_id
 
 
 def _set_enabled(database: Database, actor: Actor, account_id: str, now: datetime, *, enabled: bool) -> None:
