@@ -16,8 +16,9 @@ import pyotp
 import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import func, select, text, update
+from starlette.applications import Starlette
 
-from gatewaykit import Gateway
+from gatewaykit import Gateway, GatewayMiddleware
 from gatewaykit.errors import NotFound, RateLimited, Unavailable
 from gatewaykit.storage import Storage
 from gatewaykit.testing import running
@@ -196,6 +197,73 @@ def test_what_matters_wants_a_fresh_password(alone: Place) -> None:
             assert browser.get(path).path.startswith("/admin/confirm"), path
         assert browser.send(page, "/admin/confirm", password=PASSWORD).path == "/admin/keys/new"
         assert browser.get("/admin/users/boris/edit").status == 200
+
+
+def test_a_form_that_comes_too_late_leads_back_to_itself(alone: Place) -> None:
+    """Whoever was away for so long that they have to sign in again, or to prove who they are, is told that nothing was
+    sent, and comes back to the page with the form: in any case to one that is there.
+    """
+    with alone.gateway.storage.transaction() as session:  # type: ignore[union-attr]
+        put_account(session, OPERATOR, Account(id="b.o+ris@example.com"))
+    with Browser(alone.address) as browser:
+        browser.sign_in("anna")
+        another = "/admin/users/b.o+ris@example.com"
+        forms = (
+            ("/admin/keys/new", "/keys/new", "/admin/keys/new"),
+            ("/admin/account", "account/password", "/admin/account"),
+            (f"{another}/edit", "/edit", f"{another}/edit"),
+            (another, "/link", another),
+        )
+        for path, action, expected in forms:
+            page = browser.get(path)
+            run(alone.gateway, update(SessionRow).values(ends=datetime.now(UTC)))
+            late = browser.send(page, action, name="typed")
+            assert late.path.startswith("/admin/sign-in?next="), (path, late.words)
+            assert "The form was not sent" in late.words
+            assert browser.send(late, "/sign-in", name="anna", password=PASSWORD).path == expected
+        page = browser.get("/admin/keys/new")
+        run(alone.gateway, update(SessionRow).values(authenticated=datetime.now(UTC) - timedelta(hours=1, seconds=1)))
+        late = browser.send(page, "/keys/new", name="typed")
+        assert "The form was not sent" in late.words
+        assert browser.send(late, "/admin/confirm", password=PASSWORD).path == "/admin/keys/new"
+
+
+def test_a_form_is_shown_where_there_is_time_to_fill_it_in(alone: Place) -> None:
+    """While a password is only just fresh enough, forms that are open are taken, and new ones want it once more."""
+    with Browser(alone.address) as browser:
+        browser.sign_in("anna")
+        page = browser.get("/admin/keys/new")
+        run(alone.gateway, update(SessionRow).values(authenticated=datetime.now(UTC) - timedelta(minutes=50)))
+        assert "/admin/confirm" in browser.get("/admin/keys/new").path
+        assert browser.send(page, "/keys/new", name="In time").status == 200
+
+
+def test_settings_are_changed_on_every_page(alone: Place) -> None:
+    """The menu works on the page of a fault that a stranger meets first, and leads back to a page that is there."""
+    with Browser(alone.address) as stranger:
+        page = stranger.send(stranger.get("/admin/setup/old"), "/preferences", language="ru")
+        assert (page.status, page.response.headers["content-language"]) == (404, "ru")
+    with Browser(alone.address) as browser:
+        browser.sign_in("anna")
+        fault = browser.send(browser.get("/admin/account"), "account/password", old="x", password="y", again="z")
+        assert fault.status == 400
+        assert browser.send(fault, "/preferences", theme="dark").path == "/admin/account"
+        for path in ("/admin/sign-out", "/admin/preferences"):
+            assert browser.get(path).path == "/admin/"
+
+
+@pytest.mark.parametrize("prefix", ["/llm", "/admin"])
+async def test_pages_lead_below_where_they_are_mounted(tmp_path: Path, prefix: str) -> None:
+    """The menu comes back to the page that it was opened on, whatever the gateway is mounted under."""
+    gateway = seeded_gateway(tmp_path)
+    transport = httpx.ASGITransport(GatewayMiddleware(Starlette(), gateway, prefix=prefix))
+    async with gateway, httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        page = (await client.get(f"{prefix}/admin/sign-in?next={prefix}/admin/keys")).text
+        (token,) = set(re.findall(r'name="csrf" value="(\w+)"', page))
+        (here,) = re.findall(r'name="next" value="([^"]+)"', page)
+        form = {"csrf": token, "next": here, "theme": "dark"}
+        answer = await client.post(f"{prefix}/admin/preferences", data=form)
+        assert answer.headers["location"] == f"{prefix}/admin/sign-in?next={prefix}/admin/keys"
 
 
 def test_the_database_has_no_token_and_no_password(alone: Place) -> None:

@@ -18,6 +18,7 @@ from gatewaykit.errors import BadRequest, NotFound
 
 from ..keys.audit import take_turn
 from ..keys.format import CODE, INTERACTION, is_secret
+from ..words import N_
 from .answering import description_of
 from .authority import Authority
 from .client_auth import find_client
@@ -37,6 +38,7 @@ from .tables import ClientRow, CodeRow, GrantRow, InteractionRow
 WAITS = timedelta(minutes=10)
 """How long somebody may think about it."""
 
+OVER = N_("This request is no longer valid. Go back to the program and start again.")
 _LONGEST = 2000
 _challenge = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
 _thumbprint = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
@@ -161,7 +163,7 @@ def take_waiting(session: Session, text: str, account: str, office: Office) -> A
     )
     row = session.scalar(query)
     if row is None or not changed(session, delete(InteractionRow).where(InteractionRow.digest == row.digest)):
-        raise NotFound("This request is no longer valid. Go back to the program and start again.")
+        raise NotFound(OVER)
     return msgspec.convert(row.request, AuthorizationRequest)
 
 

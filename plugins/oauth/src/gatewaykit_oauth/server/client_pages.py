@@ -61,17 +61,18 @@ def client_routes(authority: Authority, site: Site) -> list[Route]:
     """The list, one client, and what can be done with it."""
     desk = _Desk(authority)
     site.entries.append(Entry(PATH, N_("Programs"), "apps", for_admins=True))
-    both, write = ["GET", "POST"], ["POST"]
+    both = ["GET", "POST"]
+
+    def sent(name: str, endpoint: Page) -> Route:
+        return Route(f"{ONE}/{name}", site.sent_page(endpoint, ONE, admin=True, fresh=True), methods=both)
+
     return [
         Route(PATH, site.page(desk.show_all, admin=True)),
         Route(NEW, site.page(desk.create, admin=True, fresh=True), methods=both),
         Route(ONE, site.page(desk.show, admin=True)),
         Route(f"{ONE}/edit", site.page(desk.edit, admin=True, fresh=True), methods=both),
-        Route(f"{ONE}/secret", site.page(desk.renew_secret, admin=True, fresh=True), methods=write),
-        *(
-            Route(f"{ONE}/{name}", site.page(desk.changed_by(name), admin=True, fresh=True), methods=write)
-            for name in desk.changes
-        ),
+        sent("secret", desk.renew_secret),
+        *(sent(name, desk.changed_by(name)) for name in desk.changes),
     ]
 
 

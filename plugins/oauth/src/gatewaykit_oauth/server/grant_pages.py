@@ -51,8 +51,8 @@ def grant_routes(authority: Authority, site: Site) -> list[Route]:
     return [
         Route(PATH, site.page(desk.show_all), methods=["GET"]),
         Route(f"{PATH}/{{id}}", site.page(desk.show), methods=["GET"]),
-        Route(f"{PATH}/{{id}}/end", site.page(desk.end), methods=["POST"]),
-        Route("/admin/tokens/{id}/revoke", site.page(desk.revoke), methods=["POST"]),
+        Route(f"{PATH}/{{id}}/end", site.sent_page(desk.end, f"{PATH}/{{id}}"), methods=["GET", "POST"]),
+        Route("/admin/tokens/{id}/revoke", site.sent_page(desk.revoke, PATH), methods=["GET", "POST"]),
     ]
 
 

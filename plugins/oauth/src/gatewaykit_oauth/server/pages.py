@@ -19,6 +19,7 @@ from ..web import Session, Site, confirm_first, form_of, render, sign_in_first, 
 from ..words import N_
 from .authority import Authority
 from .authorizing import (
+    OVER,
     AuthorizationRequest,
     Refused,
     agreed,
@@ -67,9 +68,9 @@ class Pages:
         site = self._site
         return [
             Route("/oauth/authorize", site.open_page(self._authorize, checked=False), methods=["GET", "POST"]),
-            Route("/oauth/consent", site.page(self._consent), methods=["POST"]),
+            Route("/oauth/consent", site.page(self._consent), methods=["GET", "POST"]),
             Route(PAGE, site.page(self._device), methods=["GET"]),
-            Route(f"{PAGE}/confirm", site.page(self._confirm_device), methods=["POST"]),
+            Route(f"{PAGE}/confirm", site.sent_page(self._confirm_device, PAGE), methods=["GET", "POST"]),
         ]
 
     async def _authorize(self, request: Request) -> Response:
@@ -113,6 +114,8 @@ class Pages:
         )
 
     async def _consent(self, request: Request, session: Session) -> Response:
+        if request.method != "POST":
+            raise NotFound(OVER)
         authority, form, account = self._authority, await form_of(request), session.account.id
         _, office = await authority.office()
         text = form.text("waiting")
@@ -200,7 +203,6 @@ TEXTS = (
     N_("The program that sent you here gave an address that is not its own."),
     N_("The program that sent you here is switched off."),
     N_("The request names more than one client or address."),
-    N_("This request is no longer valid. Go back to the program and start again."),
     N_("Use models on your behalf"),
     N_("Read what you have used"),
     N_("Manage your API keys"),

@@ -44,9 +44,9 @@ def entering_routes(site: Site) -> Sequence[Route]:
         Route(SIGN_IN, site.open_page(sign_in), methods=both),
         Route("/admin/code", site.open_page(second_factor), methods=both),
         Route("/admin/confirm", site.page(confirm), methods=both),
-        Route("/admin/sign-out", site.open_page(sign_out), methods=["POST"]),
+        Route("/admin/sign-out", site.open_page(sign_out), methods=both),
         Route("/admin/setup/{token}", site.open_page(setup), methods=both),
-        Route("/admin/preferences", site.open_page(preferences), methods=["POST"]),
+        Route("/admin/preferences", site.open_page(preferences), methods=both),
     ]
 
 
@@ -105,6 +105,8 @@ async def confirm(request: Request, session: Session) -> Response:
 
 async def sign_out(request: Request) -> Response:
     """End the session of this browser."""
+    if request.method != "POST":
+        return redirect(request, "/admin/")
     site = site_of(request)
     token = cookie(request, SESSION, site.settings)
     await site.desk.note(lambda database: sessions.drop(database, token))
@@ -143,6 +145,8 @@ async def setup(request: Request) -> Response:
 
 async def preferences(request: Request) -> Response:
     """Language and colours, which the browser keeps."""
+    if request.method != "POST":
+        return redirect(request, "/admin/")
     form, settings = await form_of(request), site_of(request).settings
     response = go_next(request, form.text("next"))
     if (chosen := form.text("language")) in LANGUAGES:

@@ -12,7 +12,7 @@ from . import account, audit_log, key_changes, key_lists, providers, usage, user
 from .entering import entering_routes
 from .identity import identity_routes
 from .live.page import show_live
-from .site import OpenPage, Site, redirect, sign_in_first, signed_in
+from .site import OpenPage, Page, Site, redirect, sign_in_first, signed_in
 from .static import PREFIX, static_file
 
 
@@ -44,38 +44,42 @@ def _key_routes(site: Site) -> list[Route]:
         _both(f"{one}/edit", site.page(key_changes.edit_key, fresh=True)),
         _both(f"{one}/rotate", site.page(key_changes.rotate_key, fresh=True)),
         _both(f"{one}/revoke", site.page(key_changes.revoke_key)),
-        *(_write(f"{one}/{name}", site.page(key_changes.changed_by(name))) for name in key_changes.CHANGES),
+        *(
+            _both(f"{one}/{name}", site.sent_page(key_changes.changed_by(name), f"/admin{one}"))
+            for name in key_changes.CHANGES
+        ),
     ]
 
 
 def _user_routes(site: Site) -> list[Route]:
     one = "/users/{id}"
+
+    def sent(name: str, endpoint: Page) -> Route:
+        return _both(f"{one}/{name}", site.sent_page(endpoint, f"/admin{one}", admin=True, fresh=True))
+
     return [
         _read("/users", site.page(users.list_users, admin=True)),
         _both("/users/new", site.page(users.new_user, admin=True, fresh=True)),
         _read(one, site.page(users.show_user, admin=True)),
         _both(f"{one}/edit", site.page(users.edit_user, admin=True, fresh=True)),
-        _write(f"{one}/link", site.page(users.link_user, admin=True, fresh=True)),
-        *(_write(f"{one}/{name}", site.page(users.changed_by(name), admin=True, fresh=True)) for name in users.CHANGES),
+        sent("link", users.link_user),
+        *(sent(name, users.changed_by(name)) for name in users.CHANGES),
     ]
 
 
 def _account_routes(site: Site) -> list[Route]:
+    own = "/admin/account"
     return [
         _read("/account", site.page(account.show_account)),
-        _write("/account/password", site.page(account.change_password)),
+        _both("/account/password", site.sent_page(account.change_password, own)),
         _both("/account/factor", site.page(account.add_factor, fresh=True)),
-        _write("/account/factor/remove", site.page(account.remove_factor)),
-        _write("/account/sessions", site.page(account.end_session)),
+        _both("/account/factor/remove", site.sent_page(account.remove_factor, own)),
+        _both("/account/sessions", site.sent_page(account.end_session, own)),
     ]
 
 
 def _read(path: str, endpoint: OpenPage) -> Route:
     return Route(f"/admin{path}", endpoint)
-
-
-def _write(path: str, endpoint: OpenPage) -> Route:
-    return Route(f"/admin{path}", endpoint, methods=["POST"])
 
 
 def _both(path: str, endpoint: OpenPage) -> Route:

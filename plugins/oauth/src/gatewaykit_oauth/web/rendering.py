@@ -155,12 +155,13 @@ def _context(request: Request, site: Frame, chosen: Language) -> Mapping[str, An
         "themes": THEMES,
         "url": url,
         "static": lambda name: f"{root}{static_path(name)}",
-        "here": path + (f"?{request.url.query}" if request.url.query else ""),
+        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "path": path,
         "navigation": [
             entry for entry in (*NAVIGATION, *site.entries) if session and (session.is_admin or not entry.for_admins)
         ],
         "done": DONE.get(request.query_params.get("done", "")),
+        "unsent": request.query_params.get("unsent") == "yes",
         "identity_providers": site.identity_providers.values(),
         "now": datetime.now(UTC),
     }

@@ -29,7 +29,7 @@ LANGUAGE, THEME = "gatewaykit_language", "gatewaykit_theme"
 FOREIGN = N_("This form did not come from a page of this gateway. Open the page again, and send it from there.")
 HTTPS_ONLY = N_("People sign in over HTTPS only. Over plain HTTP the pages work on the gateway's own machine.")
 _TOKEN = b"gatewaykit: forms"
-_path_of_ours = re.compile(r"/(admin|oauth)(/[A-Za-z0-9_.~%/-]*)?(\?[!-~]*)?").fullmatch
+_path_of_ours = re.compile(r"/(admin|oauth)(/[A-Za-z0-9_.~%/@+-]*)?(\?[!-~]*)?").fullmatch
 
 
 def is_secure(request: Request, settings: AdminSettings) -> bool:
@@ -118,9 +118,11 @@ def drop_cookie(response: Response, request: Request, name: str, settings: Admin
 
 
 def keep_visit(response: Response, request: Request, settings: AdminSettings) -> None:
-    """Give the visit's cookie to the browser, if a form was made for it just now."""
+    """Give the visit's cookie to the browser, if a form was made for it just now; not with a refusal, which also those
+    get who were sent here by another site, without the cookie that they have.
+    """
     made = request.scope.get(_VISIT_MADE)
-    if made is not None and response.status_code < 400:
+    if made is not None and response.status_code != 403:
         set_cookie(response, request, VISIT, made, settings)
 
 

@@ -128,11 +128,30 @@ class Site:
                 return sign_in_first(request)
             if admin and not session.is_admin:
                 raise NotFound("There is no such page.")
-            if fresh and not session.is_fresh(datetime.now(UTC), timedelta(seconds=self.settings.fresh)):
+            if fresh and not session.is_fresh(datetime.now(UTC), self._freshness(request)):
                 return confirm_first(request)
             return await endpoint(request, session)
 
         return self.open_page(inner)
+
+    def sent_page(self, endpoint: Page, where: str, *, admin: bool = False, fresh: bool = False) -> OpenPage:
+        """The same for an address to which forms are sent and which shows nothing by itself. Whoever opens it, as
+        browsers do after a sign-in or from their address bar, is led to ``where``, the page with the form; names of the
+        path may stand in it.
+        """
+
+        async def inner(request: Request, session: Session) -> Response:
+            if request.method in _READING:
+                root = request.scope.get("root_path", "")
+                return _sent(request, _with_query(request, root + where.format(**request.path_params)))
+            return await endpoint(request, session)
+
+        return self.page(inner, admin=admin, fresh=fresh)
+
+    def _freshness(self, request: Request) -> timedelta:
+        """How old a password may be. Less where a form is opened, so that there is time to fill it in."""
+        longest = timedelta(seconds=self.settings.fresh)
+        return longest * 3 / 4 if request.method in _READING else longest
 
     async def _prepare(self) -> None:
         if not self._prepared:
@@ -240,12 +259,12 @@ def redirect(request: Request, path: str, **query: str) -> Response:
 
 def sign_in_first(request: Request) -> Response:
     """Sign in, then come back here; a form that was sent is not sent again."""
-    return redirect(request, SIGN_IN, next=_back(request))
+    return redirect(request, SIGN_IN, **_later(request))
 
 
 def confirm_first(request: Request) -> Response:
     """Give the password again, then come back here."""
-    return redirect(request, "/admin/confirm", next=_back(request))
+    return redirect(request, "/admin/confirm", **_later(request))
 
 
 def go_next(request: Request, target: str | None) -> Response:
@@ -259,12 +278,14 @@ def _sent(request: Request, url: str) -> Response:
     return RedirectResponse(url, 303)
 
 
-def _back(request: Request) -> str:
-    root = request.scope.get("root_path", "")
-    if request.method not in _READING:
-        return f"{root}/admin/" if "/admin/" in request.url.path else request.url.path
-    query = f"?{request.url.query}" if request.url.query else ""
-    return f"{request.url.path}{query}"
+def _later(request: Request) -> dict[str, str]:
+    """Where to go afterwards, and whether a form has to be filled in once more then."""
+    back = {"next": _with_query(request, request.url.path)}
+    return back if request.method in _READING else back | {"unsent": "yes"}
+
+
+def _with_query(request: Request, path: str) -> str:
+    return f"{path}?{request.url.query}" if request.url.query else path
 
 
 def said(request: Request, error: GatewayError) -> str:
