@@ -361,30 +361,6 @@ async def test_without_another_target_it_is_told_at_once(scripted: Any, make: An
     assert breaker.circuit == "closed"
 
 
-async def test_a_list_of_models_that_comes_lets_the_next_call_probe(scripted: Any, make: Any, ask: Any) -> None:
-    """A provider that is back is asked again long before the cooldown is over; asking for its list cost nothing."""
-    from gatewaykit import Model
-
-    class Listed(scripted):  # type: ignore[misc]
-        asked = 0
-
-        async def models(self) -> list[Model]:
-            self.asked += 1
-            return [Model("m")]
-
-    one = Listed("one", *[ProviderUnavailable()] * 4)
-    gateway = make([one], retries={"attempts": 0}, breaker={**BREAKER, "cooldown": 600})
-    async with gateway_client(gateway) as client:
-        for _ in range(5):
-            await client.post(URL, json=ask)
-        breaker = gateway.targets[Target("one", "m")].breaker
-        assert breaker is not None
-        assert breaker.circuit == "open"
-        await until(lambda: breaker.admits(asyncio.get_running_loop().time()))
-        assert (await client.post(URL, json=ask)).status_code == 200
-    assert (breaker.circuit, one.asked >= 2) == ("closed", True)
-
-
 @pytest.mark.parametrize("failure", [ProviderBusy(), ContentBlocked(), ContextTooLong(), ProviderDenied()])
 async def test_what_says_nothing_of_the_target_s_health_does_not_open_it(
     scripted: Any, make: Any, ask: Any, failure: GatewayError
