@@ -399,12 +399,23 @@ def test_no_worker_outlives_its_parent(place: Place) -> None:
 # Behind a proxy
 
 
-@pytest.mark.parametrize(("trusted", "seen"), [('["127.0.0.1"]', "203.0.113.9"), ("[]", "127.0.0.1")])
-def test_only_trusted_proxies_speak_for_clients(place: Place, trusted: str, seen: str) -> None:
-    """`X-Forwarded-For` counts when it comes from an address of `server.trusted_proxies`, and else not."""
-    place.configure(WITH_KEY + f"[server]\ntrusted_proxies = {trusted}\n")
+@pytest.mark.parametrize(
+    ("trusted", "host", "seen"),
+    [
+        ('["127.0.0.1"]', "127.0.0.1", "203.0.113.9"),
+        ('["127.0.0.0/8"]', "::", "203.0.113.9"),
+        ('["*"]', "127.0.0.1", "203.0.113.9"),
+        ("[]", "127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_only_trusted_proxies_speak_for_clients(place: Place, trusted: str, host: str, seen: str) -> None:
+    """`X-Forwarded-For` counts when it comes from an address of `server.trusted_proxies`, and else not; IPv4 addresses
+    count also where both kinds are served on one socket.
+    """
+    place.configure(WITH_KEY + f'[server]\nhost = "{host}"\ntrusted_proxies = {trusted}\n')
     with place.start("serve", "--port", "0") as gateway:
-        with client(gateway.address, headers=BEARER | {"X-Forwarded-For": "203.0.113.9"}) as http:
+        address = f"http://127.0.0.1:{httpx.URL(gateway.address).port}"
+        with client(address, headers=BEARER | {"X-Forwarded-For": "203.0.113.9"}) as http:
             assert http.get("/v1/models").status_code == 200
         assert gateway.end() == 0
     (line,) = [line for line in documents(gateway) if line["event"] == "request"]

@@ -31,6 +31,10 @@ MAIN = '[acme.upstreams.main]\nbase_url = "http://a"\n'
         ("[server]\nport = [1]", "2: server.port: must be a whole number"),
         ("[server]\nprot = 1", "2: server.prot: unknown key; did you mean port?"),
         ('[server]\nroot_path = "llm"', "2: server.root_path: must match ^(/.*[^/])?$ (is 'llm')"),
+        ('[server]\ntrusted_proxies = ["10.0.0.1/8"]', "2: server.trusted_proxies: must be addresses or networks, or "
+         "'*' alone: 10.0.0.1/8 has host bits set"),
+        ('[server]\ntrusted_proxies = ["*", "::1"]', "2: server.trusted_proxies: must be addresses or networks, or "
+         "'*' alone: '*' does not appear to be an IPv4 or IPv6 network"),
         ("[servre]\nport = 1", "1: unknown section [servre]; did you mean [server]?"),
         ("port = 1", "1: port: stands outside of any section; did you mean server.port?"),
         ("server = 1", "1: server: must be a table"),

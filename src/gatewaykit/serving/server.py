@@ -228,13 +228,20 @@ def _uvicorn_config(gateway: Gateway, server: ServerSettings) -> uvicorn.Config:
         "access_log": False,
         "server_header": False,
         "proxy_headers": bool(server.trusted_proxies),
-        "forwarded_allow_ips": list(server.trusted_proxies),
+        "forwarded_allow_ips": _with_mapped(server.trusted_proxies),
         "root_path": server.root_path,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": server.graceful_shutdown,
         "ssl_context_factory": (lambda *_: context) if context is not None else None,
     }
     return uvicorn.Config(gateway, **options)
+
+
+def _with_mapped(proxies: tuple[str, ...]) -> list[str]:
+    """The same, and what IPv4 ones are called by a socket that serves IPv6 too (RFC 4291, 2.5.5.2)."""
+    networks = [ipaddress.ip_network(proxy) for proxy in proxies if proxy != "*"]
+    mapped = [f"::ffff:{net.network_address}/{96 + net.prefixlen}" for net in networks if net.version == 4]
+    return [*proxies, *mapped]
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -85,7 +86,8 @@ class ServerSettings(Section):
     )
     trusted_proxies: tuple[str, ...] = Field(
         (),
-        description="Addresses or networks of proxies in front whose `X-Forwarded-For` and `X-Forwarded-Proto` count.",
+        description="Addresses or networks of proxies in front whose `X-Forwarded-For` and `X-Forwarded-Proto` count; "
+        "`*` alone for whoever connects.",
     )
     allow_anonymous: bool = Field(
         False,
@@ -107,6 +109,16 @@ class ServerSettings(Section):
         None, description="Private key of the certificate in PEM, if it is not in `tls_certfile`."
     )
     tls_keyfile_password: SecretStr | None = Field(None, description="Password of the private key.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies if proxies != ("*",) else ():
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"must be addresses or networks, or '*' alone: {error}") from None
+        return proxies
 
     @model_validator(mode="after")
     def _key_needs_certificate(self) -> Self:
