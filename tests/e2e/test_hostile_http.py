@@ -294,6 +294,25 @@ def test_upgrades_are_not_taken(world: World, headers: list[str]) -> None:
     assert answered(world, request("GET", "/v1/models", b"", *headers), "GET").status == 200
 
 
+@pytest.mark.parametrize("size", [40, 10_000])
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("headers", UPGRADES)
+def test_a_body_behind_an_upgrade_is_read(world: World, headers: list[str], chunked: bool, size: int) -> None:
+    """It belongs to the request, in however many pieces it comes; what follows on the connection is the next one."""
+    body = chat()
+    whole = request("POST", CHAT, body, *headers)
+    if chunked:
+        whole = whole.replace(b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked")
+        whole = whole.removesuffix(body) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    with connected(world) as connection:
+        for _ in range(2):
+            for start in range(0, len(whole), size):
+                connection.send(whole[start : start + size])
+            assert connection.answer().status == 200
+        connection.send(whole + request("GET", "/v1/models", b"", *headers) + request(body=body))
+        assert [connection.answer().status for _ in range(3)] == [200, 200, 200]
+
+
 def test_answers_to_continue(world: World) -> None:
     """A client that asks before it sends its body is told to go on."""
     body = chat()

@@ -7,10 +7,10 @@ import functools
 from typing import Any
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gatewaykit.serving.cycle import EXTENSIONS, Cycle
 from gatewaykit.serving.joining import JoinedWrites
+from gatewaykit.serving.upgrades import UpgradesPassedOver
 
 HEAD_SECONDS = 30.0
 """Seconds that a client may take for the head of a request."""
@@ -30,7 +30,7 @@ _TOO_LARGE = _refusal(
 _TOO_SLOW = _refusal("408 Request Timeout", "request_timeout", "The head of the request did not come in time.")
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(UpgradesPassedOver):
     """uvicorn's protocol, with bounds on the request head that it does not have itself (RFC 6585, 5).
 
     ``max_header_bytes`` counts the target and all names and values of headers. What comes without end and is no body
