@@ -218,6 +218,26 @@ async def test_a_cancellation_that_comes_from_within_is_the_provider_s_failure(
     assert [state.in_flight for state in gateway.targets.all()] == [0, 0]
 
 
+async def test_a_cancellation_from_within_a_stream_is_told_in_it(make: Any, records: Any, ask: Any) -> None:
+    """As any other failure after the first event, and it is not the client's."""
+
+    class Broken(Provider):
+        name = "one"
+
+        async def stream(self, call: Call, target: Target) -> AsyncIterator[Event]:
+            yield TextDelta("half")
+            await asyncio.sleep(0)
+            raise asyncio.CancelledError
+
+    gateway = make([Broken()], records)
+    async with gateway_client(gateway) as client:
+        answer = await client.post(URL, json={**ask, "stream": True})
+    assert "half" in answer.text
+    assert '"provider_error"' in answer.text
+    assert "[DONE]" not in answer.text
+    assert (records.only.outcome, gateway.targets[Target("one", "m")].in_flight) == ("provider_error", 0)
+
+
 async def test_a_provider_may_not_try_again_while_another_target_is_left(make: Any, scripted: Any, ask: Any) -> None:
     """Falling back is quicker than waiting."""
 
@@ -357,6 +377,35 @@ async def test_without_another_target_it_is_told_at_once(scripted: Any, make: An
         assert breaker is not None
         clock = asyncio.get_running_loop().time
         await until(lambda: breaker.admits(clock()))
+        assert (await client.post(URL, json=ask)).status_code == 200
+    assert breaker.circuit == "closed"
+
+
+async def test_a_list_of_models_that_comes_again_lets_the_next_call_probe(scripted: Any, make: Any, ask: Any) -> None:
+    """A provider that is back is asked again long before the cooldown is over; asking for its list cost nothing."""
+    from gatewaykit import Model
+
+    class Listed(scripted):  # type: ignore[misc]
+        asked, down = 0, False
+
+        async def models(self) -> list[Model]:
+            self.asked += 1
+            if self.down:
+                raise ProviderUnavailable
+            return [Model("m")]
+
+    one = Listed("one", *[ProviderUnavailable()] * 4)
+    gateway = make([one], retries={"attempts": 0}, breaker={**BREAKER, "cooldown": 600})
+    async with gateway_client(gateway) as client:
+        for _ in range(5):
+            await client.post(URL, json=ask)
+        breaker = gateway.targets[Target("one", "m")].breaker
+        assert breaker is not None
+        assert breaker.circuit == "open"
+        one.down, asked = True, one.asked
+        await until(lambda: one.asked > asked)
+        one.down = False
+        await until(lambda: breaker.admits(asyncio.get_running_loop().time()))
         assert (await client.post(URL, json=ask)).status_code == 200
     assert breaker.circuit == "closed"
 
