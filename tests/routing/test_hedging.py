@@ -114,6 +114,18 @@ async def test_a_failure_before_the_delay_is_a_fallback(scripted: Any, records: 
     assert (gateway.targets.hedges, gateway.targets.fallbacks) == (0, 1)
 
 
+async def test_a_second_target_is_no_fallback(scripted: Any, records: Any, ask: Any) -> None:
+    """Also where the first one comes after another that failed: it went on once, and began one more beside."""
+    providers = [scripted("one", ProviderUnavailable()), scripted("two", asyncio.Event()), scripted("three")]
+    model = {"hedge": {"after": 0.02}, "targets": [{"to": f"{provider.name}/m"} for provider in providers]}
+    plugin = plugin_of(providers=providers, observers=[records])
+    gateway = make_gateway(plugin, router={"models": {"smart": model}}, hedging={"share": 1.0})
+    async with gateway_client(gateway) as client:
+        answer = await client.post(URL, json={**ask, "stream": True})
+    assert answer.headers["x-gatewaykit-target"] == "three/m"
+    assert (gateway.targets.fallbacks, gateway.targets.hedges, gateway.targets.overtaken) == (1, 1, 1)
+
+
 async def test_a_bad_request_ends_the_race(scripted: Any, records: Any, ask: Any) -> None:
     """What is the client's own fault is told, and the other target cancelled."""
     one, two = scripted("one", asyncio.Event()), scripted("two", BadRequest("no"))

@@ -51,7 +51,8 @@ class Course:
         for target in self.left:
             state = self._targets[target]
             if not target.after and state.admits(now) and not state.resting(now):
-                return self._go(target, state)
+                self.left.remove(target)
+                return target, state
         return None
 
     def failed(self, target: Target, error: GatewayError) -> None:
