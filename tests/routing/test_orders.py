@@ -139,6 +139,17 @@ def test_a_latency_is_never_above_its_worst_and_fades(course: list[tuple[float, 
     assert latency.expected(now + 1000) < 1e-9
 
 
+def test_an_answer_that_did_not_come_is_no_sample() -> None:
+    """It is as bad a moment as it was long; the share of answers that come in time is that of answers."""
+    latency = Latency()
+    latency.quantile(0.9)
+    for number in range(40):
+        latency.add(1.0, float(number))
+        latency.missed(60.0, float(number))
+    assert latency.expected(39.0) == 60.0
+    assert latency.quantile(0.9) == 1.0
+
+
 def test_quantiles_need_samples() -> None:
     """None until enough answers were seen since the first question; then the share of them that was in time."""
     latency = Latency()

@@ -315,8 +315,8 @@ def _note_failure(call: Call, state: TargetState, error: BaseException, probe: b
     if failed:
         state.failures += 1
         state.last_error = error.code
-    if isinstance(error, ProviderTimeout):  # its answer would have taken longer still
-        state.latency(call.request.stream).add(now - call.tried_at, now)
+    if isinstance(error, ProviderTimeout):
+        state.latency(call.request.stream).missed(now - call.tried_at, now)
     elif isinstance(error, ProviderBusy) and error.retry_after and error.retryable:
         state.rest(error.retry_after, now)
     if state.breaker is not None:

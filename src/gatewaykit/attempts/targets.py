@@ -66,6 +66,10 @@ class Latency:
             self._samples.append(seconds)
             self._new += 1
 
+    def missed(self, seconds: float, now: float) -> None:
+        """No answer came within ``seconds``: that is a bad moment, and no sample of answers."""
+        self.peak, self.at = max(self.peak, seconds), now
+
     def expected(self, now: float) -> float:
         """What to expect now; 0 for a target of which nothing is known, and less the longer ago it was tried."""
         return self.peak * math.exp((self.at - now) / FADING)
