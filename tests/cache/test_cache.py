@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from itertools import count
@@ -258,7 +259,7 @@ async def test_only_whole_answers_are_kept(script: tuple[Any, ...], stream: bool
 async def test_time_and_room_end() -> None:
     """An entry is forgotten when its time is over, and the least used one when there is no room."""
     now = [0.0]
-    kept = MemoryStore(10.0, 25, lambda: now[0])
+    kept = MemoryStore(10.0, 700, lambda: now[0])
     await kept.put("a", b"1234567890")
     await kept.put("b", b"1234567890")
     assert await kept.get("a") == b"1234567890"
@@ -269,6 +270,18 @@ async def test_time_and_room_end() -> None:
     now[0] = 10.0
     assert [await kept.get(key) for key in "abc"] == [None, None, None]
     assert vars(kept)["_size"] == 0
+
+
+async def test_small_answers_take_no_more_room_than_they_may() -> None:
+    """Entries cost memory of their own: with short answers it is most of it."""
+    kept = MemoryStore(300.0, 1_000_000)
+    tracemalloc.start()
+    try:
+        for number in range(10_000):
+            await kept.put(f"{number:064}", bytes(100))
+        assert tracemalloc.get_traced_memory()[0] < 1_200_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_models_by_glob_and_lists_of_models() -> None:

@@ -14,6 +14,8 @@ from gatewaykit.redislink import RedisLink, Script
 logger = logging.getLogger(__name__)
 _GET = Script("return redis.call('GET', KEYS[1])")
 _PUT = Script("return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])")
+_BESIDE = 320
+"""Bytes of memory that an entry takes beside its key and value."""
 
 
 class Store(Protocol):
@@ -61,13 +63,13 @@ class MemoryStore(Store):
         if key in self._entries:
             self._drop(key)
         self._entries[key] = (self._clock() + self._ttl, value)
-        self._size += len(key) + len(value)
+        self._size += len(key) + len(value) + _BESIDE
         while self._size > self._max_bytes:
             self._drop(next(iter(self._entries)))
 
     def _drop(self, key: str) -> None:
         _, value = self._entries.pop(key)
-        self._size -= len(key) + len(value)
+        self._size -= len(key) + len(value) + _BESIDE
 
 
 class RedisStore(Store):
