@@ -66,6 +66,22 @@ def gateway_lifespan(gateway):
 """
 
 
+ECHO = """
+from gatewaykit import AroundCall, hookimpl
+
+class Echo(AroundCall):
+    name = "echo"
+
+    async def around(self, call, proceed):
+        raise RuntimeError(call.chat.messages[-1].text)
+        yield
+
+@hookimpl
+def gateway_around_calls(gateway):
+    return [Echo()]
+"""
+
+
 FLOOD = """
 import logging
 from gatewaykit import AroundCall, hookimpl
@@ -124,6 +140,18 @@ async def test_every_line_is_json_and_no_secret_is_in_it(place: Place, serve: Se
     everything = gateway.out + gateway.err
     for secret in (*SECRETS, PROMPT):
         assert secret not in everything
+
+
+async def test_text_for_people_obeys_nobody(place: Place, serve: Serve) -> None:
+    """What a client gets into the text of an exception moves no cursor, and makes no line of the log."""
+    place.install("echo-plugin", "tank", ECHO)
+    gateway = serve('[log]\nformat = "text"\n')
+    async with asking(gateway) as client:
+        await client.post("/v1/chat/completions", json=chat("\x1b[2J\n12:00:00  critical  all is lost"))
+    await asyncio.to_thread(gateway.end)
+    assert "\x1b" not in gateway.out
+    (lost,) = [line for line in gateway.out.splitlines() if "all is lost" in line and "\\n" not in line]
+    assert lost.startswith("    ")
 
 
 async def test_a_request_is_one_line(serve: Serve) -> None:

@@ -102,7 +102,7 @@ def _configure_loguru(log: LogSettings, writer: LineWriter, redact: Redactor, as
     loguru.remove()
     loguru.configure(extra={"module": "gatewaykit"})
     put: Any = put_json if as_json else put_text
-    loguru.add(put, level=log.level.upper(), format=_exception_alone, colorize=colours, diagnose=False, backtrace=False)
+    loguru.add(put, level=log.level.upper(), format=_exception_alone, colorize=False, diagnose=False, backtrace=False)
 
 
 def _exception_alone(_: object) -> str:

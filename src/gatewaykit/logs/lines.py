@@ -81,7 +81,7 @@ def json_line(message: Message, redact: Redactor) -> bytes:
 
 
 def text_line(message: Message, redact: Redactor, colours: bool) -> str:
-    """The same for people: one line, and the exception below it."""
+    """The same for people: one line, and the exception below, set in: nothing of it looks like a line of its own."""
     record = message.record
     level = record["level"].name.lower()
     when = painted(record["time"].strftime("%H:%M:%S"), _DIM, colours)
@@ -93,7 +93,7 @@ def text_line(message: Message, redact: Redactor, colours: bool) -> str:
     said = visible(redact(record["message"]))
     head = f"{when}  {word}  {said}  {painted(visible('  '.join(notes)), _DIM, colours)}\n"
     exception = redact(str(message).strip())
-    return f"{head}{exception}\n" if exception else head
+    return head + "".join(f"    {visible(line)}\n" for line in exception.split("\n")) if exception else head
 
 
 def _extras(message: Message) -> dict[str, Any]:
