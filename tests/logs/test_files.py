@@ -8,6 +8,7 @@ import os
 import resource
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -108,6 +109,21 @@ def test_age_prunes_too(tmp_path: Path) -> None:
     file.write([b"new line\n"])
     file.close()
     assert contents(tmp_path) == [b"new line"]
+
+
+def test_what_nobody_adds_to_grows_old_too(tmp_path: Path) -> None:
+    """Tidied up, a file is put aside when its day is over, and gone when it is too old, though nobody writes."""
+    file = RotatingFile(tmp_path / "a.log", rotation(hours=24, keep_days=7))
+    file.write([b"a line\n"])
+    file.tidy()
+    assert contents(tmp_path) == [b"a line"]
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(tmp_path / "a.log", (two_days_ago, two_days_ago))
+    file.tidy()
+    (aside,) = tmp_path.glob("a.*.log.gz")
+    os.utime(aside, (0, 0))
+    file.tidy()
+    assert contents(tmp_path) == []
 
 
 def test_a_new_day_begins_a_new_file(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gatewaykit.testing import make_gateway
+
 from ..cli.conftest import Place
 from ..e2e import openai_upstream
 from .conftest import KEY, MODEL, Serve, asking, chat, documents, logged
@@ -248,3 +250,13 @@ async def test_prompts_are_kept_where_that_is_asked_for(tmp_path: Path, serve: S
     assert "word4" in line["answer"]["raw"]
     assert file.stat().st_mode & 0o777 == 0o600
     assert PROMPT not in gateway.out
+
+
+async def test_prompts_are_not_kept_for_longer_than_allowed(tmp_path: Path) -> None:
+    """Those of weeks ago are gone soon after the start, though nobody says anything."""
+    file = tmp_path / "prompts.log"
+    file.write_text("{}\n")
+    os.utime(file, (0, 0))
+    async with make_gateway(prompt_log={"file": str(file)}), asyncio.timeout(30):
+        while file.exists() or list(tmp_path.glob("prompts.*")):
+            await asyncio.sleep(0.01)

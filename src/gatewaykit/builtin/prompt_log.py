@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from gatewaykit.types import (
     TextDelta,
     ToolCallDelta,
 )
+
+_TIDY = 3600.0
+"""Seconds between two looks for what is too old."""
 
 
 class PromptRotation(Rotation):
@@ -121,12 +125,25 @@ class PromptLog(Observer):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Refuse to start where nothing could be written."""
+        """Refuse to start where nothing could be written; until its end nothing is kept for longer than it may be."""
         try:
             self._file.check()
         except OSError as error:
             raise ConfigError([ConfigFault(f"cannot be written: {error.strerror}", "prompt_log.file")]) from None
-        yield
+        keeping = asyncio.create_task(self._keep_to_time(), name="gatewaykit-prompt-log")
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+
+    async def _keep_to_time(self) -> None:
+        """A gateway that nobody asks writes nothing, and what it wrote grows old all the same."""
+        while True:
+            with suppress(OSError):
+                await asyncio.to_thread(self._file.tidy)
+            await asyncio.sleep(_TIDY)
 
 
 def _readable(body: bytes) -> Any:

@@ -81,6 +81,16 @@ class RotatingFile:
         with self._turn, self._current():
             pass
 
+    def tidy(self) -> None:
+        """Do what is due although nobody writes: put the file aside when its day is over, remove what is too old.
+
+        Blocks; raises :class:`OSError`.
+        """
+        with self._turn, self._current() as file:
+            if self._is_over(file, 0):
+                self._put_aside()
+        self._tidy(self._tidying)
+
     def close(self) -> None:
         """Wait until what was put aside is in order, and close the file; the next line opens it again."""
         with self._turn:
