@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -318,6 +320,23 @@ def test_an_older_one_is_brought_up_to_date(sqlite_url: str, tmp_path: Path, bac
     there.restore(made.name)
     assert names(target) == ["a"]
     assert all(state.ok for state in target.check())
+
+
+def test_a_backup_elsewhere_is_looked_at_and_nothing_else(sqlite_url: str, backups: Make) -> None:
+    """To verify one by its path changes nothing in the folder where it lies, which need not be one for backups, nor one
+    that can be written.
+    """
+    storage = storage_at(sqlite_url)
+    fill(storage, "a")
+    there = backups(storage)
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder)
+        stranger = other / ".partial-download"
+        stranger.mkdir()
+        copy = other / "copy"
+        shutil.copytree(there.create().path, copy)
+        assert there.verify(str(copy)).backup.path == copy
+        assert sorted(other.iterdir()) == [stranger, copy]
 
 
 def test_another_kind_of_database_is_refused(sqlite_url: str, postgres_url: str, tmp_path: Path, backups: Make) -> None:

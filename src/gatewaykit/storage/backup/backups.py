@@ -6,6 +6,8 @@ import logging
 import os
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -105,7 +107,7 @@ class Backups:
         """Read all of it, compare it with its manifest, and try on a copy whether this version would start with it."""
         backup = self.find(name)
         self._compare_bytes(backup)
-        with BackupFolder(backup.path.parent).alone(), BackupFolder(backup.path.parent).scratch() as folder:
+        with self._aside(backup) as folder:
             copy = folder / "copy"
             self._unpacked(backup, copy)
             return Checked(backup, self._tried(copy))
@@ -142,6 +144,16 @@ class Backups:
         if not file.parent.is_dir():
             raise BackupError(f"the folder {file.parent} does not exist")
         return file.parent
+
+    @contextmanager
+    def _aside(self, backup: Backup) -> Iterator[Path]:
+        """Where a copy can be tried out: of one elsewhere not beside it, for that folder may be anybody's."""
+        if backup.path.parent.resolve() != self.folder.path.resolve():
+            with tempfile.TemporaryDirectory(prefix="gatewaykit-verifying-") as found:
+                yield Path(found)
+            return
+        with self.folder.alone(), self.folder.scratch() as folder:
+            yield folder
 
     def _described(self, created: datetime, folder: Path, contents: Contents) -> Manifest:
         kind = self._engine.kind
