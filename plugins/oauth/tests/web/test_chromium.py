@@ -15,6 +15,9 @@ import pytest
 from pyotp import TOTP
 
 from gatewaykit.testing import machine
+from gatewaykit_oauth.accounts import put_account
+from gatewaykit_oauth.keys import store
+from gatewaykit_oauth.keys.model import Account, KeyLimits, KeySpec
 from gatewaykit_oauth.server import clients
 from gatewaykit_oauth.server.model import DEVICE_CODE, ClientSpec, NewClient
 from gatewaykit_oauth.server.settings import OAuthSettings
@@ -23,9 +26,9 @@ from gatewaykit_oauth.signin.credentials import remove_factor
 
 from ..oauth_world import VERIFIER, challenge_of
 from .browser import PASSWORD
-from .chromium import seen, signed_in
+from .chromium import cut_off, seen, signed_in
 from .conftest import Place
-from .seeding import CLI, SECRETS
+from .seeding import CLI, SECRETS, add_usage
 
 HOW_NODE = "install Node 20 or newer (Debian: nodejs, npm), then: npm ci --prefix plugins/oauth/tests/node"
 NODE = Path(__file__).resolve().parents[1] / "node"
@@ -295,3 +298,26 @@ def test_the_live_page_renews_itself_while_somebody_looks(chromium: Any, place: 
     page.clock.run_for(5100)
     page.locator("#stale").wait_for(state="hidden")
     context.close()
+
+
+def test_the_longest_names_and_amounts_stay_on_the_page(chromium: Any, place: Place) -> None:
+    """A name without a space, an address for an id and the largest limits are wrapped, on every screen."""
+    most, owner = 2**53, f"{'o' * 30}@{'d' * 27}.test"
+    limits = KeyLimits(rpm=most, tpm=most, rpd=most, tpd=most, concurrency=most, budget=most)
+    with place.gateway.storage.transaction() as session:  # type: ignore[union-attr]
+        put_account(session, CLI, Account(id=owner, name="W" * 100, limits=limits, models=("m" * 128,)))
+        spec = KeySpec(name="W" * 100, owner=owner, models=("m" * 128, "n" * 128), limits=limits, note="w" * 1000)
+        key = store.create(session, CLI, spec, secrets=SECRETS).key.id
+        add_usage(session, {"Site search": key, "Notebook": "n" * 128, "Nightly report": "r" * 128}, days=1)
+    context = chromium.new_context(locale="ru")
+    page, complaints = signed_in(context, place.address)
+    found = []
+    paths = ("keys", f"keys/{key}", f"keys/{key}/edit", "users", f"users/{owner}", "usage", "audit")
+    for path in paths:
+        page.goto(f"{place.address}/admin/{path}")
+        for width in (1440, 1280, 768, 320):
+            page.set_viewport_size({"width": width, "height": 900})
+            whole = page.evaluate("document.documentElement.scrollWidth")
+            found += [(path, width, one) for one in (*cut_off(page), *(["too wide"] if whole > width else []))]
+    context.close()
+    assert (found, complaints) == ([], [])
