@@ -8,6 +8,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,6 +201,32 @@ async def test_who_leaves_takes_no_document_along(authority: trustme.CA, monkeyp
         await found.stop()
         with pytest.raises(asyncio.CancelledError):
             await left
+
+
+async def test_a_host_that_is_away(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nobody answers there, or only with trouble, a client that was known stays as it was, for a day at most;
+    what its host says counts when it says something, and so does a no."""
+    where: dict[str, Any] = {}
+    async with site(authority, lambda path: where["answer"]()) as (port, seen):
+        named = f"https://{HOST}:{port}/tool.json"
+        found = fetcher(authority, monkeypatch)
+        steps: list[tuple[float, Callable[[], bytes], str | None, int]] = [
+            (0, lambda: reply(described(named)), "Tool", 1),
+            (400, lambda: reply(b"", "HTTP/1.1 503 No\r\n"), "Tool", 2),
+            (430, lambda: b"", "Tool", 2),
+            (500, lambda: b"", "Tool", 3),
+            (1000, lambda: reply(described(named, client_name="New")), "New", 4),
+            (87_000, lambda: b"", "New", 5),
+            (88_000, lambda: b"", None, 6),
+            (89_000, lambda: reply(described(named)), "Tool", 7),
+            (90_000, lambda: reply(b"", "HTTP/1.1 404 No\r\n"), None, 8),
+            (91_000, lambda: b"", None, 9),
+        ]
+        for seconds, answer, name, asked in steps:
+            where["answer"] = answer
+            monkeypatch.setattr(documents, "time", SimpleNamespace(monotonic=lambda seconds=seconds: seconds))
+            client = await found.client(named)
+            assert (client and client.name, len(seen)) == (name, asked), seconds
 
 
 @pytest.mark.parametrize(

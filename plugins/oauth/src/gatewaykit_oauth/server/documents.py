@@ -1,7 +1,8 @@
 """Clients that describe themselves: the id is the https address of a document (Client ID Metadata Documents).
 
 Fetching an address that a stranger names is dangerous, so: https only, one name look-up whose address is then used, no
-address that is not public, no redirects, little time, few bytes, few at a time. Errors are not remembered.
+address that is not public, no redirects, little time, few bytes, few at a time. Errors are not remembered; while a host
+is away, its clients are as they were, for a day at most.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from .redirects import MOST, is_safe
 SECONDS = 5.0
 LONGEST_BODY = 16 * 1024
 SHORTEST_CACHE, LONGEST_CACHE = 300.0, 86_400.0
+AGAIN = 60.0
+"""Seconds after which a host is asked again that was away."""
+
 AT_ONCE = 8
 _SIZE = 1000
 _LONGEST_ID = 500
@@ -65,6 +69,14 @@ def is_safe_id(client_id: str) -> bool:
     )
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """A client that is believed ``until`` then, and up to its ``end`` where its host is away, in monotonic time."""
+
+    client: Client
+    until: float
+    end: float
+
+
 class Documents:
     """Fetches and remembers them. ``enabled`` is the operator's word that there may be such clients.
 
@@ -75,7 +87,7 @@ class Documents:
         self._enabled = enabled
         self._resolve = resolve or _resolved
         self._context = context
-        self._known: OrderedDict[str, tuple[float, Client]] = OrderedDict()
+        self._known: OrderedDict[str, Kept] = OrderedDict()
         self._fetching: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[Client | None]] = {}
 
     async def client(self, client_id: str) -> Client | None:
@@ -86,9 +98,9 @@ class Documents:
         """
         if not self._enabled or not is_safe_id(client_id):
             return None
-        until, client = self._known.get(client_id, (0.0, None))
-        if client is not None and time.monotonic() < until:
-            return client
+        known = self._known.get(client_id)
+        if known is not None and time.monotonic() < known.until:
+            return known.client
         asked = (asyncio.get_running_loop(), client_id)
         task = self._fetching.get(asked)
         if task is None:
@@ -114,12 +126,23 @@ class Documents:
                     found = with_keys(found, msgspec.json.decode((await self._fetch(keys))[0]))
         except (OSError, ValueError, EOFError, RecursionError, asyncio.LimitOverrunError) as error:
             logger.info("the client document %s cannot be used: %s", client_id, type(error).__name__)
+            if isinstance(error, OSError | EOFError):
+                return self._as_it_was(client_id)
+            self._known.pop(client_id, None)
             return None
-        self._remember(client_id, found, _lasting(headers))
+        now = time.monotonic()
+        self._remember(client_id, Kept(found, now + _lasting(headers), now + LONGEST_CACHE))
         return found
 
-    def _remember(self, client_id: str, client: Client, seconds: float) -> None:
-        self._known[client_id] = (time.monotonic() + seconds, client)
+    def _as_it_was(self, client_id: str) -> Client | None:
+        known, now = self._known.get(client_id), time.monotonic()
+        if known is None or now >= known.end:
+            return None
+        self._remember(client_id, msgspec.structs.replace(known, until=now + AGAIN))
+        return known.client
+
+    def _remember(self, client_id: str, known: Kept) -> None:
+        self._known[client_id] = known
         self._known.move_to_end(client_id)
         if len(self._known) > _SIZE:
             self._known.popitem(last=False)
@@ -138,6 +161,8 @@ class Documents:
             await writer.drain()
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             status, headers = _read_head(head)
+            if status >= 500:
+                raise OSError("its host is in trouble")
             if status != 200 or not headers.get("content-type", "").startswith("application/"):
                 raise ValueError("not a document")
             return await _read_body(reader, headers), headers
