@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewaykit.errors import BadRequest
-from gatewaykit.types import ChatRequest, Message, ResponseFormat, Tool
+from gatewaykit.types import ChatRequest, ImagePart, Message, ResponseFormat, TextPart, Tool
 from gatewaykit_gigachat.convert import ConvertOptions, Translation, translate
 
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -96,6 +96,17 @@ def test_unsupported_parameters_are_reported() -> None:
         "tools.strict", "logit_bias", "metadata", "storage", "unheard_of",
     }  # fmt: skip
     assert translation.body.keys() == {"model", "messages", "functions", "function_call"}
+
+
+@pytest.mark.parametrize(
+    ("detail", "ignored"),
+    [("low", ("messages.image_url.detail",)), ("high", ("messages.image_url.detail",)), ("auto", ()), (None, ())],
+)
+def test_the_detail_of_an_image_is_reported(detail: str | None, ignored: tuple[str, ...]) -> None:
+    """How closely an image is to be looked at cannot be said: a wish is named, and no wish is none."""
+    image = ImagePart("data:image/png;base64,", detail)
+    request = ChatRequest("m", (Message("user", (TextPart("x"), image)),))
+    assert translate(request, "GigaChat-2-Max", ConvertOptions(), {image: "file"}).ignored == ignored
 
 
 def test_neutral_values_are_not_reported() -> None:

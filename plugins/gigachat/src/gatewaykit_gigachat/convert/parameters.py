@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gatewaykit.errors import BadRequest
-from gatewaykit.types import ChatRequest
+from gatewaykit.types import ChatRequest, ImagePart, Message
 from gatewaykit_gigachat.convert.translation import ConvertOptions
 
 _DETERMINISTIC = 0.0001
@@ -69,10 +69,7 @@ def own_fields(request: ChatRequest, options: ConvertOptions) -> dict[str, Any]:
 
 def not_honoured(request: ChatRequest, options: ConvertOptions) -> Iterator[str]:
     """The names, as OpenAI has them, of the client's parameters that change nothing here although they should."""
-    for message in request.messages:
-        if message.name and message.role != "tool":
-            yield "messages.name"
-            break
+    yield from _messages_not_honoured(request.messages)
     if request.tools and any(tool.strict for tool in request.tools):
         yield "tools.strict"
     if request.seed is not None:
@@ -91,6 +88,16 @@ def not_honoured(request: ChatRequest, options: ConvertOptions) -> Iterator[str]
         yield "user"
     if request.extra:
         yield from _extra_not_honoured(request, options)
+
+
+def _messages_not_honoured(messages: Sequence[Message]) -> Iterator[str]:
+    for message in messages:
+        if message.name and message.role != "tool":
+            yield "messages.name"
+            break
+    parts = (part for message in messages if not isinstance(message.content, str) for part in message.content)
+    if any(isinstance(part, ImagePart) and part.detail not in (None, "auto") for part in parts):
+        yield "messages.image_url.detail"
 
 
 def _extra_not_honoured(request: ChatRequest, options: ConvertOptions) -> Iterator[str]:
