@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from gatewaykit.errors import GatewayError, ProviderBadAnswer, ProviderError
+from gatewaykit.errors import GatewayError, ProviderBadAnswer
 from gatewaykit.folding import Folder
 from gatewaykit.protocols import Encoder
 from gatewaykit.responding import HeaderList, Responder
@@ -231,10 +231,6 @@ class StreamRelay:
                 if (error := blame(cause)) is cause:
                     raise
                 raise error from cause
-            except asyncio.CancelledError as cause:
-                if watch.cancelled:
-                    raise
-                raise ProviderError(detail="something that the provider waited for was cancelled") from cause
         await self._finish()
 
     def _arrived(self, event: Event) -> bool:

@@ -92,11 +92,6 @@ class Watch:
         """An event has come."""
         self.last_event = self._loop.time()
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether anybody has cancelled the task of the call: without, a cancellation comes of what it waited for."""
-        return self._task.cancelling() > self._cancelling
-
     def end(self) -> None:
         """Nothing can cut the call off any more: its last bytes are on their way."""
         self._ended = True
