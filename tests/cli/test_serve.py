@@ -137,6 +137,15 @@ def test_a_port_in_use_is_one_line(place: Place) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
 
 
+@pytest.mark.parametrize("host", ["no.host.invalid", "localhost:8080", "192.0.2.1", "a\\u0000b", "ä..b"])
+def test_a_host_that_is_none_is_one_line(place: Place, host: str) -> None:
+    """The host is named, not the port, at the line that sets it."""
+    place.configure(WITH_KEY + f'[server]\nhost = "{host}"\n')
+    done = place.run("serve", "--port", "0")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("✗ gatewaykit.toml:4: server.host: cannot listen on ")
+
+
 def test_an_ipv6_address_is_written_as_one(place: Place) -> None:
     """On ::1 the address that is printed can be used as it is."""
     place.configure(WITH_KEY)

@@ -30,7 +30,8 @@ MAIN = '[acme.upstreams.main]\nbase_url = "http://a"\n'
         ("[server]\nport = 1.0", "2: server.port: must be a whole number (is 1.0)"),
         ("[server]\nport = [1]", "2: server.port: must be a whole number"),
         ("[server]\nprot = 1", "2: server.prot: unknown key; did you mean port?"),
-        ('[server]\nroot_path = "llm"', "2: server.root_path: must match ^(/.*[^/])?$ (is 'llm')"),
+        ('[server]\nroot_path = "llm"', "2: server.root_path: must match ^(/[!-~]*[!-.0-~])?$ (is 'llm')"),
+        ('[server]\nroot_path = "/ж"', "2: server.root_path: must match ^(/[!-~]*[!-.0-~])?$ (is '/ж')"),
         ('[server]\ntrusted_proxies = ["10.0.0.1/8"]', "2: server.trusted_proxies: must be addresses or networks, or "
          "'*' alone: 10.0.0.1/8 has host bits set"),
         ('[server]\ntrusted_proxies = ["*", "::1"]', "2: server.trusted_proxies: must be addresses or networks, or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import ipaddress
 import logging
@@ -22,6 +23,7 @@ from gatewaykit.serving.heads import limited_protocol
 from gatewaykit.serving.sharing import FairAcceptor, Shares
 from gatewaykit.serving.supervision import READY, RELOAD_SIGNAL, STOP_SIGNALS, Supervisor
 from gatewaykit.settings import DEFAULT, ServerSettings, Settings
+from gatewaykit.settings.messages import printable
 
 logger = logging.getLogger(__name__)
 _BACKLOG = 2048
@@ -252,10 +254,12 @@ def _bind(settings: Settings) -> socket.socket:
     try:
         bound.bind((server.host, server.port))
         bound.listen(_BACKLOG)
-    except OSError as error:
+    except (OSError, TypeError) as error:  # TypeError: a text that is no host name
         bound.close()
-        where = f"[{server.host}]" if ":" in server.host else server.host
-        raise _fault(settings, "port", f"cannot listen on {where}:{server.port}: {error.strerror or error}") from None
+        blamed = "port" if getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EACCES) else "host"
+        reason = getattr(error, "strerror", None) or "this is no address"
+        where = f"[{server.host}]" if ":" in server.host else printable(server.host)
+        raise _fault(settings, blamed, f"cannot listen on {where}:{server.port}: {reason}") from None
     return bound
 
 

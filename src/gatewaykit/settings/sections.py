@@ -81,7 +81,7 @@ class ServerSettings(Section):
     workers: int = Field(1, ge=1, description="Number of worker processes.")
     root_path: str = Field(
         "",
-        pattern=r"^(/.*[^/])?$",
+        pattern=r"^(/[!-~]*[!-.0-~])?$",
         description="Path under which a proxy in front serves the gateway, such as `/llm`; empty for none.",
     )
     trusted_proxies: tuple[str, ...] = Field(
