@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gatewaykit import BadRequest, Call, ProviderUnavailable, Router, Target
-from gatewaykit.testing import gateway_client, make_gateway, plugin_of, until
+from gatewaykit.attempts.breaker import BreakerRules
+from gatewaykit.attempts.retries import RetryRules
+from gatewaykit.attempts.scope import Attempts
+from gatewaykit.attempts.targets import Targets
+from gatewaykit.testing import gateway_client, make_call, make_gateway, plugin_of, until
 from gatewaykit.types import Hedge
 
 URL = "/v1/chat/completions"
@@ -112,6 +118,26 @@ async def test_a_failure_before_the_delay_is_a_fallback(scripted: Any, records: 
         answer = await client.post(URL, json={**ask, "stream": True})
     assert answer.headers["x-gatewaykit-target"] == "two/m"
     assert (gateway.targets.hedges, gateway.targets.fallbacks) == (0, 1)
+
+
+async def test_calls_of_the_same_moment_have_one_probe_among_them(scripted: Any) -> None:
+    """Each begins in a task of its own, a moment after it was admitted: an open circuit lets one of them through."""
+    providers = {name: scripted(name, *[asyncio.Event()] * 20) for name in ("one", "two")}
+    targets = Targets(BreakerRules(calls=1, cooldown=60))
+    first, second = Target("one", "m", hedge=Hedge(30.0)), Target("two", "m")
+    breaker = targets[first].breaker
+    assert breaker is not None
+    breaker.end(time.monotonic() - 61, failed=True)
+    attempts = Attempts(providers, targets, RetryRules(), first_event=30.0, whole_call=60.0)
+    calls = [structs.replace(make_call(), targets=(first, second)) for _ in range(20)]
+    tasks = [asyncio.create_task(attempts.open(call)) for call in calls]
+    await until(lambda: len(providers["one"].calls) + len(providers["two"].calls) == 20)
+    assert len(providers["one"].calls) == 1
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    await until(lambda: not any(state.in_flight for state in targets.all()))
+    assert breaker.admits(time.monotonic())
 
 
 async def test_a_second_target_is_no_fallback(scripted: Any, records: Any, ask: Any) -> None:

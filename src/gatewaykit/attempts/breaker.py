@@ -54,6 +54,11 @@ class Breaker:
         """Seconds until a call may be made."""
         return 0.0 if self.admits(now) else self._until - now
 
+    def claim(self, now: float) -> None:
+        """A call that was admitted is about to be made: until it begins no other one is the probe."""
+        if self.circuit != "closed":
+            self._until = now + self._rules.cooldown
+
     def begin(self, now: float) -> bool:
         """A call is made that was admitted. Returns whether it is a probe, to be told to :meth:`end`."""
         if self.circuit == "closed":

@@ -98,6 +98,8 @@ class _Runner:
         self._began = time.monotonic()
         self._base = call.retried
         self._call = structs.replace(call, attempts=[])
+        if self._state.breaker is not None:
+            self._state.breaker.claim(self._began)
         self.task = asyncio.ensure_future(once(self._call, *place))
 
     def report(self, call: Call) -> None:
