@@ -57,10 +57,14 @@ def test_a_quiet_night_saves_nothing_up() -> None:
 
 def test_clients_that_try_again_use_it_up() -> None:
     """A call that its SDK tries for the second time takes what five first ones give."""
-    budget = RetryBudget(0.0, 1, Clock())
+    clock = Clock()
+    budget = RetryBudget(0.0, 1, clock)
+    clock.now = 600.0
     budget.call("0")
     budget.call("1")
     assert not budget.take()
+    clock.now += SPAN
+    assert budget.take()
 
 
 @given(st.integers(0, 30), st.one_of(st.none(), st.floats(0, 100)))

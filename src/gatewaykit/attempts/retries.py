@@ -75,22 +75,27 @@ class RetryBudget:
     def call(self, retry_count: str | None = None) -> None:
         """A call came; ``retry_count`` is what its client says of its own retries."""
         if retry_count is not None and retry_count not in {"0", ""}:
+            self._come_back()
             self.balance = max(0.0, self.balance - 1.0)
         elif self.balance < self._most:
             self.balance += self._share
 
     def take(self) -> bool:
         """Whether there is one more try in it, which is taken then."""
-        now = self._clock()
-        if self.balance < self._reserve:
-            self.balance = min(self._reserve, self.balance + (now - self._at) * self._reserve / SPAN)
-        self._at = now
+        self._come_back()
         if self.balance < 1.0:
             self.refused += 1
             return False
         self.balance -= 1.0
         self.taken += 1
         return True
+
+    def _come_back(self) -> None:
+        """What the reserve gave since it was last looked at."""
+        now = self._clock()
+        if self.balance < self._reserve:
+            self.balance = min(self._reserve, self.balance + (now - self._at) * self._reserve / SPAN)
+        self._at = now
 
 
 __all__ = ["RETRY_COUNT", "RetryBudget", "RetryRules", "stamina"]
