@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
 
 from gatewaykit import ConfigError
+from gatewaykit.serving import heads
 from gatewaykit.testing import FakeProvider, make_gateway, plugin_of, serve
 
 TOKEN = "scrape-token-0123456789"
@@ -89,6 +92,20 @@ async def test_the_port_of_its_own_wants_the_token() -> None:
     async with serve(gateway_of(metrics={"port": port, "token": TOKEN})):
         assert await status(f"http://127.0.0.1:{port}") == 401
         assert await status(f"http://127.0.0.1:{port}", authorization=f"Bearer {TOKEN}") == 200
+
+
+async def test_who_says_nothing_keeps_nobody_from_scraping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More connections than are served at once, on which no request comes, are closed after a while."""
+    monkeypatch.setattr(heads, "HEAD_SECONDS", 0.3)
+    port = free_port()
+    async with serve(gateway_of(metrics={"port": port})), AsyncExitStack() as stack:
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+        async with asyncio.timeout(60):
+            assert await reader.read() == b""
+            while await status(f"http://127.0.0.1:{port}") != 200:
+                pass
 
 
 def test_a_port_for_others_without_a_token_is_refused() -> None:

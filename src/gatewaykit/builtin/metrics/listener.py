@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -16,6 +17,7 @@ from gatewaykit.builtin.metrics.collector import PATH
 from gatewaykit.builtin.metrics.settings import MetricsSettings
 from gatewaykit.errors import ConfigError, ConfigFault
 from gatewaykit.guarding import Answer
+from gatewaykit.serving.heads import limited_protocol
 
 _AT_ONCE = 16
 _MOST_HEADER_BYTES = 16 * 1024
@@ -56,9 +58,11 @@ class _Server(uvicorn.Server):
     """Lives in a running event loop: no signals of its own, and it stops at a word."""
 
     def __init__(self, app: Starlette) -> None:
+        protocol: Any = limited_protocol(_MOST_HEADER_BYTES)
         super().__init__(
             uvicorn.Config(
                 app,
+                http=protocol,
                 lifespan="off",
                 ws="none",
                 log_config=None,
@@ -67,7 +71,6 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 limit_concurrency=_AT_ONCE,
                 timeout_graceful_shutdown=1,
-                h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
             )
         )
         self.accepting = asyncio.Event()
