@@ -114,6 +114,16 @@ def test_a_port_for_others_without_a_token_is_refused() -> None:
         gateway_of(metrics={"port": 9464, "host": "0.0.0.0"})
 
 
+async def test_two_gateways_do_not_share_a_port() -> None:
+    """A scrape of one must not be answered by the other: the second does not start."""
+    port = free_port()
+    async with serve(gateway_of(metrics={"port": port})):
+        second = gateway_of(metrics={"port": port})
+        with pytest.raises(ConfigError, match=r"metrics\.port"):
+            await second.start()
+        await second.stop()
+
+
 async def test_a_port_in_use_keeps_the_gateway_from_starting() -> None:
     """A taken port is a fault with a name, not a gateway without metrics."""
     with socket.socket() as taken:

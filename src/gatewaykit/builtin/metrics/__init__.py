@@ -75,7 +75,8 @@ def gateway_lifespan(gateway: GatewayContext) -> Iterable[Lifespan]:
         return []
     from gatewaykit.builtin.metrics.listener import listening
 
-    return [listening(settings, _own_port(settings, gateway))]
+    shared = gateway.settings.get(ServerSettings).workers > 1
+    return [listening(settings, _own_port(settings, gateway), shared=shared)]
 
 
 def _own_port(settings: MetricsSettings, gateway: GatewayContext) -> Answer:

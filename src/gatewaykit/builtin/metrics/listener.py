@@ -25,10 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def listening(settings: MetricsSettings, answer: Answer) -> AsyncIterator[None]:
-    """Serve :data:`PATH` until the block is left. Raises :class:`~gatewaykit.errors.ConfigError` for a port in use."""
+async def listening(settings: MetricsSettings, answer: Answer, *, shared: bool) -> AsyncIterator[None]:
+    """Serve :data:`PATH` until the block is left; ``shared`` with the other workers.
+
+    Raises :class:`~gatewaykit.errors.ConfigError` for a port in use.
+    """
     server = _Server(Starlette(routes=[Route(PATH, answer)]))
-    with _bound(settings) as bound:
+    with _bound(settings, shared) as bound:
         task = asyncio.create_task(server.serve(sockets=[bound]), name="gatewaykit-metrics")
         try:
             await asyncio.wait({task, asyncio.ensure_future(server.accepting.wait())}, return_when="FIRST_COMPLETED")
@@ -41,11 +44,11 @@ async def listening(settings: MetricsSettings, answer: Answer) -> AsyncIterator[
 
 
 @contextmanager
-def _bound(settings: MetricsSettings) -> Iterator[socket.socket]:
+def _bound(settings: MetricsSettings, shared: bool) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
         try:
             bound.bind((settings.host, settings.port or 0))
         except OSError as error:
