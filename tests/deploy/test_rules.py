@@ -53,6 +53,11 @@ def one(name: str, values: str, **labels: str) -> dict[str, str]:
     return {f"{name}{{{GATEWAY}{more}}}": values}
 
 
+def breaker(state: str, opened: str) -> dict[str, str]:
+    """How the breaker of a target stands, and how often it opened."""
+    return {**one("gatewaykit_breaker_state", state), **one("gatewaykit_breaker_opened_total", opened)}
+
+
 def backups(made: str, interval: int) -> dict[str, str]:
     """When the last one was made, and how often one should be, in seconds."""
     return {
@@ -83,7 +88,14 @@ CASES: dict[str, tuple[str, list[dict[str, str]], list[dict[str, str]]]] = {
     "GatewayFailingSlowly": (LONG, [calls(done=997, failed=3)], [calls(done=100_000, failed=10), calls(refused=100)]),
     "ProviderFailing": ("2h", [attempts(80, 20)], [attempts(99, 1), attempts(50, 50, "cancelled")]),
     "ProviderFailingSlowly": (LONG, [attempts(96, 4)], [attempts(1000, 5)]),
-    "BreakerOpen": ("20m", [one("gatewaykit_breaker_state", "1x99")], [one("gatewaykit_breaker_state", "1x5 0x99")]),
+    "BreakerOpen": (
+        "40m",
+        [
+            breaker("1x99", "0+1x99"),
+            breaker("0x9 " + "1 0.5 0.5 0.5 " * 20, "0x9 " + "1x3 2x3 3x3 4x3 5x3 6x3 7x3 8x3 9x9"),
+        ],
+        [breaker("1x5 0x99", "0+1x99"), breaker("0x9 1x99", "0x9 1x99")],
+    ),
     "FirstTokenSlow": ("2h", [streams(10, 90)], [streams(95, 5), streams(0, 0)]),
     "FirstTokenSlowly": (LONG, [streams(80, 20)], [streams(99, 1)]),
     "EventLoopLate": (
