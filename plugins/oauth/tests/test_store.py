@@ -306,7 +306,7 @@ def test_lists(storage: Storage) -> None:
         "a": {"owner": "ann", "expires": NOW + 2 * DAY},
         "b": {"note": "100% of_it"},
         "c": {"expires": NOW + 1 * DAY},
-        "d": {},
+        "d": {"note": "Отчёт"},
     }
     keys: dict[str, ApiKey] = {}
     with storage.transaction() as session:
@@ -332,6 +332,7 @@ def test_lists(storage: Storage) -> None:
     assert names(status="active") == "ab"
     assert names(text="0% OF_") == "b"
     assert names(text="%") == "b"
+    assert names(text="ОТЧЁТ") == "d"
     assert names(text=keys["c"].hint[-4:]).count("c") == 1
     assert names(text=keys["a"].id) == "a"
     for wrong in ({"sort": "secret"}, {"limit": 0}, {"after": "x"}, {"after": "W10"}, {"status": "odd"}):

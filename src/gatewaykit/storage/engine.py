@@ -132,6 +132,7 @@ class Database:
         )
         if self.is_sqlite:
             event.listen(engine, "connect", _leave_transactions_to_us)
+            event.listen(engine, "connect", _know_all_letters)
             event.listen(engine, "begin", _begin)
         return engine
 
@@ -218,6 +219,15 @@ def _use_wal(file: Path) -> None:
 
 def _leave_transactions_to_us(connection: sqlite3.Connection, record: object) -> None:
     connection.isolation_level = None
+
+
+def _know_all_letters(connection: sqlite3.Connection, record: object) -> None:
+    """SQLite's own ``lower`` knows A to Z only; Postgres', with which searches agree, all letters."""
+    connection.create_function("lower", 1, _lower, deterministic=True)
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _enforce_foreign_keys(connection: sqlite3.Connection, record: object) -> None:
