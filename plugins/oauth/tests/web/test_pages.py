@@ -8,6 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from gatewaykit_oauth import accounts
 from gatewaykit_oauth.web.languages import LANGUAGES
 
 from .browser import Browser, Page
@@ -133,6 +134,41 @@ def test_the_life_of_a_key(browse: Browse, place: Place) -> None:
     assert models(place.address, new[0]) == 401
 
 
+def test_no_day_is_passed_over(browse: Browse) -> None:
+    """A last day that was typed beside another choice is a fault, for a new key and for one that there is; the day that
+    the form held already is none.
+    """
+    browser = browse("anna")
+    fault = browser.send(browser.get("/admin/keys/new"), "/keys/new", name="Dated", expires="2399-03-01")
+    assert (fault.status, "For this day to count" in fault.words) == (400, True)
+    key, _ = made(browser, name="Dated", lifetime="date", expires="2399-03-01")
+    edit = browser.get(f"/admin/keys/{key}/edit")
+    assert browser.send(edit, "/edit", expires="2399-04-01").status == 400
+    assert "2 Mar 2399" in browser.send(edit, "/edit", note="as it was").words
+    assert "1 May 2399" in browser.send(edit, "/edit", lifetime="date", expires="2399-04-30").words
+
+
+def test_a_name_is_typed_as_it_is_seen(browse: Browse) -> None:
+    """A key with two spaces in its name, or marks apart from their letters, is revoked by what the page shows."""
+    browser = browse("anna")
+    key, _ = made(browser, name="Мои\u0306  key")
+    page = browser.send(browser.get(f"/admin/keys/{key}/revoke"), "/revoke", name="Мой key")
+    assert page.path == f"/admin/keys/{key}?done=revoked"
+
+
+def test_an_owner_among_very_many_can_be_chosen(browse: Browse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are more accounts than the form offers, that of the filter is, and that from whose page one comes."""
+    monkeypatch.setattr(accounts, "_TO_CHOOSE_FROM", 1)
+    browser = browse("anna")
+
+    def owner(path: str) -> str:
+        return dict(browser.get(path).form(r"/admin/keys(/new.*)?$").fields)["owner"]
+
+    assert owner("/admin/keys?owner=boris") == "boris"
+    (link,) = (one for one in browser.get("/admin/users/boris").links if "/admin/keys/new" in one)
+    assert owner(link) == "boris"
+
+
 def test_a_secret_is_on_one_page_and_never_again(browse: Browse, place: Place) -> None:
     """Not in the list, the key's page, the audit log or the search, nor when the form is sent a second time."""
     browser = browse("anna")
@@ -197,7 +233,7 @@ def test_the_list_is_searched_ordered_and_filtered(browse: Browse) -> None:
     def names(query: str) -> list[str]:
         return re.findall(r'<div class="cell-main"><a [^>]*>([^<]+)</a>', browser.get(f"/admin/keys?{query}").text)
 
-    assert names("text=site") == ["Site search"]
+    assert names("text=+site+") == ["Site search"]
     assert names("status=revoked&text=laptop") == ["Old laptop"]
     assert set(names("owner=search-service")) == {"Site search"}
     ordered = names("sort=name&owner=boris")

@@ -31,8 +31,8 @@ async def show_audit(request: Request, session: Session) -> Response:
     found = await site_of(request).desk.read(
         lambda database: store.audit(
             database,
-            key_id=query.object or None,
-            actor=query.actor or None,
+            key_id=query.object.strip() or None,
+            actor=query.actor.strip() or None,
             after=query.after,
             limit=ON_A_PAGE,
         )

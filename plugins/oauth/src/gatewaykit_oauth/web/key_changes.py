@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from secrets import token_hex
 from typing import Any
+from unicodedata import normalize
 
 from msgspec import UNSET, structs
 from sqlalchemy.orm import Session as Database
@@ -48,7 +49,7 @@ CHANGES: Mapping[str, tuple[Change, str]] = {
 async def new_key(request: Request, session: Session) -> Response:
     """The form for a new key, and the key with its secret."""
     if request.method != "POST":
-        return await _form(request, session, _empty(session), None)
+        return await _form(request, session, _empty(session, request.query_params.get("owner")), None)
     form, site = await form_of(request), site_of(request)
     try:
         spec, lifetime = _spec(form, session, datetime.now(UTC)), lifetime_of(form)
@@ -75,7 +76,7 @@ async def edit_key(request: Request, session: Session) -> Response:
         return await _form(request, session, _fields(key), None, key)
     form, site, actor = await form_of(request), site_of(request), acting(request, session)
     try:
-        changes = _changes(form, session, datetime.now(UTC))
+        changes = _changes(form, session, datetime.now(UTC), key)
         change = partial(store.update, longest=site.desk.longest)
         await site.desk.write(lambda database: change(database, actor, key.id, changes))
     except (BadRequest, PermissionDenied) as error:
@@ -109,11 +110,16 @@ async def revoke_key(request: Request, session: Session) -> Response:
     if request.method != "POST":
         return render(request, "key-revoke.html", key=key, problem=None)
     form, actor = await form_of(request), acting(request, session)
-    if form.text("name") != key.name.strip():
+    if _as_seen(form.text("name")) != _as_seen(key.name):
         error = BadRequest(WRONG_NAME, param="name")
         return render(request, "key-revoke.html", status=400, key=key, problem=said(request, error))
     await site_of(request).desk.write(lambda database: store.revoke(database, actor, key.id))
     return redirect(request, f"/admin/keys/{key.id}", done="revoked")
+
+
+def _as_seen(name: str) -> str:
+    """A name as a page shows it and people type it: spaces in a row are one, and marks are part of their letters."""
+    return " ".join(normalize("NFC", name).split())
 
 
 def changed_by(name: str) -> Page:
@@ -141,12 +147,13 @@ async def _shown_once(request: Request, created: Created, *, is_new: bool) -> Re
 async def _form(
     request: Request, session: Session, fields: dict[str, Any], error: GatewayError | None, key: ApiKey | None = None
 ) -> Response:
+    choice = partial(account_ids, chosen=fields["owner"])
     return render(
         request,
         "key-form.html",
         key=key,
         fields=fields,
-        owners=await site_of(request).desk.read(account_ids) if session.is_admin else [session.account.id],
+        owners=await site_of(request).desk.read(choice) if session.is_admin and key is None else (),
         scopes={scope: label for scope, label in SCOPES.items() if session.is_admin or scope != ADMIN},
         **refused(request, error),
         models=await site_of(request).models.names(),
@@ -156,9 +163,9 @@ async def _form(
 # Forms
 
 
-def _empty(session: Session) -> dict[str, Any]:
+def _empty(session: Session, owner: str | None) -> dict[str, Any]:
     account = session.account
-    spec = KeySpec(name="", owner=account.id, models=("*",) if session.is_admin else account.models)
+    spec = KeySpec(name="", owner=owner or account.id, models=("*",) if session.is_admin else account.models)
     return {**_spec_fields(spec), "lifetime": "90", "expires": "", "repetition": token_hex(16)}
 
 
@@ -186,9 +193,9 @@ def _typed(form: Form) -> dict[str, Any]:
     return {name: form.text(name) for name in names} | {"scopes": form.all("scopes")}
 
 
-def _spec(form: Form, session: Session, now: datetime) -> KeySpec:
+def _spec(form: Form, session: Session, now: datetime, known: str = "") -> KeySpec:
     owner = form.text("owner") if session.is_admin else session.account.id
-    expires = expiry_of(form, now)
+    expires = expiry_of(form, now, known)
     return KeySpec(
         name=form.text("name"),
         owner=owner or None,
@@ -202,8 +209,9 @@ def _spec(form: Form, session: Session, now: datetime) -> KeySpec:
     )
 
 
-def _changes(form: Form, session: Session, now: datetime) -> KeyChanges:
-    spec, expires = _spec(form, session, now), expiry_of(form, now)
+def _changes(form: Form, session: Session, now: datetime, key: ApiKey) -> KeyChanges:
+    known = _fields(key)["expires"]
+    spec, expires = _spec(form, session, now, known), expiry_of(form, now, known)
     names = ("name", "scopes", "models", "routes", "networks", "note")
     given = {name: getattr(spec, name) for name in names}
     return KeyChanges(**given, limits=LimitChanges.to(spec.limits), expires=expires)

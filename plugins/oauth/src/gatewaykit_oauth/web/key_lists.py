@@ -65,12 +65,12 @@ async def list_keys(request: Request, session: Session) -> Response:
             database,
             owner=owner,
             status=status,
-            text=query.text or None,
+            text=query.text.strip() or None,
             sort=sort,
             after=query.after,
             limit=ON_A_PAGE,
         )
-        owners = account_ids(database) if session.is_admin else []
+        owners = account_ids(database, chosen=query.owner) if session.is_admin else []
         return found, budgets(database, found.items), owners
 
     found, spending, owners = await site.desk.read(read)

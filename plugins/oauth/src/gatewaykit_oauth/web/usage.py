@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from gatewaykit.guarding import read_query
 
-from ..accounts import account_ids
 from ..keys import store
 from ..keys.api import managed
 from ..keys.api_base import Text
@@ -59,15 +58,14 @@ async def show_usage(request: Request, session: Session) -> Response:
     span, where = span_of(days, datetime.now(UTC)), _where(session, query)
     groups = ("model", "key", "owner") if session.is_admin else ("model", "key")
 
-    def read(database: Database) -> tuple[list[Day], Figures, dict[str, list[Part]], ApiKey | None, list[str]]:
+    def read(database: Database) -> tuple[list[Day], Figures, dict[str, list[Part]], ApiKey | None]:
         key = managed(database, acting(request, session), query.key) if query.key.startswith("key_") else None
         parts = {
             group: by_part(database, span, where, group) for group in groups if group not in where or group == "model"
         }
-        owners = account_ids(database) if session.is_admin else []
-        return by_day(database, span, where), in_all(database, span, where), parts, key, owners
+        return by_day(database, span, where), in_all(database, span, where), parts, key
 
-    by_days, figures, parts, key, owners = await site.desk.read(read)
+    by_days, figures, parts, key = await site.desk.read(read)
     chosen, currency = language(site.language_of(request)), currency_of(request)
     return render(
         request,
@@ -78,7 +76,6 @@ async def show_usage(request: Request, session: Session) -> Response:
         measure=measure,
         measures=MEASURES,
         key=key,
-        owners=owners,
         total=figures,
         by_days=by_days,
         parts=parts,

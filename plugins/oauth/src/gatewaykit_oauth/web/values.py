@@ -20,6 +20,7 @@ LIMITS = ("rpm", "tpm", "rpd", "tpd", "concurrency")
 NOT_A_NUMBER = N_("This must be a whole number, or nothing for no limit.")
 NOT_MONEY = N_("This must be an amount such as 100 or 99.50, or nothing for no limit.")
 NOT_A_DATE = N_("Choose a day in the future.")
+NOT_CHOSEN = N_("For this day to count, choose “after the day below”; or leave the field empty.")
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 _MONEY = re.compile(r"([0-9]{1,9})(?:[.,]([0-9]{1,6}))?", re.ASCII)
 _SPACES = re.compile(r"[\s\u00a0\u202f']")
@@ -67,9 +68,13 @@ def lifetime_of(form: Form) -> timedelta | None:
     return timedelta(days=int(lifetime)) if lifetime in DAYS else None
 
 
-def expiry_of(form: Form, now: datetime) -> datetime | UnsetType | None:
-    """When a key ends: None for never, unset where that is to stay as it is."""
-    lifetime = form.text("lifetime")
+def expiry_of(form: Form, now: datetime, known: str = "") -> datetime | UnsetType | None:
+    """When a key ends: None for never, unset where that is to stay as it is. ``known`` is the day that the field held
+    before somebody typed: another one that nobody chose is a fault, not to be passed over.
+    """
+    lifetime, typed = form.text("lifetime"), form.text("expires")
+    if lifetime != "date" and typed not in ("", known):
+        raise BadRequest(NOT_CHOSEN, param="expires")
     if lifetime == "never":
         return None
     if lifetime in DAYS:
@@ -77,7 +82,7 @@ def expiry_of(form: Form, now: datetime) -> datetime | UnsetType | None:
     if lifetime != "date":
         return UNSET
     try:
-        day = datetime.strptime(form.text("expires"), "%Y-%m-%d").replace(tzinfo=UTC)
+        day = datetime.strptime(typed, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
         raise BadRequest(NOT_A_DATE, param="expires") from None
     ends = day + timedelta(days=1)

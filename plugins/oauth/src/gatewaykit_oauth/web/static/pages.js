@@ -64,6 +64,14 @@ for (const [name, stale] of [["htmx:afterSwap", false], ["htmx:sendError", true]
   });
 }
 
+// A day that is typed is chosen, and another choice takes it away.
+document.addEventListener("input", (event) => {
+  const { name, value, form } = event.target, lifetime = form?.elements.lifetime, day = form?.elements.expires;
+  if (!lifetime || !day) return;
+  if (name === "expires" && value) lifetime.value = "date";
+  if (name === "lifetime" && value !== "date") day.value = "";
+});
+
 // A form is sent once, however often its button is pressed.
 document.addEventListener("submit", (event) => {
   const form = event.target;
