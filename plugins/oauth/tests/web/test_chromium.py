@@ -238,6 +238,39 @@ def test_the_list_follows_what_is_typed(chromium: Any, place: Place) -> None:
     assert complaints == []
 
 
+def test_a_list_tells_when_it_cannot_be_had(chromium: Any, place: Place) -> None:
+    """A search that fails shows the gateway's answer instead of the list of before, and the way back after the end of
+    the session leads to the sign-in, not to an empty page.
+    """
+    context = chromium.new_context()
+    page, _ = signed_in(context, place.address)
+    page.goto(f"{place.address}/admin/keys")
+    for text in ("Note", "Site"):
+        page.fill("#text", text)
+        page.wait_for_url(f"**text={text}**")
+    page.route("**text=Old**", lambda route: route.fulfill(status=503, body="not now", content_type="text/plain"))
+    page.fill("#text", "Old")
+    page.get_by_text("not now").wait_for()
+    page.go_back()
+    page.locator("#results a", has_text="Site").wait_for()
+    context.clear_cookies()
+    page.go_back()
+    page.wait_for_url("**/sign-in**")
+    context.close()
+
+
+def test_what_is_typed_is_chosen(chromium: Any, place: Place) -> None:
+    """A day that is typed is the end of the key, and another choice takes it away."""
+    context = chromium.new_context()
+    page, _ = signed_in(context, place.address)
+    page.goto(f"{place.address}/admin/keys/new")
+    page.fill("#expires", "2399-03-01")
+    assert page.input_value("#lifetime") == "date"
+    page.select_option("#lifetime", "30")
+    assert page.input_value("#expires") == ""
+    context.close()
+
+
 def test_the_keyboard_alone_makes_and_revokes_a_key(chromium: Any, place: Place) -> None:
     """In a narrow window, without scripts: from the list through both forms and back, by Tab, Space and Enter."""
     context = chromium.new_context(locale="en", java_script_enabled=False, viewport={"width": 320, "height": 640})

@@ -64,6 +64,13 @@ for (const [name, stale] of [["htmx:afterSwap", false], ["htmx:sendError", true]
   });
 }
 
+// A search that fails is sent as it would be without scripts: then the browser shows why.
+for (const name of ["htmx:sendError", "htmx:responseError"]) {
+  document.addEventListener(name, (event) => {
+    if (event.target.matches("form[method=get]")) event.target.submit();
+  });
+}
+
 // A day that is typed is chosen, and another choice takes it away.
 document.addEventListener("input", (event) => {
   const { name, value, form } = event.target, lifetime = form?.elements.lifetime, day = form?.elements.expires;
