@@ -58,6 +58,17 @@ def test_numbers_money_and_moments() -> None:
     assert english.ago(now + timedelta(days=3), now) == "in 3 days"
 
 
+def test_no_number_has_an_exponent() -> None:
+    """Lengths of time, shares and axes are written out, however long, short or close to the next unit they are."""
+    english, russian = language("en"), language("ru")
+    times = [english.seconds(value) for value in (1e-8, 0.9994, 0.9996, 99.96, 432_000)]
+    assert times == ["0.00001 ms", "999 ms", "1 s", "100 s", "120 h"]
+    assert [english.share(value) for value in (1e-7, 0.125, 12.3456)] == ["0.00001%", "12.5%", "1230%"]
+    assert [english.short(value) for value in (4.0, 999_999, 1e12, 1e15)] == ["4", "1M", "1T", "1000T"]
+    assert [russian.short(value) for value in (2.5, 0.00075)] == ["2,5", "0,00075"]
+    assert english.amount(1) == "0.000001"
+
+
 def test_the_wheel_has_all_that_pages_need(tmp_path: Path) -> None:
     """Templates, static files with their licence, and compiled catalogues."""
     source = ROOT / "plugins/oauth"

@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from gatewaykit_oauth import accounts
+from gatewaykit_oauth.web import usage
+from gatewaykit_oauth.web.charts import Value, bars
 from gatewaykit_oauth.web.languages import LANGUAGES
 
 from .browser import Browser, Page
@@ -294,6 +296,35 @@ def test_figures_are_those_of_the_ledger(browse: Browse) -> None:
     assert rows is not None
     parts = re.findall(r'data-label="Requests"><span>([\d,]+)', rows[0])
     assert sum(int(part.replace(",", "")) for part in parts) == int(whole[1].replace(",", ""))
+
+
+def test_what_is_not_listed_is_summed_up(browse: Browse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more keys than a table holds, the page tells how many there are and what they used in all."""
+    browser = browse("anna")
+    whole = browser.get("/admin/usage").text
+    monkeypatch.setattr(usage, "MOST_SHOWN", 1)
+    part = browser.get("/admin/usage").text
+
+    def requests(text: str) -> list[int]:
+        rows = re.search(r'id="by-key".*?</section>', text, re.DOTALL)
+        assert rows is not None
+        found = re.findall(r"Requests\"><span>([\d,]+)|with ([\d,]+) requests", rows[0])
+        return [int((one or rest).replace(",", "")) for one, rest in found]
+
+    first, *others = requests(whole)
+    assert requests(part) == [first, sum(others)]
+
+
+def test_charts_show_small_amounts_and_both_parts_of_low_bars() -> None:
+    """A chart of kopecks is as high as one of roubles, and a bar that hardly failed is not drawn as failed."""
+    small = bars([Value("", "", 0.003), Value("", "", 0.0015)], 880, 240, 2, 4e-6)
+    assert [amount for _, amount in small.grid] == pytest.approx([0.001, 0.002, 0.003, 0.004])
+    assert small.bars[0].height == pytest.approx(2 * small.bars[1].height, abs=0.2)
+    assert [amount for _, amount in bars([Value("", "", 0)], 880, 240, 2, 4e-6).grid] == [1, 2, 3, 4]
+    low, all_failed, _ = bars([Value("", "", 5, 1), Value("", "", 5, 5), Value("", "", 1e9)], 880, 240, 2).bars
+    assert low.height > 0
+    assert low.bad_height > 0
+    assert all_failed.height == 0
 
 
 def test_language_and_colours_are_remembered(browse: Browse) -> None:

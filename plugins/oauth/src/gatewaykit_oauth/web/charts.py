@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor, log10
 
 from msgspec import Struct
 
 _LEFT, _BOTTOM, _TOP = 52.0, 24.0, 10.0
 _LINES = 4
+_WHOLE = float(_LINES)
+_THINNEST = 1.5
 
 
 class Value(Struct, frozen=True):
@@ -45,9 +48,9 @@ class Chart(Struct, frozen=True):
     grid: Sequence[tuple[float, float]]
 
 
-def bars(values: Sequence[Value], width: float, height: float, labels: int) -> Chart:
-    """A chart of this size with at most so many ``labels`` along its axis."""
-    top = ceiling(max((value.amount for value in values), default=0.0))
+def bars(values: Sequence[Value], width: float, height: float, labels: int, least: float = _WHOLE) -> Chart:
+    """A chart of this size with at most so many ``labels`` along its axis, which reaches ``least`` at least."""
+    top = ceiling(max((value.amount for value in values), default=0.0), least)
     base, room = height - _BOTTOM, height - _BOTTOM - _TOP
     slot = (width - _LEFT) / max(1, len(values))
     every = -(-len(values) // labels)
@@ -59,22 +62,19 @@ def bars(values: Sequence[Value], width: float, height: float, labels: int) -> C
     return Chart(width, height, _LEFT, base, drawn, grid)
 
 
-def ceiling(amount: float) -> float:
-    """The smallest round number of at least ``amount`` that four lines divide evenly."""
-    if amount <= _LINES:
-        return float(_LINES)
-    size = 1.0
-    while True:
-        for step in (4.0, 6.0, 8.0, 10.0, 20.0):
-            if step * size >= amount:
-                return step * size
-        size *= 10.0
+def ceiling(amount: float, least: float = _WHOLE) -> float:
+    """The smallest round number of at least ``amount``, and ``least``, that four lines divide evenly."""
+    wanted = max(amount, least) if amount > 0 else _WHOLE
+    size = 10.0 ** floor(log10(wanted))
+    return next(step * size for step in (1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0) if step * size >= wanted)
 
 
 def _bar(value: Value, x: float, slot: float, base: float, scale: float, *, is_labelled: bool) -> Bar:
     thickness = max(1.0, min(slot * 0.72, 36.0))
-    height = max(1.5, value.amount * scale) if value.amount else 0.0
-    bad = max(1.5, value.bad * scale) if value.bad else 0.0
+    height = max(_THINNEST, value.amount * scale) if value.amount else 0.0
+    bad = height * value.bad / value.amount if value.amount else 0.0
+    if 0 < bad < _THINNEST:  # both parts of a low bar are seen
+        bad = min(_THINNEST, height / 2)
     return Bar(
         x=round(x + (slot - thickness) / 2, 1),
         width=round(thickness, 1),

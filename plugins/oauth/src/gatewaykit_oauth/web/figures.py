@@ -17,7 +17,6 @@ from gatewaykit.builtin.usage.rollups import Question, page, total
 from ..tables import KeyRow
 
 MOST_LINES = 1000
-MOST_SHOWN = 50
 
 
 class Figures(Struct, frozen=True):

@@ -6,6 +6,7 @@ import gettext
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 
@@ -75,20 +76,26 @@ class Language(Struct, frozen=True):
             return str(value)
         return f"{value:,}".replace(",", self.thousands)
 
-    def short(self, value: int) -> str:
+    def short(self, value: float) -> str:
         """Three digits and a unit, for axes of charts."""
-        for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-            if abs(value) >= size:
-                return f"{value / size:.3g}".replace(".", self.decimal) + unit
-        return self.number(value)
+        for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+            if value >= 0.9995 * size:
+                return self._three(value / size) + unit
+        return self._three(value)
+
+    def _three(self, value: float) -> str:
+        """Three digits, and never an exponent."""
+        return f"{Decimal(f'{value:.3g}'):f}".replace(".", self.decimal)
 
     def seconds(self, value: float) -> str:
         """A length of time: three digits, and the unit that suits it."""
-        if value < 1:
-            return self.gettext("%(n)s ms") % {"n": f"{value * 1000:.3g}".replace(".", self.decimal)}
+        if value < 0.9995:
+            return self.gettext("%(n)s ms") % {"n": self._three(value * 1000)}
         if value < 100:
-            return self.gettext("%(n)s s") % {"n": f"{value:.3g}".replace(".", self.decimal)}
-        return self.gettext("%(n)s min") % {"n": self.number(round(value / 60))}
+            return self.gettext("%(n)s s") % {"n": self._three(value)}
+        if value < 6000:
+            return self.gettext("%(n)s min") % {"n": self.number(round(value / 60))}
+        return self.gettext("%(n)s h") % {"n": self.number(round(value / 3600))}
 
     def size(self, value: float) -> str:
         """Bytes, in mebibytes."""
@@ -96,9 +103,13 @@ class Language(Struct, frozen=True):
 
     def share(self, value: float) -> str:
         """A part of 1, in hundredths."""
-        return f"{value * 100:.3g}".replace(".", self.decimal) + ("\u00a0%" if self.code == "ru" else "%")
+        return self._three(value * 100) + ("\u00a0%" if self.code == "ru" else "%")
 
     def money(self, micros: int, currency: str) -> str:
+        """An amount in micro-units with its currency."""
+        return f"{self.amount(micros)}\u00a0{SYMBOLS.get(currency, currency)}"
+
+    def amount(self, micros: int) -> str:
         """An amount in micro-units: two decimals, or as many as it takes to show what is smaller than that."""
         whole, rest = divmod(abs(micros), 10**6)
         decimals = f"{rest:06}".rstrip("0")
@@ -106,7 +117,7 @@ class Language(Struct, frozen=True):
         if decimals == "100":
             whole, decimals = whole + 1, "00"
         sign = "−" if micros < 0 else ""
-        return f"{sign}{self.number(whole)}{self.decimal}{decimals}\u00a0{SYMBOLS.get(currency, currency)}"
+        return f"{sign}{self.number(whole)}{self.decimal}{decimals}"
 
     def about(self, amount: float, currency: str) -> str:
         """An amount in units of the currency, to two digits where it is less than one."""

@@ -182,6 +182,6 @@ def _environment(code: str) -> Environment:
         extensions=["jinja2.ext.i18n"],
     )
     environment.install_gettext_translations(chosen.catalogue, newstyle=True)  # type: ignore[attr-defined]
-    for name in ("number", "money", "date", "moment", "ago", "short", "seconds", "size", "share", "about"):
+    for name in ("number", "money", "amount", "date", "moment", "ago", "short", "seconds", "size", "share", "about"):
         environment.filters[name] = getattr(chosen, name)
     return environment

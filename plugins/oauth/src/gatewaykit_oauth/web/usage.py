@@ -29,6 +29,7 @@ from .site import acting, site_of
 Measure = Literal["requests", "tokens", "spend"]
 MEASURES: Mapping[str, str] = {"spend": N_("Spending"), "requests": N_("Requests"), "tokens": N_("Tokens")}
 DAYS = (7, 30, 90, 365)
+MOST_SHOWN = 50
 WIDE, NARROW = (880.0, 240.0, 12), (340.0, 220.0, 4)
 SOON = timedelta(days=14)
 
@@ -79,6 +80,7 @@ async def show_usage(request: Request, session: Session) -> Response:
         total=figures,
         by_days=by_days,
         parts=parts,
+        most=MOST_SHOWN,
         charts=charts_of(by_days, measure, chosen, currency),
         currency=currency,
     )
@@ -117,7 +119,8 @@ async def show_overview(request: Request, session: Session) -> Response:
 def charts_of(days: Sequence[Day], measure: str, chosen: Language, currency: str) -> Charts:
     """Bars of one measure by day."""
     values = [_value(day, measure, chosen, currency) for day in days]
-    wide, narrow = (bars(values, width, height, labels) for width, height, labels in (WIDE, NARROW))
+    least = 4e-6 if measure == "spend" else 4.0  # money has millionths, calls and tokens are whole
+    wide, narrow = (bars(values, *shape, least) for shape in (WIDE, NARROW))
     return Charts(wide, narrow)
 
 
