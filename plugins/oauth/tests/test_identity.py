@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +218,17 @@ def test_lies(place: Place, browser: Callable[[], Browser], lie: str, caplog: py
     place.liar.reset()
     assert it.get("/admin/account").path.startswith("/admin/sign-in")
     assert not place.rows(select(IdentityRow))
+
+
+@pytest.mark.parametrize("moment", [10**12, 2**63, -5])
+def test_a_moment_that_is_no_year_of_ours(place: Place, browser: Callable[[], Browser], moment: int) -> None:
+    """A provider that counts in milliseconds, or in anything, is no failure; nobody has signed in later than now."""
+    place.liar.claims = {"auth_time": moment}
+    before = datetime.now(UTC)
+    assert comes(browser()).path == "/admin/account"
+    (session,) = place.rows(select(SessionRow).order_by(SessionRow.created.desc()).limit(1))
+    assert session.authenticated <= datetime.now(UTC)
+    assert (session.authenticated < before - timedelta(days=1)) == (moment < 0)
 
 
 def test_only_the_id_token_says_when(place: Place, browser: Callable[[], Browser]) -> None:

@@ -65,7 +65,7 @@ def require_welcome(settings: IdentityProviderSettings, claims: Mapping[str, Any
 def authenticated(claims: Mapping[str, Any], now: datetime) -> datetime:
     """When the person proved at the provider who they are; as far as it does not say, now."""
     given = claims.get("auth_time")
-    return now if given is None else min(now, datetime.fromtimestamp(max(0, min(given, 2**40)), UTC))
+    return now if given is None else datetime.fromtimestamp(max(0, min(given, int(now.timestamp()))), UTC)
 
 
 def require_proved_again(claims: Mapping[str, Any], now: datetime) -> None:
