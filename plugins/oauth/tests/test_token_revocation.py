@@ -341,3 +341,30 @@ async def test_keys_that_one_account_manages(url: str) -> None:
         answer = await there.http.post(f"/api/admin/grants/{found[0]['id']}/revoke", headers=own)
         assert answer.json()["ended"]
         assert not await there.is_good(ann["access_token"])
+
+
+async def test_what_a_client_does_on_behalf_of_an_account(url: str) -> None:
+    """Whoever manages an account's tokens sees and ends those of clients that act on its behalf, too."""
+    async with world(url) as there:
+        spec: dict[str, Any] = {"confidential": True, "grants": ("client_credentials",), "redirect_uris": ()}
+        mine, other = await there.client(owner="ann", **spec), await there.client("other", **spec)
+        form = {"grant_type": "client_credentials", "scope": "inference"}
+        token, foreign = [(await there.token(made, **form)).json()["access_token"] for made in (mine, other)]
+        made = await there.client(scopes=("keys",))
+        own = {"authorization": f"Bearer {(await there.tokens(made, scopes=('keys',)))['access_token']}"}
+        path = "/api/admin/tokens"
+        (listed,) = [
+            one for one in (await there.http.get(path, headers=own)).json()["items"] if one["client"] == mine.client.id
+        ]
+        assert (await there.http.get(f"{path}/{listed['jti']}", headers=own)).json() == listed
+        assert (await there.http.post(f"{path}/{listed['jti']}/revoke", headers=own)).json()["revoked"]
+        assert not await there.is_good(token)
+        token = (await there.token(mine, **form)).json()["access_token"]
+        answer = await there.http.post(f"/api/admin/grants/{listed['grant']}/revoke", headers=own)
+        assert answer.json()["ended"]
+        assert not await there.is_good(token)
+        everything = (await there.http.get(path, headers=there.operator)).json()["items"]
+        (hidden,) = [one for one in everything if one["client"] == other.client.id]
+        for name in (f"tokens/{hidden['jti']}", f"grants/{hidden['grant']}"):
+            assert (await there.http.post(f"/api/admin/{name}/revoke", headers=own)).status_code == 404
+        assert await there.is_good(foreign)

@@ -160,7 +160,7 @@ class _Desk:
 
         def read(session: Session) -> Any:
             grant = listing.get_grant(session, grant_id, datetime.now(UTC))
-            return grant if manages(actor, grant.account) else None
+            return grant if manages(actor, listing.counts_for(session, grant)) else None
 
         return answer(document(_found(await self._authority.read(read))))
 
@@ -171,7 +171,7 @@ class _Desk:
         def work(session: Session) -> Any:
             take_turn(session)
             now = datetime.now(UTC)
-            if not manages(actor, listing.get_grant(session, grant_id, now).account):
+            if not manages(actor, listing.counts_for(session, listing.get_grant(session, grant_id, now))):
                 return None
             end_grant(session, actor, grant_id, "it was withdrawn", now)
             session.expire_all()
@@ -196,7 +196,7 @@ class _Desk:
 
         def read(session: Session) -> Any:
             token = listing.get_token(session, jti)
-            return token if manages(actor, token.account) else None
+            return token if manages(actor, listing.counts_for(session, token)) else None
 
         return answer(document(_found(await self._authority.read(read))))
 
@@ -206,7 +206,7 @@ class _Desk:
 
         def work(session: Session) -> Any:
             take_turn(session)
-            if not manages(actor, listing.get_token(session, jti).account):
+            if not manages(actor, listing.counts_for(session, listing.get_token(session, jti))):
                 return None
             revoke_access_token(session, actor, jti, datetime.now(UTC))
             session.expire_all()

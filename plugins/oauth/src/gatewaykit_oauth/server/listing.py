@@ -57,6 +57,12 @@ def get_token(session: Session, jti: str) -> AccessToken:
     return token
 
 
+def counts_for(session: Session, known: Grant | AccessToken) -> str | None:
+    """The account for which a grant or a token counts: who agreed to it, or on whose behalf its client acts."""
+    client = session.get(ClientRow, known.client) if known.account is None else None
+    return known.account if client is None else client.owner
+
+
 def find_tokens(
     session: Session,
     *,
