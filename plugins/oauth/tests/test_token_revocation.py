@@ -368,3 +368,13 @@ async def test_what_a_client_does_on_behalf_of_an_account(url: str) -> None:
         for name in (f"tokens/{hidden['jti']}", f"grants/{hidden['grant']}"):
             assert (await there.http.post(f"/api/admin/{name}/revoke", headers=own)).status_code == 404
         assert await there.is_good(foreign)
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-01-01T00:00:00"])
+async def test_places_in_a_list_that_are_none(sqlite_url: str, moment: str) -> None:
+    """A moment that is in no year of ours, or without a zone, is no place in a list, and no failure."""
+    async with world(sqlite_url) as there:
+        for name in ("grants", "tokens"):
+            query = {"after": f"{moment}~x"}
+            answer = await there.http.get(f"/api/admin/{name}", params=query, headers=there.operator)
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "after")

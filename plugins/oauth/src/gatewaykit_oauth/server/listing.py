@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, func, or_, select
@@ -93,10 +93,11 @@ def _part(
         text, _, last = after.partition("~")
         try:
             moment = datetime.fromisoformat(text)
-        except ValueError:
+            if moment.tzinfo is None:
+                raise ValueError
+            moment = moment.astimezone(UTC)
+        except (ValueError, OverflowError):
             raise BadRequest("This is no place in the list.", param="after") from None
-        if moment.tzinfo is None:
-            raise BadRequest("This is no place in the list.", param="after")
         query = query.where(or_(when < moment, (when == moment) & (name < last)))
     rows = list(session.scalars(query))
     if len(rows) <= limit:
