@@ -102,8 +102,9 @@ def test_the_code_is_typed(there: Served, app: dict[str, Any]) -> None:
 
 
 def test_a_device_that_nobody_registered(there: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that describes itself is connected as any other, and can be switched off afterwards."""
-    named = "https://tool.example/about.json"
+    """A program that describes itself is connected as any other, and can be switched off afterwards, however long its
+    address is."""
+    named = f"https://tool.example/{'about' * 90}.json"
     document = {"client_id": named, "redirect_uris": ["http://localhost/cb"], "grant_types": [DEVICE_CODE]}
     client = described_client(named, json.dumps(document).encode())
 

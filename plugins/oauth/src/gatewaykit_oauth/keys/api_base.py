@@ -30,7 +30,7 @@ T = TypeVar("T")
 Text = Annotated[str, Meta(max_length=200, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
 Cursor = Annotated[str, Meta(max_length=500, pattern=r"\A[!-~]+\Z")]
 Size = Annotated[int, Meta(ge=1, le=200)]
-_VISIBLE = re.compile(r"[!-~]{1,200}")
+_VISIBLE = re.compile(r"[!-~]{1,500}")
 
 
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
