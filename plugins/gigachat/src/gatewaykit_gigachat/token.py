@@ -24,6 +24,8 @@ _MARGIN = 2.0
 _PAUSE = 2.0
 """Seconds after a fetch in which what it gave stands: a token is not renewed, a refused credential not tried again."""
 
+_MOST_IN_VAIN = 5
+"""Calls that a new token did not help before no other is fetched for a while: the service gives ten in a second."""
 
 _USUAL = (ProviderAuthFailed.code, ProviderUnavailable.code)
 """Failures that are told as 0 before the first: a rise from nothing at all is invisible to those who watch."""
@@ -80,7 +82,7 @@ class TokenKeeper:
         self._failure: GatewayError | None = None
         self.failures = Counter(dict.fromkeys(_USUAL, 0))
         self._pause_ends = -math.inf
-        self._refused_again: str | None = None
+        self._in_vain = 0
         self._running: dict[asyncio.AbstractEventLoop, asyncio.Task[Token | GatewayError]] = {}
 
     def __repr__(self) -> str:
@@ -112,15 +114,17 @@ class TokenKeeper:
     def rejected(self, authorization: str | None, *, again: bool = False) -> bool:
         """The server refused this header: forget the token, unless another took its place. Whether a retry is worth it.
 
-        ``again``: it had taken the place of a refused one, so that tokens are not what is wrong; for two seconds it
-        stands, and no other is fetched.
+        ``again``: it had taken the place of a refused one, in vain. After several of those the last one stands for two
+        seconds, for tokens are not what is wrong.
         """
         if again:
-            self._refused_again = authorization
+            self._in_vain += 1
             return False
         if self._token is not None and self._token.authorization == authorization:
-            if authorization == self._refused_again and self._pauses(self._clock()):
-                return False
+            if self._in_vain >= _MOST_IN_VAIN:
+                if self._pauses(self._clock()):
+                    return False
+                self._in_vain = 0
             self._token = None
         return True
 

@@ -137,16 +137,18 @@ async def test_a_refused_credential_is_not_stormed_and_not_remembered() -> None:
 
 
 async def test_a_server_that_refuses_every_token_causes_no_storm() -> None:
-    """A token that took a refused one's place and is refused, too, is not replaced for two seconds; then it is."""
+    """After five tokens that took a refused one's place in vain none is replaced for two seconds; then they are."""
     endpoint = Endpoint()
     keeper = endpoint.keeper()
-    assert keeper.rejected(await keeper.authorization())
-    assert not keeper.rejected(await keeper.authorization(), again=True)
+    for _ in range(5):
+        assert keeper.rejected(await keeper.authorization())
+        assert not keeper.rejected(await keeper.authorization(), again=True)
     assert [keeper.rejected(await keeper.authorization()) for _ in range(20)] == [False] * 20
-    assert endpoint.fetched == 2
+    assert endpoint.fetched == 6
     endpoint.now += 2.1
     assert keeper.rejected(await keeper.authorization())
-    assert await keeper.authorization() == "Bearer token-3"
+    assert await keeper.authorization() == "Bearer token-7"
+    assert keeper.rejected("Bearer token-7")
 
 
 async def test_a_clock_that_is_set_back_prolongs_no_refusal() -> None:
