@@ -155,6 +155,24 @@ async def test_the_place_of_a_call_that_was_refused_goes_to_nobody_else_yet() ->
         await asyncio.wait([running])
 
 
+async def test_a_member_that_leaves_as_it_comes_back_is_probed_again() -> None:
+    """A credential that is refused in the very moment in which its probe succeeds returns all the same, by another."""
+    async with pool_of(one=1, two=1) as pool:
+        member, connection = pool.members[0], account(pool, "one")
+        calls: list[asyncio.Task[list[str]]] = []
+
+        async def probe() -> None:
+            connection.probes += 1
+            if connection.probes == 1:
+                calls.append(asyncio.create_task(failing(pool, ProviderAuthFailed(), first="one")))
+
+        vars(connection)["probe"] = probe
+        await failing(pool, ProviderAuthFailed(), first="one")
+        await until(lambda: connection.probes > 1)
+        await until(lambda: member.is_good)
+        await asyncio.gather(*calls)
+
+
 async def test_a_full_queue_says_when_to_come_back() -> None:
     """Beyond either bound a call is refused at once, with the time that the queue needs at the pace it has."""
     async with pool_of(one=1, other=1) as pool:

@@ -42,9 +42,9 @@ class Watcher:
     def look_after(self, member: Member) -> None:
         """See to it that a member that is out, or out of tokens, is probed."""
         if (not member.is_good or member.unpaid) and member not in self._probing:
-            task = asyncio.create_task(self._probe(member), name=f"gigachat-{member.name}", context=Context())
-            self._probing[member] = task
-            task.add_done_callback(lambda _: self._probing.pop(member, None))
+            self._probing[member] = asyncio.create_task(
+                self._probed(member), name=f"gigachat-{member.name}", context=Context()
+            )
 
     @asynccontextmanager
     async def balances(self) -> AsyncIterator[None]:
@@ -67,6 +67,13 @@ class Watcher:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    async def _probed(self, member: Member) -> None:
+        """It is off the list with the last look at it: who leaves right after that is probed anew."""
+        try:
+            await self._probe(member)
+        finally:
+            del self._probing[member]
 
     async def _probe(self, member: Member) -> None:
         pause = self._times.first_probe
