@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from gatewaykit.logs import LineWriter, RotatingFile
+from gatewaykit import RouteRecord
+from gatewaykit.builtin.access_log import AccessLine
+from gatewaykit.logs import LineWriter, RotatingFile, StructuredLines
 from gatewaykit.logs.files import Stream
 from gatewaykit.settings import Rotation
 
@@ -256,6 +258,19 @@ def test_nobody_waits_for_a_sink_that_is_stuck() -> None:
     sink.may.set()
     writer.flush()
     assert sink.lines == [b"%d\n" % number for number in range(len(sink.lines))]
+    assert len(sink.lines) + writer.dropped["full"] == 100
+
+
+def test_lines_of_requests_wait_for_nobody_either() -> None:
+    """The thread that hands out the records of calls is not held up, and what it cannot get rid of is counted."""
+    sink = Stuck()
+    writer = LineWriter(sink, capacity=10)
+    lines = StructuredLines(lambda message: message.as_text(False).encode() + b"\n", writer)
+    for _ in range(10):
+        lines.take([AccessLine(RouteRecord("GET", "/", 200, 0.1, "/"))] * 10)
+    assert 80 <= writer.dropped["full"] <= 90
+    sink.may.set()
+    writer.flush()
     assert len(sink.lines) + writer.dropped["full"] == 100
 
 

@@ -153,7 +153,7 @@ class AccessLog(Observer):
         batch, self._batch = self._batch, []
         match logger.handlers:
             case [StructuredLines() as lines] if not logger.filters and logger.isEnabledFor(logging.INFO):
-                lines.write(map(AccessLine, batch))
+                lines.take(map(AccessLine, batch))
             case _:
                 for record in batch:
                     _log(logging.INFO, record)

@@ -24,7 +24,7 @@ class Sink(Protocol):
 
 
 class LineWriter:
-    """Gives lines to a sink: :meth:`put` at once and in a thread of its own, :meth:`write` on the caller's time.
+    """Gives lines to a sink: those that were :meth:`put` in a thread of its own, :meth:`write` on the caller's time.
 
     At most ``capacity`` lines wait; what comes on top is lost (``full``), and so is what the sink cannot take
     (``failed``): ``dropped`` counts both. A forked process begins with an empty queue and no losses.
@@ -52,6 +52,12 @@ class LineWriter:
             return
         self._queue(line)
 
+    def put_all(self, lines: Sequence[bytes]) -> None:
+        """Take as many of these lines as there is room for; never waits."""
+        room = max(0, self._capacity - len(self._lines))
+        self.dropped["full"] += max(0, len(lines) - room)
+        self._queue(*lines[:room])
+
     def write(self, lines: Sequence[bytes]) -> None:
         """Write lines now; never raises."""
         try:
@@ -72,8 +78,8 @@ class LineWriter:
             self._drain()
         written.wait(timeout)
 
-    def _queue(self, item: bytes | threading.Event) -> None:
-        self._lines.append(item)
+    def _queue(self, *items: bytes | threading.Event) -> None:
+        self._lines.extend(items)
         if self._thread is None:
             self._begin()
         self._some.set()
