@@ -187,7 +187,7 @@ class AuditRow(Base):
 
 class RepetitionRow(Base):
     """What an idempotency key stands for. ``id`` and ``request`` are SHA-256 digests: of whose key it is, for which
-    action, and of what was asked; ``key_id`` is the key that was made or rotated.
+    action, and of what was asked; ``key_id`` is the key or client that was made, or the key that was rotated.
     """
 
     __tablename__ = "key_repetitions"

@@ -85,6 +85,20 @@ def test_the_life_of_a_program(browse: Browse, place: Place) -> None:
     assert accepts(address, second)
 
 
+def test_a_form_that_is_sent_twice_registers_one_program(browse: Browse) -> None:
+    """Its secret is on the first answer; the second leads to the program."""
+    browser = browse("anna")
+    form = browser.get("/admin/clients/new")
+    first, second = (
+        browser.send(
+            form, "/admin/clients/new", name="Twice", kind="confidential", redirect_uris="https://twice.example/"
+        )
+        for _ in range(2)
+    )
+    assert second.path == f"{ONE}?id={id_on(first)}&done=client-made"
+    assert browser.get("/admin/clients").words.count("Twice") == 1
+
+
 def test_an_owner_among_very_many_stays(browse: Browse, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever changes a program keeps its owner, also where there are more accounts than the form offers."""
     browser = browse("anna")

@@ -19,7 +19,7 @@ WINDOW = timedelta(hours=24)
 def repeated(
     session: Session, actor: Actor, action: str, idempotency_key: str, asked: bytes, now: datetime
 ) -> str | None:
-    """The id of the key that this request has made or changed already.
+    """The id of what this request has made or changed already.
 
     Raises :class:`~gatewaykit.errors.BadRequest` when the idempotency key was used for something else.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from msgspec import Struct
@@ -38,7 +39,7 @@ GRANTS = {
     DEVICE_CODE: N_("Somebody types the code that it shows"),
     CLIENT_CREDENTIALS: N_("It acts on its own, without anybody"),
 }
-_FIELDS = ("name", "kind", "redirect_uris", "owner", "access_seconds", "bound")
+_FIELDS = ("name", "kind", "redirect_uris", "owner", "access_seconds", "bound", "repetition")
 
 
 class ListQuery(Struct, frozen=True):
@@ -105,10 +106,11 @@ class _Desk:
     async def create(self, request: Request, session: Session) -> Response:
         """The form for a new client, and the client with its secret."""
         if request.method != "POST":
-            return await self._form(request, _fields(ClientSpec(name="")), None)
+            return await self._form(request, _fields(ClientSpec(name="")) | {"repetition": token_hex(16)}, None)
         form, actor, authority = await form_of(request), acting(request, session), self._authority
         secrets = authority.running.secrets
-        make = partial(clients.create, secrets=secrets, settings=authority.settings)
+        once = form.text("repetition") or None
+        make = partial(clients.create, secrets=secrets, settings=authority.settings, idempotency_key=once)
         try:
             spec = ClientSpec(confidential=form.text("kind") == "confidential", **_said(form))
             made = await authority.change(lambda database: make(database, actor, spec))

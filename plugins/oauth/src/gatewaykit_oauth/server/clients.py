@@ -18,9 +18,17 @@ from gatewaykit.errors import BadRequest, NotFound
 from ..faults import Fault, Refusal
 from ..ids import new_id
 from ..keys.audit import record, take_turn
-from ..keys.checks import RESERVED, SCOPES, SHORTEST_ACCESS, check_account_id, check_name
+from ..keys.checks import (
+    RESERVED,
+    SCOPES,
+    SHORTEST_ACCESS,
+    check_account_id,
+    check_idempotency_key,
+    check_name,
+)
 from ..keys.format import CLIENT
 from ..keys.model import Actor, Page
+from ..keys.repetitions import remember, repeated
 from ..keys.rights import require_whole, scopes_of
 from ..keys.rows import described
 from ..keys.secrets import NewSecret, Secrets
@@ -86,12 +94,21 @@ def create(
     settings: OAuthSettings,
     origin: Origin = "static",
     registration: bytes | None = None,
+    idempotency_key: str | None = None,
     now: datetime | None = None,
 ) -> NewClient:
-    """Make a client. Raises :class:`~gatewaykit.errors.BadRequest` naming the field that is wrong."""
+    """Make a client; a repetition, known by its idempotency key, makes none and has no secret.
+
+    Raises :class:`~gatewaykit.errors.BadRequest` naming the field that is wrong.
+    """
     now = now or datetime.now(UTC)
     check(spec, settings)
     take_turn(session)
+    asked = msgspec.json.encode(spec)
+    if idempotency_key is not None:
+        check_idempotency_key(idempotency_key)
+        if (known := repeated(session, actor, "client.create", idempotency_key, asked, now)) is not None:
+            return NewClient(get(session, known), None)
     _require_covered(session, actor, spec, settings, now)
     _check_owner(session, spec.owner)
     secret = secrets.new(CLIENT) if spec.confidential and spec.jwks is None else None
@@ -107,7 +124,10 @@ def create(
         version=0,
     )
     session.add(row)
-    return NewClient(_recorded(session, actor, "client.create", row, None, now), secret.text if secret else None)
+    client = _recorded(session, actor, "client.create", row, None, now)
+    if idempotency_key is not None:
+        remember(session, actor, "client.create", idempotency_key, asked, client.id, now)
+    return NewClient(client, secret.text if secret else None)
 
 
 def update(
