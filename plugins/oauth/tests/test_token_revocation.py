@@ -181,6 +181,19 @@ async def test_a_disabled_account_and_what_is_left_of_it(url: str) -> None:
             assert await there.is_good(token)
 
 
+async def test_a_client_that_could_not_be_made_any_more_can_be_disabled(sqlite_url: str) -> None:
+    """Whatever became of the configuration, its tokens end when an admin says so."""
+    async with world(sqlite_url, oauth={"scopes": {"small": {"description": "Small models"}}}) as there:
+        made = await there.client(access_seconds=YEAR, scopes=("small", "inference"))
+        token = (await there.tokens(made, scopes=("inference",)))["access_token"]
+    async with world(sqlite_url, oauth={"longest_access_seconds": 3600}) as there:
+        assert await there.is_good(token)
+        path = f"/api/admin/clients/{made.client.id}"
+        assert (await there.http.patch(path, json={"name": "x"}, headers=there.operator)).status_code == 400
+        assert (await there.http.patch(path, json={"enabled": False}, headers=there.operator)).status_code == 200
+        assert not await there.is_good(token)
+
+
 async def test_a_revocation_while_the_token_is_loaded(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token that was read just before its revocation is not remembered as good after it."""
     from gatewaykit_oauth.server import authority
