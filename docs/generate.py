@@ -80,8 +80,8 @@ faults go to standard error. `gatewaykit serve` logs to standard output: text on
 elsewhere. Colours are used on terminals only, and not where `NO_COLOR` is set.
 
 **Signals.** SIGTERM and SIGINT (Ctrl-C) end `serve` and `demo` with exit code 0: no more connections are accepted, and
-running calls get `server.graceful_shutdown` seconds to finish; those that do not are told so. With several workers a
-second signal kills them.
+running calls get `server.graceful_shutdown` seconds to finish; those that do not are told so. A gateway that is still
+starting ends at once, and so does one at a second Ctrl-C; with several workers any second signal kills them.
 
 """
 _HELP_WIDTH = 100

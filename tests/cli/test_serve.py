@@ -321,6 +321,53 @@ def test_patience_has_an_end(place: Place, gigachat: dict[str, str], workers: st
     assert {line["error"] for line in documents(gateway) if line["event"] == "request"} == {"unavailable"}
 
 
+HANGING = """
+    import asyncio, os, sys
+    from contextlib import asynccontextmanager
+    from gatewaykit import hookimpl
+
+    async def hang(when):
+        if os.environ["HANGS"] == when:
+            print("hangs", file=sys.stderr, flush=True)
+            await asyncio.Event().wait()
+
+    @asynccontextmanager
+    async def live():
+        await hang("start")
+        yield
+        await hang("stop")
+
+    @hookimpl
+    def gateway_lifespan(gateway):
+        return [live()]
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_start_that_hangs_can_be_stopped(place: Place, workers: str, stop: signal.Signals) -> None:
+    """Whatever a plugin waits for when it starts, one signal ends the program as ever."""
+    place.configure(WITH_KEY)
+    place.install("hanging", "hanging", HANGING)
+    with place.start("serve", "--port", "0", "--workers", workers, environ={"HANGS": "start"}) as gateway:
+        gateway.wait_for("hangs", times=int(workers))
+        assert gateway.end(stop) == 0
+    assert "Traceback" not in gateway.out + gateway.err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_stop_that_hangs_ends_at_a_second_word(place: Place, workers: str) -> None:
+    """Whatever a plugin waits for when it stops, a second Ctrl-C ends the program."""
+    place.configure(WITH_KEY)
+    place.install("hanging", "hanging", HANGING)
+    with place.start("serve", "--port", "0", "--workers", workers, environ={"HANGS": "stop"}) as gateway:
+        assert gateway.address
+        gateway.send(signal.SIGINT)
+        gateway.wait_for("hangs", times=int(workers))
+        assert gateway.end(signal.SIGINT) == 0
+    assert "Traceback" not in gateway.out + gateway.err
+
+
 # Workers
 
 

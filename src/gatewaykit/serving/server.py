@@ -12,7 +12,8 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, cast
 
 import uvicorn
@@ -146,8 +147,21 @@ class _Server(uvicorn.Server):
         self._on_reload = on_reload
         self._on_stop = on_stop
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        with suppress(asyncio.CancelledError):
+            super().run(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A start is given up at once, and at a second Ctrl-C everything: what it waits for may never come."""
+        gives_up = not self.started or (self.should_exit and sig == signal.SIGINT)
+        super().handle_exit(sig, frame)
+        if gives_up:
+            self._loop.call_soon_threadsafe(self._main.cancel)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        self._loop = asyncio.get_running_loop()
+        self._main = cast("asyncio.Task[None]", asyncio.current_task())
         before = {number: signal.signal(number, self.handle_exit) for number in self._signals}
         try:
             yield
