@@ -153,7 +153,7 @@ def gateway_routers(gateway: GatewayContext) -> Iterable[Router]:
             name = "nightly"
 
             def route(self, call):
-                return [Target("echo", "nightly")] if call.chat.model == "nightly" else []
+                return [Target("echo", "nightly")] if call.request.model == "nightly" else []
 
             async def models(self, call):
                 return [Model("nightly")]

@@ -21,6 +21,8 @@ from starlette.routing import Route
 import gatewaykit
 from gatewaykit import Gateway, hookspecs
 from gatewaykit.dialects.openai_chat import OpenAIChat
+from gatewaykit.testing import make_call
+from gatewaykit.types import EmbeddingsRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("gateway_")}
@@ -81,6 +83,15 @@ async def test_example_of_hook_makes_a_gateway_that_starts(name: str, words: dic
     assert name in next(info for info in gateway.plugins if info.name == "example").hooks
     async with gateway:
         assert gateway.ready
+
+
+def test_example_of_a_router_lets_other_requests_pass(words: dict[str, Any]) -> None:
+    """A router is asked for embeddings too: the example does not know their model, and says so."""
+    exec(compile(example_of(HOOKS["gateway_routers"]), "<example>", "exec"), words)
+    plugin = SimpleNamespace(gateway_routers=words["gateway_routers"], name="example")
+    call = make_call()
+    call.request = EmbeddingsRequest("other", ("hello",))
+    assert not Gateway({}, plugins=[plugin], environ={}).routers["nightly"].route(call)
 
 
 def test_example_command_is_added_to_the_group(words: dict[str, Any]) -> None:

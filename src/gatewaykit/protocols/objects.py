@@ -228,7 +228,7 @@ class Router(Named, Protocol):
     """
 
     def route(self, call: Call) -> Sequence[Target]:
-        """Targets for ``call.chat.model``, best first; empty when this router does not know the model."""
+        """Targets for ``call.request.model``, best first; empty when this router does not know the model."""
         ...
 
     async def models(self, call: Call) -> Sequence[Model]:
