@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from gatewaykit import chance
 from gatewaykit.errors import (
+    BadRequest,
     ClientGone,
     ContentBlocked,
     GatewayError,
@@ -126,11 +127,17 @@ class Exchange:
     def accept(self, principal: Principal, body: bytes) -> Call:
         """Decode ``body``: from here on there is a call."""
         self._lap = time.monotonic()
+        try:
+            request = self.dialect.decode(self.incoming, body)
+        except BadRequest:
+            if (encoding := self.incoming.headers.get("content-encoding", "identity")) == "identity":
+                raise
+            raise BadRequest(f"The body has the encoding {encoding[:60]!r}. Send it without any.") from None
         self.call = Call(
             incoming=self.incoming,
             principal=principal,
             dialect=self.dialect.name,
-            request=self.dialect.decode(self.incoming, body),
+            request=request,
             body=body,
             arrived=self._arrived,
             timings=self.timings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from .raw import Answer, answered, chat, connected, request
+from .raw import CHAT, Answer, answered, chat, connected, request
 from .world import GIGACHAT, GPT, KEY, PROMPT, World, unharmed
 
 MEGABYTE = 1024 * 1024
@@ -67,6 +68,13 @@ def test_what_is_no_request(world: World, name: str) -> None:
     assert answer.status == 400
     assert answer.error["code"] == "invalid_request"
     assert answer.error["type"] == "invalid_request_error"
+
+
+def test_a_compressed_body_is_named_as_one(world: World) -> None:
+    """It is not called bad JSON: the client is told what to leave out."""
+    answer = answered(world, request("POST", CHAT, gzip.compress(chat(PROMPT)), "Content-Encoding: gzip"))
+    assert answer.status == 400
+    assert answer.error["message"] == "The body has the encoding 'gzip'. Send it without any."
 
 
 KNOWN_FIELDS = [

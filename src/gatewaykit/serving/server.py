@@ -104,6 +104,7 @@ class GatewayServer:
             if self._workers > 1:
                 Supervisor(self._workers, self._work, self._reload).run(on_ready, on_stop=self._socket.close)
             else:
+                signal.pthread_sigmask(signal.SIG_BLOCK, (RELOAD_SIGNAL,))  # until it serves, when it is heeded
                 server = _Server(self._config, STOP_SIGNALS, on_ready, self._reload, self._gateway.stopping)
                 server.run(sockets=[self._socket])
         finally:
