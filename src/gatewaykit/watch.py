@@ -20,6 +20,9 @@ Receive = Callable[[], Awaitable[Any]]
 LISTEN_AFTER = 0.08
 """Seconds after which a call's client is listened to."""
 
+LEAVE_SECONDS = 5.0
+"""How long those who are in a call that was cut off may take to leave it, before what they wait for is cut off too."""
+
 
 class Watch:
     """Guards the body of an ``async with``; leaving by its hand raises the reason instead of ``CancelledError``.
@@ -44,6 +47,7 @@ class Watch:
         self._idle = idle
         self._loop = asyncio.get_running_loop()
         self._reason: GatewayError | None = None
+        self._cuts = 0
         self._ended = False
         self._flowing = False
         self._listener: asyncio.Task[None] | None = None
@@ -69,8 +73,10 @@ class Watch:
             if isinstance(error, asyncio.CancelledError) and astray():
                 raise RuntimeError("something in the call was cancelled, and the call was not") from error
             return
+        for _ in range(self._cuts):
+            self._task.uncancel()
         # A cancellation by somebody else, at the same time, goes before.
-        if self._task.uncancel() <= self._cancelling and error is not None:
+        if self._task.cancelling() <= self._cancelling and error is not None:
             raise self._reason from None
 
     def flow(self, between: float | None = None, rest: float | None = None) -> None:
@@ -142,4 +148,11 @@ class Watch:
     def _cut(self, reason: GatewayError) -> None:
         if not self._ended and self._reason is None:
             self._reason = reason
-            self._task.cancel()
+            self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancel the call, and again after a while: a provider that waits as it cleans up could hold it for ever."""
+        self._cuts += 1
+        self._task.cancel()
+        self._timer.cancel()
+        self._timer = self._loop.call_later(LEAVE_SECONDS, self._cancel)

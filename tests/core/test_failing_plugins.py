@@ -26,6 +26,7 @@ from gatewaykit import (
     Target,
     TextDelta,
     Transform,
+    watch,
 )
 from gatewaykit.testing import FakeProvider, make_gateway, plugin_of
 
@@ -481,3 +482,30 @@ async def test_a_cancellation_that_is_let_out_in_mid_stream_ends_it_with_an_erro
     assert "one" in done.text
     assert "[DONE]" not in done.text
     assert records.only.outcome == outcome
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_provider_that_hangs_as_it_cleans_up_holds_no_call(
+    wire: Any, records: Any, limiter: Any, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """A call that was cut off, and whose provider does not come back, is cut off once more: the client hears of it, the
+    permit is left, and there is a record.
+    """
+
+    class Clinging(FakeProvider):
+        async def stream(self, call: Call, target: Target) -> AsyncIterator[Event]:
+            try:
+                yield TextDelta("one")
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.Event().wait()
+
+    monkeypatch.setattr(watch, "LEAVE_SECONDS", 0.01)
+    book: list[Any] = []
+    parts = {"providers": [Clinging()], "limiters": [limiter("one", book)], "observers": [records]}
+    gateway = make_gateway(plugin_of(**parts), timeouts={"whole_call": 0.1})
+    async with gateway:
+        done = await wire(gateway).ask(stream=stream).run()
+    assert done.error["code"] == "provider_timeout"
+    assert [entry[1] for entry in book] == ["acquired", "settled" if stream else "released"]
+    assert records.only.outcome == "timeout"
