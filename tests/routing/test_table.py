@@ -599,6 +599,18 @@ async def test_a_bad_model_changes_nothing(
     assert not path.exists()
 
 
+async def test_changes_at_the_same_time_are_each_told_as_they_were_made(scripted: Any, tmp_path: Path) -> None:
+    """A model may be gone again before the answer to whoever put it."""
+    gateway = gateway_of([scripted("one")], {"file": str(tmp_path / "routes.json")})
+    async with gateway_client(gateway) as client:
+        put = [client.put(MANAGED + "smart", json=to("one/m"), headers=AS_OPERATOR) for _ in range(10)]
+        delete = [client.delete(MANAGED + "smart", headers=AS_OPERATOR) for _ in range(10)]
+        answers = await asyncio.gather(*(each for pair in zip(put, delete, strict=True) for each in pair))
+    assert {answer.status_code for answer in answers[::2]} == {200}
+    assert {answer.json()["targets"][0]["to"] for answer in answers[::2]} == {"one/m"}
+    assert {answer.status_code for answer in answers[1::2]} <= {200, 404}
+
+
 async def test_a_file_that_breaks_later_hides_nothing(scripted: Any, ask: Any, tmp_path: Path) -> None:
     """What is in force is shown and serves, and each change says what is wrong with the file."""
     path = tmp_path / "routes.json"

@@ -15,7 +15,7 @@ from gatewaykit.builtin.router.explaining import told
 from gatewaykit.builtin.router.managed import joined, locked, model_of, write
 from gatewaykit.builtin.router.managed import read as managed_models
 from gatewaykit.builtin.router.router import ModelRouter
-from gatewaykit.builtin.router.settings import RouterSettings
+from gatewaykit.builtin.router.settings import ModelTable, RouterSettings
 from gatewaykit.errors import BadRequest, ConfigError, NotFound, Unavailable
 from gatewaykit.guarding import answer, read_body
 from gatewaykit.protocols import GatewayContext, Reloaded
@@ -42,9 +42,9 @@ class Admin:
         name, model = request.path_params["name"], await read_body(request, dict[str, Any])
         if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
             raise BadRequest("This cannot be the name of a model.", param="name")
-        await asyncio.to_thread(self._change, name, model)
+        put = (await asyncio.to_thread(self._change, name, model))[name]
         self._reload("The file is written, and not in force")
-        return answer({"object": "model", "name": name, **self._router.settings.models[name].model_dump(mode="json")})
+        return answer({"object": "model", "name": name, **put.model_dump(mode="json")})
 
     async def delete(self, request: Request, principal: Principal) -> Response:
         """``DELETE /api/admin/routes/models/NAME``: what the configuration says of it is in force again."""
@@ -59,8 +59,8 @@ class Admin:
         except ConfigError as error:
             raise BadRequest(f"{otherwise}: {error}") from error
 
-    def _change(self, name: str, document: Any) -> None:
-        """Write the file anew with this model, or without it, if the whole table is right then."""
+    def _change(self, name: str, document: Any) -> dict[str, ModelTable]:
+        """Write the file anew with this model, or without it, if the whole table is right then; the models in it."""
         path = self._router.settings.file
         if path is None:
             raise BadRequest("This table is in the configuration alone: set router.file.")
@@ -73,6 +73,7 @@ class Admin:
                     raise NotFound(f"The file has no model {name[:100]!r}.")
                 self._router.made(joined(self._gateway.settings.get(RouterSettings), models))
                 write(path, models)
+                return models
         except ConfigError as error:
             raise BadRequest(f"The table stays as it was: {error}") from error
         except OSError as error:
