@@ -633,7 +633,7 @@ async def test_without_a_file_the_table_is_the_configuration_s(scripted: Any) ->
     assert "router.file" in refused.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("content", [b"not json", b"[]", b'{"models": {"m": {}}}', b"\xff"])
+@pytest.mark.parametrize("content", [b"not json", b"[]", b'{"models": {"m": {}}}', b'{"modles": {}}', b"\xff"])
 def test_a_broken_file_is_told_at_the_start(scripted: Any, tmp_path: Path, content: bytes) -> None:
     """The gateway does not start without what it was told to keep."""
     path = tmp_path / "routes.json"

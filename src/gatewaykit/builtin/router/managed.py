@@ -49,6 +49,8 @@ def read(path: Path) -> dict[str, ModelTable]:
         return {}
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError([ConfigFault(f"cannot be read: {type(error).__name__}", str(path))]) from error
+    if unknown := sorted(document.keys() - {"models"}):
+        raise ConfigError([ConfigFault(f"{unknown[0][:100]}: unknown key", str(path))])
     return {name: model_of(name, model, str(path)) for name, model in document.get("models", {}).items()}
 
 
