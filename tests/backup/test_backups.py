@@ -266,6 +266,19 @@ def test_a_database_that_is_there_is_not_replaced_unasked(storage: Storage, back
     assert names(storage) == ["a", "b"]
 
 
+def test_each_database_that_is_replaced_is_kept(sqlite_url: str, backups: Make) -> None:
+    """Also where several are within one second."""
+    storage = storage_at(sqlite_url)
+    fill(storage, "a")
+    there = backups(storage)
+    there.create()
+    kept = []
+    for name in ("b", "c", "d"):
+        fill(storage, name)
+        kept.append(there.restore(force=True).kept)
+    assert [names(storage_at(f"sqlite:///{path}")) for path in kept] == [["a", "b"], ["a", "c"], ["a", "d"]]
+
+
 def test_a_database_in_use_is_not_replaced(storage: Storage, backups: Make) -> None:
     """While a gateway runs, restoring is refused even with `force`; the gateway notices nothing."""
     fill(storage, "a")

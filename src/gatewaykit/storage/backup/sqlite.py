@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 
 from gatewaykit.errors import BackupError
@@ -96,13 +97,18 @@ class SQLite:
 
     def _put_aside(self) -> Path:
         """Rename the database, with what its log still has: that belongs to it, and must not meet another one."""
-        kept = self._file.with_name(f"{self._file.name}.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+        kept = self._free_name(f"{self._file.name}.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
         with suppress(sqlite3.Error), _connected(self._file, "rw") as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for suffix in _BESIDE:
             with suppress(FileNotFoundError):
                 _beside(self._file, suffix).rename(_beside(kept, suffix))
         return self._file.rename(kept)
+
+    def _free_name(self, name: str) -> Path:
+        """Beside the database; of two that are put aside within a second the second one must not replace the first."""
+        names = chain([name], (f"{name}-{number}" for number in count(2)))
+        return next(path for path in map(self._file.with_name, names) if not path.exists())
 
 
 def _beside(file: Path, suffix: str) -> Path:
