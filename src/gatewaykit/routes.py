@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Mount, Router
 
 from gatewaykit.current import REQUEST
-from gatewaykit.errors import GatewayError, InternalError, MethodNotAllowed, NotFound
+from gatewaykit.errors import ClientGone, GatewayError, InternalError, MethodNotAllowed, NotFound
 from gatewaykit.exchange import Exchange, read_incoming
 from gatewaykit.protocols import Dialect
 from gatewaykit.responding import Send
@@ -81,7 +81,7 @@ class RouteTable:
         record = RouteRecord(
             incoming.method,
             self._route(scope, incoming.path),
-            status,
+            status or ClientGone.status,
             seconds,
             incoming.path,
             incoming.request_id,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
+import httpx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from gatewaykit import CallRecord, Target, Usage
+from gatewaykit import CallRecord, Observer, RouteRecord, Target, Usage
 from gatewaykit.builtin.access_log import AccessLine, as_text
 from gatewaykit.logs import encode_line
 from gatewaykit.testing import FakeProvider, make_gateway, plugin_of
@@ -64,3 +70,32 @@ async def test_neither_prompts_nor_answers_nor_keys_are_logged(wire: Any, record
     assert "private" not in text
     assert "Hello" not in text
     assert "gk_test" not in text
+
+
+async def test_a_route_that_is_cut_off_did_not_answer() -> None:
+    """Whose route is cancelled before it says anything has 499 in its line, as a call has, and not that it is done."""
+    begun = asyncio.Event()
+
+    async def endless(request: Request) -> Response:
+        begun.set()
+        return await asyncio.Future[Response]()
+
+    seen: list[RouteRecord] = []
+
+    class Watching(Observer):
+        name = "watching"
+
+        def routed(self, record: RouteRecord) -> None:
+            seen.append(record)
+
+    gateway = make_gateway(plugin_of(observers=[Watching()], routes=[Route("/endless", endless)]))
+    transport = httpx.ASGITransport(app=gateway)
+    async with gateway, httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        asking = asyncio.create_task(client.get("/endless"))
+        await begun.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    (record,) = seen
+    line = AccessLine(record).as_document(str)
+    assert (line["status"], line["outcome"]) == (499, "client_gone")

@@ -102,10 +102,16 @@ def route_document(record: RouteRecord, redact: Redact = str) -> dict[str, Any]:
         "route": record.route,
         "path": redact(record.path),
         "status": record.status,
-        "outcome": "done" if record.status < 400 else "refused" if record.status < 500 else "failed",
+        "outcome": _route_outcome(record.status),
         "duration_ms": _milliseconds(record.seconds),
         "key_id": record.principal,
     }
+
+
+def _route_outcome(status: int) -> str:
+    if status == 499:
+        return "client_gone"
+    return "done" if status < 400 else "refused" if status < 500 else "failed"
 
 
 def route_text(record: RouteRecord, colours: bool = False) -> str:
