@@ -15,7 +15,7 @@ import httpx
 import pyotp
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from starlette.applications import Starlette
 
 from gatewaykit import Gateway, GatewayMiddleware
@@ -443,6 +443,17 @@ def test_a_second_factor(alone: Place) -> None:
         assert gone.path == "/admin/account?done=factor-removed"
         other.send(other.get("/admin/"), "/sign-out")
         assert other.sign_in("anna").path == "/admin/"
+
+
+def test_an_account_without_a_password_is_offered_nothing_that_needs_one(alone: Place) -> None:
+    """Whoever comes in through an outside provider alone reads so, instead of forms that always refuse."""
+    with Browser(alone.address) as browser:
+        browser.sign_in("boris")
+        run(alone.gateway, delete(CredentialsRow).where(CredentialsRow.account == "boris"))
+        page = browser.get("/admin/account")
+        assert "no password here" in page.words
+        assert not any("password" in form.action or "factor" in form.action for form in page.forms)
+        assert not any("factor" in link for link in page.links)
 
 
 def test_codes_cannot_be_guessed(alone: Place) -> None:

@@ -205,14 +205,15 @@ def test_a_secret_is_on_one_page_and_never_again(browse: Browse, place: Place) -
     ],
 )
 def test_a_fault_stands_at_its_field(browse: Browse, field: str, value: str | None, said: str) -> None:
-    """The form comes back as it was filled in, with the fault, and nothing is made."""
+    """The form comes back as it was filled in, with the fault and above it a way there, and nothing is made."""
     browser = browse("anna")
     values = {"name": "Faulty", "note": "kept", "lifetime": "date" if field == "expires" else "90", field: value}
     page = browser.send(browser.get("/admin/keys/new"), "/admin/keys/new", **values)
     assert page.status == 400
     assert said in page.words or field == "name"
     assert dict(page.form("/admin/keys/new").fields)["note"] == "\nkept" or "kept" in page.text
-    assert field == "scopes" or re.search(rf'id="{field}"[^>]*aria-invalid="true"', page.text) or field == "owner"
+    assert field == "scopes" or re.search(rf'id="{field}"[^>]*aria-invalid="true"', page.text)
+    assert f"#{field}" in page.links
     assert "Faulty" not in browser.get("/admin/keys").words
 
 
