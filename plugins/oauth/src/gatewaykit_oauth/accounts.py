@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from gatewaykit.errors import NotFound, PermissionDenied
@@ -64,9 +64,13 @@ def get_account(session: Session, account_id: str) -> Account:
     return account_of(row)
 
 
-def list_accounts(session: Session, *, after: str | None = None, limit: int = 50) -> Page[Account]:
-    """Accounts by id; ``after`` is the id at which the part before ended."""
+def list_accounts(
+    session: Session, *, text: str | None = None, after: str | None = None, limit: int = 50
+) -> Page[Account]:
+    """Accounts by id, with ``text`` in id or name; ``after`` is the id at which the part before ended."""
     query = select(AccountRow).order_by(AccountRow.id).limit(limit + 1)
+    if text:
+        query = query.where(or_(*(one.icontains(text, autoescape=True) for one in (AccountRow.id, AccountRow.name))))
     if after is not None:
         query = query.where(AccountRow.id > after)
     rows = list(session.scalars(query))

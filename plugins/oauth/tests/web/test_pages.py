@@ -273,6 +273,20 @@ def test_pages_of_users(browse: Browse, place: Place) -> None:
     assert admin.post("/admin/users/anna/disable", [("csrf", token)]).status == 403
 
 
+def test_users_are_searched(browse: Browse) -> None:
+    """By a part of the id or of the name, in either case, also in Cyrillic."""
+    browser = browse("anna")
+
+    def ids(text: str) -> list[str]:
+        page = browser.send(browser.get("/admin/users"), "/admin/users", text=text)
+        return [link.rpartition("/")[2] for link in page.links if re.search(r"/admin/users/(?!new)[^/?]+$", link)]
+
+    assert ids(" LARINA ") == ["anna"]
+    assert ids("петров") == ["boris"]
+    assert ids("search_") == []
+    assert {"anna", "boris", "search-service"} <= set(ids(""))
+
+
 @pytest.mark.parametrize("change", ["link", "remove-factor", "end-sessions", "disable", "edit"])
 def test_nobody_gets_round_their_own_password(browse: Browse, change: str) -> None:
     """With no more than an admin's session nobody gets a link to another password of that admin, nor rid of the second

@@ -38,8 +38,9 @@ OWN = N_("What concerns your own account is on its page, where your password is 
 
 
 class UsersQuery(Struct, frozen=True):
-    """Which part of the list."""
+    """Which accounts, and which part of their list."""
 
+    text: Text = ""
     after: Cursor | None = None
     done: Text = ""
 
@@ -53,15 +54,15 @@ class User(Struct, frozen=True):
 
 
 async def list_users(request: Request, session: Session) -> Response:
-    """All accounts."""
+    """All accounts, or those that are looked for."""
     query, now = read_query(request, UsersQuery), datetime.now(UTC)
 
     def read(database: Database) -> Page[User]:
-        found = list_accounts(database, after=query.after, limit=ON_A_PAGE)
+        found = list_accounts(database, text=query.text.strip(), after=query.after, limit=ON_A_PAGE)
         return Page(tuple(_user(database, account, now) for account in found.items), found.next)
 
     found = await site_of(request).desk.read(read)
-    return render(request, "users.html", users=found.items, following=found.next, after=query.after)
+    return render(request, "users.html", users=found.items, following=found.next, query=query)
 
 
 async def new_user(request: Request, session: Session) -> Response:
