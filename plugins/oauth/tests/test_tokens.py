@@ -359,6 +359,21 @@ async def test_a_client_that_may_ask_for_less_than_before(url: str) -> None:
         refused(await there.refresh(made, token, scope="inference"), "invalid_scope")
 
 
+async def test_resources_that_are_no_more(sqlite_url: str) -> None:
+    """A refresh gives no token that is good for nothing: what was granted for a path that is gone has to be asked for
+    anew, and what was granted for more goes on with the rest."""
+    gone, there_still = f"{ISSUER}/v2", f"{ISSUER}/v1"
+    async with world(sqlite_url, oauth={"resources": ["/v1", "/v2"]}) as there:
+        made = await there.client()
+        some = (await there.tokens(made, resources=(gone, there_still)))["refresh_token"]
+        none = (await there.tokens(made, resources=(gone,)))["refresh_token"]
+    async with world(sqlite_url) as there:
+        refused(await there.refresh(made, none), "invalid_grant")
+        token = (await there.refresh(made, some)).json()["access_token"]
+        assert _claims(token)["aud"] == there_still
+        assert await there.is_good(token)
+
+
 @pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256"])
 async def test_an_id_token_is_read_by_its_rules(sqlite_url: str, algorithm: str) -> None:
     """Whatever signs it, an ID token stands up to the check that ID tokens of others have to pass."""

@@ -88,7 +88,7 @@ def refresh(
         return None
     granted = [scope for scope in grant.scopes if scope in registered.scopes]
     scopes, audience = narrow(granted, grant.resources)
-    if not scopes:
+    if not scopes or not audience:
         return None
     successor = _rotate(session, row, grant, text, office)
     if successor is None:

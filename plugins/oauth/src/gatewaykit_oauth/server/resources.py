@@ -17,12 +17,13 @@ class Resources:
         self._paths = {self.base + path: path for path in self.paths}
 
     def asked(self, values: Sequence[str], granted: Sequence[str] | None = None) -> tuple[str, ...]:
-        """The resources of a request: all that were ``granted``, or the whole gateway, if it names none.
+        """The resources of a request: all that were ``granted`` and are there still, or the whole gateway, if it names
+        none.
 
         Raises :class:`~.errors.InvalidTarget` for one that is unknown or was not granted.
         """
         if not values:
-            return tuple(granted) if granted is not None else (self.base,)
+            return (self.base,) if granted is None else tuple(value for value in granted if value in self._paths)
         found = tuple(dict.fromkeys(value.rstrip("/") for value in values))
         for value in found:
             if value not in self._paths or not (granted is None or self._within(value, granted)):
