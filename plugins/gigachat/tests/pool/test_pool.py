@@ -136,6 +136,29 @@ async def test_who_waits_gets_a_member_that_may_be_asked_again() -> None:
             assert (await pool.lease(Ask("b", MODEL))).member.name == "two"
 
 
+@pytest.mark.parametrize("refusals", [1, 2])
+async def test_who_was_refused_waits_for_any_member(refusals: int) -> None:
+    """A call that a busy member refused waits for the others and for that one, which is asked once more at most."""
+    async with pool_of(one=1, two=1) as pool:
+        await pool.lease(Ask("a", MODEL))
+        asked: list[str] = []
+
+        async def use(lease: Lease) -> str:
+            asked.append(lease.member.name)
+            if len(asked) <= refusals:
+                raise ProviderBusy(retry_after=0.05)
+            lease.end()
+            return lease.member.name
+
+        async with asyncio.timeout(10):
+            if refusals == 1:
+                assert await pool.run(Ask("b", MODEL), use) == "two"
+            else:
+                with pytest.raises(ProviderBusy):
+                    await pool.run(Ask("b", MODEL), use)
+        assert asked == ["two", "two"]
+
+
 async def test_the_place_of_a_call_that_was_refused_goes_to_nobody_else_yet() -> None:
     """A call that waits is not handed the place that the service has just refused a call at, while there is another."""
     async with pool_of(one=1, two=1) as pool:

@@ -165,8 +165,8 @@ class Pool:
         members = self._eligible(ask)
         if len(members) == 1:
             return members
-        untried = [member for member in members if member.name not in ask.tried]
-        return [member for member in untried if member.is_of_use(ask.model)] or untried or members
+        well = [member for member in members if member.is_of_use(ask.model)]
+        return well or [member for member in members if member.name not in ask.tried] or members
 
     def _freest(self, ask: Ask) -> Member | None:
         members: Sequence[Member] = self.members
@@ -201,8 +201,11 @@ class Pool:
         return None if hold is None else self._granted(member, hold)
 
     def _another(self, member: Member, ask: Ask, error: GatewayError) -> bool:
-        """Note what ``error`` says of ``member``; whether there is another for this call, which may do better."""
-        its_own = member.failed(ask.model, error)
+        """Note what ``error`` says of ``member``; whether there is another for this call, which may do better.
+
+        While the call waits for that one, this one may be of use again: it is asked once more, and then it is over.
+        """
+        its_own = member.failed(ask.model, error) and member.name not in ask.tried
         self._watcher.look_after(member)
         ask.tried.add(member.name)
         others = (other for other in self._eligible(ask) if other.name not in ask.tried)
