@@ -58,6 +58,18 @@ async def test_the_first_provider_has_a_model_that_several_list() -> None:
         assert answer.headers["x-gatewaykit-target"] == "first/shared"
 
 
+async def test_that_there_are_no_models_is_not_said_before_anybody_has_said_so() -> None:
+    """Whoever asks for the models of a gateway that has just started is told to come back."""
+    slow = Slow("slow", ["late"])
+    async with gateway_client(make_gateway(plugin_of(providers=[slow]))) as client:
+        for path in ("/v1/models", "/v1/models/late"):
+            early = await client.get(path)
+            assert (early.status_code, early.headers["retry-after"]) == (503, "1")
+        slow.may_list.set()
+        for path in ("/v1/models", "/v1/models/late"):
+            assert "late" in (await client.get(path)).text
+
+
 class Failing(FakeProvider):
     """Fails every call, and lists its models while it ``lists``; ``looks`` counts how often it was asked to."""
 

@@ -46,9 +46,15 @@ class Listing:
 
     async def models(self) -> Sequence[Model]:
         """All listed models; waits a moment for the first lists."""
-        if (first := self._first_looks.get(asyncio.get_running_loop())) is not None and not first.done():
-            await asyncio.wait({first}, timeout=_PATIENCE)
+        if self.is_coming:
+            await asyncio.wait({self._first_looks[asyncio.get_running_loop()]}, timeout=_PATIENCE)
         return [model for models in self._lists.values() for model in models]
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether the first look at all lists is still under way."""
+        first = self._first_looks.get(asyncio.get_running_loop())
+        return first is not None and not first.done()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -12,6 +12,7 @@ from gatewaykit.builtin.router.listing import Listing
 from gatewaykit.builtin.router.managed import with_managed
 from gatewaykit.builtin.router.settings import RouterSettings
 from gatewaykit.builtin.router.table import Entry, Table, fixed, make_table
+from gatewaykit.errors import Unavailable
 from gatewaykit.pricing import PriceBook
 from gatewaykit.protocols import GatewayContext, Router, Settings
 from gatewaykit.types import Call, Model, Target
@@ -84,9 +85,15 @@ class ModelRouter(Router):
         return known
 
     async def models(self, call: Call) -> Sequence[Model]:
-        """The models of the table and all listed ones."""
+        """The models of the table and all listed ones.
+
+        Raises :class:`~gatewaykit.errors.Unavailable` where there are none yet: that there are none would be untrue.
+        """
         listed = await self.listing.models()
-        return [*(Model(name, "gatewaykit") for name in self.table.entries), *listed]
+        found = [*(Model(name, "gatewaykit") for name in self.table.entries), *listed]
+        if not found and self.listing.is_coming:
+            raise Unavailable("The providers have not listed their models yet.", retry_after=1)
+        return found
 
     def knows(self, model: str) -> bool:
         """What the table names, or the providers list, with and without the provider's name before it."""
