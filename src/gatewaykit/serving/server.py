@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any, cast
 
@@ -115,7 +116,7 @@ class GatewayServer:
         self._shares.leave(number)  # whoever had this number before may have died without a word
         self._gateway.tally.join(tally)
         self._gateway.tell_others = lambda: os.kill(os.getppid(), RELOAD_SIGNAL)
-        tell = lambda: link.sendall(READY)  # noqa: E731
+        tell = partial(link.sendall, READY)
         stop = self._gateway.stopping
         server = _Worker(self._config, tell, self._reload, stop, link, self._shares, number)
         server.run(sockets=[self._socket])
