@@ -123,7 +123,7 @@ def test_the_version_is_the_package_s(place: Place) -> None:
 
 def test_json_survives_any_encoding(place: Place) -> None:
     """Letters that the terminal's encoding lacks arrive as escapes: the document is the same."""
-    place.configure('[server]\nroot_path = "/модель"\n')
+    place.configure('[log]\nfile = "модель.log"\n')
     documents = [
         json.loads(place.run("config", "show", "--json", environ={"PYTHONIOENCODING": encoding}).stdout)
         for encoding in ("utf-8", "latin-1", "ascii")
