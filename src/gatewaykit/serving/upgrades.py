@@ -36,15 +36,13 @@ class UpgradesPassedOver(HttpToolsProtocol):
         """Called where the parser's exception is handled, which has the number of bytes that it has read."""
         self._stopped_at = int(str(sys.exc_info()[1]))
 
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
+    def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             framing = [header for header in self.headers if header[0] in _FRAMING and header[1].strip(b"0")]
             self._framing = b"".join(b"%b: %b\r\n" % header for header in framing)
-
-    def on_message_complete(self) -> None:
-        if not self._framing:
-            super().on_message_complete()
+            if framing:
+                return
+        super().on_message_complete()
 
 
 def _told(protocol: HttpToolsProtocol, framing: bytes) -> httptools.HttpRequestParser:
