@@ -44,6 +44,20 @@ def test_a_page_silences_the_ticket_of_the_same_cause() -> None:
         assert (source, f'alertname = "{target}"') in inhibited
 
 
+def made_by_start(folder: Path, token: str) -> Path:
+    """The configuration that the script makes of the shipped one and the bot's token."""
+    (folder / "token").write_text(token)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "CONFIG_DIR": str(CONFIG.parent),
+        "TELEGRAM_TOKEN_FILE": str(folder / "token"),
+        "TMPDIR": str(folder),
+        "ALERTMANAGER": "true",
+    }
+    subprocess.run([str(CONFIG.parent / "start.sh")], env=environment, check=True, timeout=60)
+    return folder / "alertmanager.yml"
+
+
 def test_secrets_come_from_files(tmp_path: Path) -> None:
     """No secret stands in the configuration; the script puts the bot's token into a copy that only its user may read,
     and what comes out is valid.
@@ -52,16 +66,7 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
     assert "slack_api_url_file" in text
     assert "smtp_auth_password_file" in text
     assert "bot_token: TELEGRAM_TOKEN" in text
-    (tmp_path / "token").write_text("123:abc/&\\d\n")
-    environment = {
-        "PATH": os.environ["PATH"],
-        "CONFIG_DIR": str(CONFIG.parent),
-        "TELEGRAM_TOKEN_FILE": str(tmp_path / "token"),
-        "TMPDIR": str(tmp_path),
-        "ALERTMANAGER": "true",
-    }
-    subprocess.run([str(CONFIG.parent / "start.sh")], env=environment, check=True, timeout=60)
-    made = tmp_path / "alertmanager.yml"
+    made = made_by_start(tmp_path, "123:abc/&\\d\n")
     assert made.stat().st_mode & 0o777 == 0o600
     (telegram,) = [each for each in yaml.safe_load(made.read_text())["receivers"] if each["name"] == "telegram"]
     assert telegram["telegram_configs"][0]["bot_token"] == "123:abc/&\\d"
@@ -70,16 +75,7 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
 
 def test_others_are_told_where_telegram_is_not_used(tmp_path: Path) -> None:
     """With an empty file for the bot's token Alertmanager starts all the same."""
-    (tmp_path / "token").touch()
-    environment = {
-        "PATH": os.environ["PATH"],
-        "CONFIG_DIR": str(CONFIG.parent),
-        "TELEGRAM_TOKEN_FILE": str(tmp_path / "token"),
-        "TMPDIR": str(tmp_path),
-        "ALERTMANAGER": "true",
-    }
-    subprocess.run([str(CONFIG.parent / "start.sh")], env=environment, check=True, timeout=60)
-    checked = run("amtool", "check-config", tmp_path / "alertmanager.yml")
+    checked = run("amtool", "check-config", made_by_start(tmp_path, ""))
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 

@@ -18,7 +18,7 @@ from msgspec import Struct, field
 
 from gatewaykit.errors import BadRequest, GatewayError
 from gatewaykit.types import AudioPart, Call, ChatRequest, ContentPart, FilePart, ImagePart, TextPart
-from gatewaykit_gigachat.addresses import FetchOptions
+from gatewaykit_gigachat.fetch_options import FetchOptions
 from gatewaykit_gigachat.media import File, Modality, audio_file, decoded, image_file, named_file, too_large
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 import httpx
 from msgspec import Struct
 
+from gatewaykit.addresses import Address
 from gatewaykit.errors import BadRequest, ProviderError
 from gatewaykit.http import control_client, translated_errors
-from gatewaykit_gigachat.addresses import Address, FetchOptions
+from gatewaykit_gigachat.fetch_options import FetchOptions
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_URL = 8192

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_
 
 from gatewaykit.settings import ReadableFile, Seconds, Section, Table
 
-from .addresses import FetchOptions
 from .attachments import AttachmentOptions
 from .convert import ConvertOptions
+from .fetch_options import FetchOptions
 from .tls import load_bundle, load_chain
 
 PUBLIC_URL = "https://api.giga.chat/v1"

@@ -23,8 +23,8 @@ from gatewaykit.types import (
     Principal,
     TextPart,
 )
-from gatewaykit_gigachat.addresses import FetchOptions
 from gatewaykit_gigachat.attachments import AttachmentOptions, Attachments
+from gatewaykit_gigachat.fetch_options import FetchOptions
 
 PNG = b"\x89PNG\r\n\x1a\n"
 WAV = b"RIFF\0\0\0\0WAVEfmt "

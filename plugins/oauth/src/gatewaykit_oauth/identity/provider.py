@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 import msgspec
 
+from ..jwks import readable
 from .attempts import Attempt
 from .failures import ProviderAway, ProviderRefused, ProviderWrong
 from .id_tokens import claims_of, kid_of
@@ -203,10 +204,8 @@ def _read(document: Mapping[str, Any]) -> list[jwt.PyJWK]:
     for one in listed if isinstance(listed, list) else ():
         if not isinstance(one, dict) or one.get("use", "sig") != "sig":
             continue
-        try:
-            keys.append(jwt.PyJWK(one))
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):  # the last for "alg": "none"
-            continue
+        if (key := readable(one)) is not None:
+            keys.append(key)
     return keys
 
 

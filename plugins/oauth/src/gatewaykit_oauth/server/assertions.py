@@ -14,6 +14,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Struct
 
+from ..jwks import readable
+
 METHOD = "private_key_jwt"
 TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256", "PS256")
@@ -97,11 +99,8 @@ def is_key_set(jwks: object) -> bool:
 def _is_key(jwk: object) -> bool:
     if not isinstance(jwk, dict) or _PRIVATE & set(jwk) or jwk.get("kty") not in _KINDS:
         return False
-    try:
-        key = jwt.PyJWK(jwk, algorithm=None if "alg" in jwk else _usual(jwk)).key
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):  # the last for "alg": "none"
-        return False
-    return jwk["kty"] != "RSA" or bool(key.key_size >= _SMALLEST_RSA)
+    known = readable(jwk, _usual(jwk))
+    return known is not None and (jwk["kty"] != "RSA" or bool(known.key.key_size >= _SMALLEST_RSA))
 
 
 def _usual(jwk: Mapping[str, Any]) -> str:

@@ -11,17 +11,17 @@ import asyncio
 import ipaddress
 import logging
 import re
-import socket
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from gatewaykit.addresses import Resolver, is_public, system_resolver
 from gatewaykit.errors import Unavailable
 
 from ..changes.feed import ended
@@ -38,10 +38,8 @@ AGAIN = 60.0
 AT_ONCE = 8
 _SIZE = 1000
 _LONGEST_ID = 500
-_GLOBAL, _NAT64 = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("64:ff9b::/96")
 _max_age = re.compile(r"max-age=(\d{1,9})").search
 _GRANTS = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 logger = logging.getLogger(__name__)
 
 
@@ -83,9 +81,11 @@ class Documents:
     ``resolve`` finds the addresses of a host; ``context`` says which certificates are believed.
     """
 
-    def __init__(self, *, enabled: bool, resolve: Resolve | None = None, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *, enabled: bool, resolve: Resolver = system_resolver, context: ssl.SSLContext | None = None
+    ) -> None:
         self._enabled = enabled
-        self._resolve = resolve or _resolved
+        self._resolve = resolve
         self._context = context
         self._known: OrderedDict[str, Kept] = OrderedDict()
         self._fetching: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[Client | None]] = {}
@@ -236,29 +236,11 @@ def _strings(value: Any, otherwise: tuple[str, ...]) -> tuple[str, ...]:
 def _public(addresses: Sequence[str]) -> str:
     """The first address, if all are public: a name that also leads inside is not to be trusted."""
     found = [ipaddress.ip_address(address.partition("%")[0]) for address in addresses]
-    if not all(_is_public(address) for address in found):
+    if not all(is_public(address) for address in found):
         raise ValueError("the address is not public")
     if not found:
         raise ValueError("the host has no address")
     return str(found[0])
-
-
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether it is global unicast (RFC 6890). One that stands for an IPv4 address (mapped, NAT64, 6to4) is as that."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return _is_public(inner)
-        if address not in _GLOBAL or address.teredo is not None:
-            return False
-    return address.is_global and not address.is_multicast
-
-
-async def _resolved(host: str, port: int) -> Sequence[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
 
 
 def _request(parts: SplitResult) -> bytes:

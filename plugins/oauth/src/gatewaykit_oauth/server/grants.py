@@ -86,16 +86,10 @@ def issue(
 
     Raises :class:`~gatewaykit.errors.Unavailable` when the key that is to sign was revoked just now.
     """
-    key = session.get(SigningKeyRow, office.kid)
-    if key is not None and key.state == "revoked":
-        raise Unavailable(retry_after=1.0, detail="the signing key was revoked, and the next one is not read yet")
+    _require_key(session, office)
     account = session.get(AccountRow, grant.account) if grant.account is not None else None
-    issued = int(office.now.timestamp())
     owner = account or (session.get(AccountRow, client.owner) if client.owner is not None else None)
-    longest = owner.longest_access_seconds if owner is not None else None
-    expires = issued + min(grant.access_seconds, life(client, office.settings, longest))
-    if grant.expires is not None:
-        expires = min(expires, int(grant.expires.timestamp()))
+    issued, expires = int(office.now.timestamp()), _expires(grant, client, owner, office)
     jti = new_id()
     session.add(
         AccessTokenRow(
@@ -123,6 +117,19 @@ def issue(
         auth_time=None if grant.auth_time is None else int(grant.auth_time.timestamp()),
         name=account.name if account is not None else "",
     )
+
+
+def _require_key(session: Session, office: Office) -> None:
+    key = session.get(SigningKeyRow, office.kid)
+    if key is not None and key.state == "revoked":
+        raise Unavailable(retry_after=1.0, detail="the signing key was revoked, and the next one is not read yet")
+
+
+def _expires(grant: GrantRow, client: ClientRow, owner: AccountRow | None, office: Office) -> int:
+    """The unix time up to which a token of now may live, which is no longer than its grant."""
+    longest = owner.longest_access_seconds if owner is not None else None
+    expires = int(office.now.timestamp()) + min(grant.access_seconds, life(client, office.settings, longest))
+    return expires if grant.expires is None else min(expires, int(grant.expires.timestamp()))
 
 
 def add_refresh_token(session: Session, grant: GrantRow, office: Office) -> str:

@@ -1,18 +1,16 @@
-"""Which addresses may be fetched from, and how one is looked up: what :mod:`gatewaykit_gigachat.safe_fetch` obeys."""
+"""Addresses that strangers name: how one is looked up, and which may be asked without reaching inside."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
-from msgspec import Struct
-
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+"""The addresses of a host, as texts, for a port."""
 
 _GLOBAL = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -45,14 +43,3 @@ async def system_resolver(host: str, port: int) -> list[str]:
     """The addresses of ``host`` as the system knows them. Raises :class:`OSError`."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
-
-
-class FetchOptions(Struct, frozen=True):
-    """What may be fetched: ``timeout`` in seconds for all of it, redirects included; ``allow`` judges each address."""
-
-    timeout: float = 20.0
-    max_redirects: int = 3
-    ports: frozenset[int] = frozenset({80, 443})
-    allow: Callable[[Address], bool] = is_public
-    resolve: Resolver = system_resolver
-    ssl_context: ssl.SSLContext | None = None
